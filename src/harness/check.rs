@@ -1,0 +1,190 @@
+//! Whether what the clients were told holds: the records at the end against the history.
+//!
+//! Reads every table once, through any [`Client`], and compares: each acknowledged write must be there exactly once and
+//! say what was written; sessions and their logs must agree; nothing may be there that nobody wrote.
+
+use std::collections::HashMap;
+
+use super::history::{History, Outcome, WriteKey};
+use super::run::RunReport;
+use super::workload::{Client, Failure, Value, Write, WriteKind, column};
+
+/// One record that carries a write id.
+struct Record {
+    id: i64,
+    hash: String,
+    /// Whether the stored hash is the digest of what is stored beside it.
+    intact: bool,
+    key: WriteKey,
+}
+
+/// Rows a table holds: sessions, session_logs, agent_performance.
+pub type RowCounts = [i64; 3];
+
+/// The tables whose rows [`row_counts`] counts.
+const TABLES: [&str; 3] = ["sessions", "session_logs", "agent_performance"];
+
+/// How many rows each table has.
+pub async fn row_counts(client: &mut impl Client) -> Result<RowCounts, Failure> {
+    let mut counts = [0; 3];
+    for (count, table) in counts.iter_mut().zip(TABLES) {
+        let rows = client.query(&format!("SELECT COUNT(*) FROM {table}"), vec![]).await?;
+        *count = column(rows.first().map_or(&[][..], Vec::as_slice), 0)?.integer(table)?;
+    }
+    Ok(counts)
+}
+
+/// `PRAGMA integrity_check`: "ok", or what it says.
+pub async fn integrity(client: &mut impl Client) -> Result<String, Failure> {
+    let rows = client.query("PRAGMA integrity_check", vec![]).await?;
+    let lines = rows.iter().map(|row| column(row, 0)?.text("integrity_check")).collect::<Result<Vec<_>, _>>()?;
+    Ok(lines.join("; "))
+}
+
+/// Holds every record against the history and adds what it finds to the report.
+pub async fn final_state(client: &mut impl Client, history: &History, report: &mut RunReport) -> Result<(), Failure> {
+    let reads = history.read_findings();
+    report.torn += reads.torn;
+    report.vanished += reads.vanished;
+    report.changed += reads.changed;
+    for text in reads.texts {
+        report.finding(|| format!("a reader: {text}"));
+    }
+
+    let sessions = client.query("SELECT * FROM sessions ORDER BY id", vec![]).await?;
+    let logs = client.query("SELECT session_id, seq, content, write_id, hash FROM session_logs", vec![]).await?;
+    let performances =
+        client.query("SELECT session_id, agent, score, write_id, hash FROM agent_performance", vec![]).await?;
+
+    let mut records: HashMap<i64, Vec<Record>> = HashMap::new();
+    let mut keep = |record: Record| records.entry(record.id).or_default().push(record);
+    for row in &sessions {
+        keep(opened(row)?);
+        completed(row)?.map(&mut keep);
+    }
+    for row in &logs {
+        keep(chunk(row)?);
+    }
+    for row in &performances {
+        keep(performance(row)?);
+    }
+
+    check_writes(history, &records, report);
+    check_logs(&sessions, &logs, report)
+}
+
+/// Every acknowledged write once and unchanged; every record somebody's.
+fn check_writes(history: &History, records: &HashMap<i64, Vec<Record>>, report: &mut RunReport) {
+    let writes = history.writes();
+    let mut ids: Vec<_> = writes.keys().copied().collect();
+    ids.sort_unstable();
+    for id in ids {
+        let written = &writes[&id];
+        let found = records.get(&id).map_or(&[][..], Vec::as_slice);
+        let acknowledged = written.outcome == Outcome::Acknowledged;
+        report.acknowledged += u64::from(acknowledged);
+        match found.len() {
+            0 if acknowledged => {
+                report.lost += 1;
+                report.finding(|| format!("write {id}, {:?}: acknowledged, its record is missing", written.write));
+            }
+            0 => {}
+            count => {
+                report.found += u64::from(acknowledged);
+                report.unacknowledged += u64::from(!acknowledged);
+                if count > 1 {
+                    report.duplicated += 1;
+                    report.finding(|| format!("write {id}, {:?}: its record is there {count} times", written.write));
+                }
+            }
+        }
+        for record in found {
+            if !record.intact || record.hash != written.hash || record.key != written.write {
+                report.changed += 1;
+                report.finding(|| format!("write {id}, {:?}: its record is not what was written", written.write));
+            }
+        }
+    }
+    for id in records.keys().filter(|id| !writes.contains_key(id)) {
+        report.changed += 1;
+        report.finding(|| format!("a record with write id {id}, which nobody wrote"));
+    }
+}
+
+/// Every session and its log agree, and every chunk has a session.
+fn check_logs(sessions: &[Vec<Value>], logs: &[Vec<Value>], report: &mut RunReport) -> Result<(), Failure> {
+    let mut chunks: HashMap<i64, Vec<i64>> = HashMap::new();
+    for row in logs {
+        let session = column(row, 0)?.integer("session_id")?;
+        chunks.entry(session).or_default().push(column(row, 1)?.integer("seq")?);
+    }
+    for row in sessions {
+        let (id, counted) = (column(row, 0)?.integer("id")?, column(row, 4)?.integer("chunks")?);
+        let mut seqs = chunks.remove(&id).unwrap_or_default();
+        seqs.sort_unstable();
+        if counted != seqs.len() as i64 || seqs.iter().enumerate().any(|(index, seq)| *seq != index as i64) {
+            report.torn += 1;
+            report.finding(|| format!("session {id}: counts {counted} chunks, its log has {seqs:?}"));
+        }
+    }
+    for session in chunks.keys() {
+        report.torn += 1;
+        report.finding(|| format!("session {session}: has a log but is not there"));
+    }
+    Ok(())
+}
+
+fn record(write: Write, hash: &Value) -> Result<Record, Failure> {
+    let hash = hash.text("hash")?.to_owned();
+    Ok(Record { id: write.id, intact: hash == write.hash(), hash, key: (&write).into() })
+}
+
+// Columns of sessions: id, benchmark, agent, status, chunks, score, write_id, hash, closed_by, closed_hash.
+
+fn opened(row: &[Value]) -> Result<Record, Failure> {
+    let kind = WriteKind::OpenSession {
+        benchmark: column(row, 1)?.text("benchmark")?.to_owned(),
+        agent: column(row, 2)?.text("agent")?.to_owned(),
+    };
+    let write = Write { id: column(row, 6)?.integer("write_id")?, session: column(row, 0)?.integer("id")?, kind };
+    record(write, column(row, 7)?)
+}
+
+fn completed(row: &[Value]) -> Result<Option<Record>, Failure> {
+    let (status, closed_by) = (column(row, 3)?.text("status")?, column(row, 8)?);
+    match (status, closed_by) {
+        ("running", Value::Null) => Ok(None),
+        ("completed", Value::Integer(id)) => {
+            let kind = WriteKind::CompleteSession { score: score(column(row, 5)?)? };
+            let write = Write { id: *id, session: column(row, 0)?.integer("id")?, kind };
+            record(write, column(row, 9)?).map(Some)
+        }
+        _ => Err(Failure::unexpected(format!("a session is {status} and closed by {closed_by:?}"))),
+    }
+}
+
+fn chunk(row: &[Value]) -> Result<Record, Failure> {
+    let kind = WriteKind::AppendLog {
+        seq: column(row, 1)?.integer("seq")?,
+        content: column(row, 2)?.text("content")?.to_owned(),
+    };
+    let write = Write { id: column(row, 3)?.integer("write_id")?, session: column(row, 0)?.integer("session_id")?, kind };
+    record(write, column(row, 4)?)
+}
+
+fn performance(row: &[Value]) -> Result<Record, Failure> {
+    let kind = WriteKind::RecordPerformance {
+        agent: column(row, 1)?.text("agent")?.to_owned(),
+        score: score(column(row, 2)?)?,
+    };
+    let write = Write { id: column(row, 3)?.integer("write_id")?, session: column(row, 0)?.integer("session_id")?, kind };
+    record(write, column(row, 4)?)
+}
+
+fn score(value: &Value) -> Result<f64, Failure> {
+    match value {
+        Value::Real(score) => Ok(*score),
+        Value::Integer(score) => Ok(*score as f64),
+        other => Err(Failure::unexpected(format!("score is {other:?}, not a number"))),
+    }
+}

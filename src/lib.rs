@@ -1,0 +1,13 @@
+//! A connection pool for the Turso embedded database that you can trust, and the harness that proves it.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod error;
+mod pool;
+mod sync;
+
+pub use error::{Error, Result};
+pub use pool::{
+    AcquireError, Behavior, ConnectionPool, ConnectionPoolBuilder, Manage, Pool, PoolConfig, Pooled, PooledConnection,
+    Rows, Snapshot, Status, Transaction,
+};

@@ -1,0 +1,22 @@
+//! The one seam between the standard library and loom.
+//!
+//! The pool's core takes its lock and its reference counts from `crate::sync` and from nowhere else. In this crate they are
+//! the standard library's. `tests/loom.rs` compiles the very same source of the core in a crate whose own `crate::sync` is
+//! made of loom's types, so the model checker explores the code that ships and no other file ever mentions loom.
+
+pub(crate) use std::sync::Arc;
+
+/// A mutex without poisoning: nothing that can panic runs while the core holds its lock.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    /// Runs `f` on the value. A closure instead of a guard, so that no lock can be held longer than a glance shows.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
