@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod catch;
 mod error;
+#[cfg(feature = "harness")]
+pub mod harness;
 mod pool;
 mod sync;
+mod writer;
 
 pub use error::{Error, Result};
 pub use pool::{
     AcquireError, Behavior, ConnectionPool, ConnectionPoolBuilder, Manage, Pool, PoolConfig, Pooled, PooledConnection,
     Rows, Snapshot, Status, Transaction,
 };
+pub use writer::{PooledDatabaseWriter, WriterStatus};

@@ -22,7 +22,7 @@ struct Record {
 pub type RowCounts = [i64; 3];
 
 /// The tables whose rows [`row_counts`] counts.
-const TABLES: [&str; 3] = ["sessions", "session_logs", "agent_performance"];
+pub const TABLES: [&str; 3] = ["sessions", "session_logs", "agent_performance"];
 
 /// How many rows each table has.
 pub async fn row_counts(client: &mut impl Client) -> Result<RowCounts, Failure> {
@@ -84,14 +84,14 @@ fn check_writes(history: &History, records: &HashMap<i64, Vec<Record>>, report: 
         let acknowledged = written.outcome == Outcome::Acknowledged;
         report.acknowledged += u64::from(acknowledged);
         match found.len() {
-            0 if acknowledged => {
+            0 if written.outcome == Outcome::Unacknowledged => {}
+            0 => {
                 report.lost += 1;
                 report.finding(|| format!("write {id}, {:?}: acknowledged, its record is missing", written.write));
             }
-            0 => {}
             count => {
                 report.found += u64::from(acknowledged);
-                report.unacknowledged += u64::from(!acknowledged);
+                report.unacknowledged += u64::from(written.outcome == Outcome::Unacknowledged);
                 if count > 1 {
                     report.duplicated += 1;
                     report.finding(|| format!("write {id}, {:?}: its record is there {count} times", written.write));

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use tokio::sync::Barrier;
 
+use super::catch::catch;
+use super::check;
 use super::history::History;
-use super::panics::{self, Panicked};
+use super::panics;
 use super::run::RunReport;
 use super::workload::{self, Client, Failure, Op, Script, Seen, Spec};
-use super::check;
 
 /// Whatever hands out access to one database file.
 pub trait Subject: Sized + Send + Sync + 'static {
@@ -133,6 +134,9 @@ pub fn drive<S: Subject>(connections: &str, plan: &Plan, control: &Arc<Control>)
     Ok(report.conclude())
 }
 
+/// In microseconds: what takes longer is counted as this.
+const HOUR: u64 = 3_600_000_000;
+
 /// One run's state, shared by its clients and by whoever gives it up.
 struct Run<S> {
     plan: Plan,
@@ -150,7 +154,7 @@ impl<S: Subject> Run<S> {
             plan: plan.clone(),
             control: Arc::clone(control),
             history: History::after(&plan.spec.prepared()),
-            latencies: Mutex::new(Histogram::new(3).expect("3 significant digits are in the histogram's range")),
+            latencies: Mutex::new(Histogram::new_with_bounds(1, HOUR, 3).expect("these bounds are a histogram's")),
             began: Mutex::new(None),
             subject: std::marker::PhantomData,
         }
@@ -179,20 +183,20 @@ impl<S: Subject> Run<S> {
         let seconds = self.clients(&subject).await;
         report.seconds = seconds.as_secs_f64();
         match Arc::into_inner(subject) {
-            Some(subject) => match panics::catch(subject.close()).await {
+            Some(subject) => match catch(subject.close()).await {
                 Ok(Ok(closed)) => {
                     report.max_open = closed.max_open;
                     closed.complaints.into_iter().for_each(|text| report.finding(|| text));
                 }
                 Ok(Err(failure)) => report.finding(|| format!("closing: {failure}")),
-                Err(Panicked) => report.finding(|| "closing it panicked".to_owned()),
+                Err(_panic) => report.finding(|| "closing it panicked".to_owned()),
             },
             None => report.finding(|| "a client that ended still holds the subject".to_owned()),
         }
-        match panics::catch(self.audit(&mut report)).await {
+        match catch(self.audit(&mut report)).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => report.finding(|| format!("looking at the records: {failure}")),
-            Err(Panicked) => report.finding(|| "looking at the records panicked".to_owned()),
+            Err(_panic) => report.finding(|| "looking at the records panicked".to_owned()),
         }
         Ok(report)
     }
@@ -252,7 +256,7 @@ impl<S: Subject> Run<S> {
             }
             None => Some(self.history.begin_read()),
         };
-        match panics::catch(subject.perform(op)).await {
+        match catch(subject.perform(op)).await {
             Ok(Ok(seen)) => {
                 if let Some(write) = &write {
                     self.history.acknowledge(write);
@@ -266,7 +270,7 @@ impl<S: Subject> Run<S> {
                 self.history.fail(&failure);
                 false
             }
-            Err(Panicked) => false,
+            Err(_panic) => false,
         }
     }
 

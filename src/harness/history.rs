@@ -25,6 +25,8 @@ pub enum Outcome {
     Acknowledged,
     /// It returned an error, panicked or never returned: it may be there.
     Unacknowledged,
+    /// It was there before the run began: it must be there, once, unchanged.
+    Prepared,
 }
 
 /// A write as the history keeps it: without its content.
@@ -115,6 +117,9 @@ impl History {
         for write in prepared {
             history.begin_write(write);
             history.acknowledge(write);
+        }
+        for written in history.lock().writes.values_mut() {
+            written.outcome = Outcome::Prepared;
         }
         history
     }

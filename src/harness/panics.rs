@@ -1,15 +1,12 @@
-//! Panics as findings: a hook that records them silently, and a way to go on after one.
+//! Panics as findings: a hook that records them silently.
 //!
 //! The failure this project is about is a panic inside the engine, so a run must survive it, count it, and say where it
 //! was. Locations are written from the crate's folder on (`turso_core-0.2.2/storage/pager.rs:1601:43`), so that they read
 //! the same on every machine.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::panic::{self, AssertUnwindSafe};
-use std::pin::pin;
+use std::panic;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use std::task::Poll;
 
 /// What panicked so far in this process.
 #[derive(Clone, Debug, Default)]
@@ -71,24 +68,6 @@ fn portable(file: &str) -> String {
         Some(start) => parts[start..].join("/"),
         None => file.to_owned(),
     }
-}
-
-/// The future went to pieces: its panic was recorded, and its locals are dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Panicked;
-
-/// Awaits `future`; a panic inside it ends it and nothing else.
-pub async fn catch<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        // A future that panicked is never polled again: it is dropped when this function returns.
-        match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(_) => Poll::Ready(Err(Panicked)),
-        }
-    })
-    .await
 }
 
 #[cfg(test)]

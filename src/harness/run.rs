@@ -42,14 +42,16 @@ pub struct RunReport {
     pub errors: BTreeMap<String, u64>,
     /// Whether the run had to be given up: something never ended.
     pub hung: bool,
+    /// Whether the process ended without a report: aborted, or killed by a signal.
+    pub died: bool,
     /// Whether the run was stopped from outside before its operations were done.
     pub stopped: bool,
 
-    /// Writes that returned success.
+    /// Writes of this run that returned success.
     pub acknowledged: u64,
     /// Of those, the ones whose record is there at the end.
     pub found: u64,
-    /// Of those, the ones whose record is missing at the end.
+    /// Writes that returned success, now or before the run, and whose record is missing at the end.
     pub lost: u64,
     /// Writes whose record is there more than once.
     pub duplicated: u64,
@@ -106,8 +108,10 @@ impl RunReport {
         ];
         let mut faults: Vec<String> =
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        if self.hung {
-            faults.push("a hang".to_owned());
+        for (happened, what) in [(self.hung, "a hang"), (self.died, "the death of the process")] {
+            if happened {
+                faults.push(what.to_owned());
+            }
         }
         for (by, verdict) in [("the engine", &self.integrity), ("SQLite", &self.sqlite_integrity)] {
             if !verdict.is_empty() && verdict != "ok" {

@@ -47,9 +47,13 @@ const COMPLETED: &str = "completed";
 /// A value in SQL, in the words of no engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// `NULL`.
     Null,
+    /// A 64-bit integer.
     Integer(i64),
+    /// A floating-point number.
     Real(f64),
+    /// A text.
     Text(String),
 }
 
@@ -274,18 +278,43 @@ pub enum Op {
 /// A write, with the id by which it is found again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
+    /// Stored with the record.
     pub id: i64,
+    /// The session it belongs to.
     pub session: i64,
+    /// What it does.
     pub kind: WriteKind,
 }
 
 /// What a write does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WriteKind {
-    OpenSession { benchmark: String, agent: String },
-    AppendLog { seq: i64, content: String },
-    RecordPerformance { agent: String, score: f64 },
-    CompleteSession { score: f64 },
+    /// A run begins: one row.
+    OpenSession {
+        /// The benchmark's id.
+        benchmark: String,
+        /// The agent's name.
+        agent: String,
+    },
+    /// A run logs: one row, and the session's count of them, together.
+    AppendLog {
+        /// From 0, without gaps.
+        seq: i64,
+        /// What it logs.
+        content: String,
+    },
+    /// A run is scored: one row.
+    RecordPerformance {
+        /// The agent's name.
+        agent: String,
+        /// From 0 to 1.
+        score: f64,
+    },
+    /// A run ends: the session's row is changed.
+    CompleteSession {
+        /// From 0 to 1.
+        score: f64,
+    },
 }
 
 impl Write {
@@ -364,18 +393,22 @@ pub enum Seen {
 /// One session as a poll saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSeen {
+    /// The session.
     pub id: i64,
+    /// Whether its row says so.
     pub completed: bool,
     /// What the session's own row counts.
     pub counted: i64,
-    /// The log's rows: sequence number, write id, and whether content and hash agree.
+    /// The log's rows, in order.
     pub chunks: Vec<ChunkSeen>,
 }
 
 /// One row of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkSeen {
+    /// Its sequence number.
     pub seq: i64,
+    /// Whether content and hash agree.
     pub intact: bool,
 }
 

@@ -92,7 +92,12 @@ impl Managed {
 
     pub(crate) async fn begin(&mut self, behavior: Behavior) -> Result<Transaction<'_>> {
         self.execute(behavior.sql(), ()).await?;
-        Ok(Transaction { connection: Some(self) })
+        Ok(self.opened())
+    }
+
+    /// The transaction that is open already.
+    pub(crate) fn opened(&mut self) -> Transaction<'_> {
+        Transaction { connection: Some(self) }
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
@@ -179,7 +184,7 @@ pub enum Behavior {
 }
 
 impl Behavior {
-    fn sql(self) -> &'static str {
+    pub(crate) fn sql(self) -> &'static str {
         match self {
             Behavior::Deferred => "BEGIN",
             Behavior::Immediate => "BEGIN IMMEDIATE",

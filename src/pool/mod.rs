@@ -263,6 +263,17 @@ impl PooledConnection {
         self.guard.begin(behavior).await
     }
 
+    /// Begins a transaction that [`PooledConnection::opened`] then gives, in two steps so that the first can be tried
+    /// again.
+    pub(crate) async fn lock_for_writing(&mut self) -> Result<()> {
+        self.guard.execute(Behavior::Immediate.sql(), ()).await.map(drop)
+    }
+
+    /// The transaction that [`PooledConnection::lock_for_writing`] began.
+    pub(crate) fn opened(&mut self) -> Transaction<'_> {
+        self.guard.opened()
+    }
+
     /// Takes a snapshot; it borrows this guard.
     pub(crate) async fn snapshot(&mut self) -> Result<Snapshot<'_>> {
         Snapshot::take(&mut self.guard).await

@@ -1,1 +1,126 @@
-fn main(){}
+//! The command line: arguments in, findings out. All that is found out is found out by the library.
+//!
+//! Exit codes are the same everywhere: 0 it holds, 1 it does not, 2 it could not be run (one line says why, and the mend).
+
+mod output;
+mod prove;
+mod stress;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+use poolproof::harness::drive::Control;
+use poolproof::harness::subjects::Kind;
+
+/// It holds.
+const HOLDS: u8 = 0;
+/// It does not hold.
+const DOES_NOT_HOLD: u8 = 1;
+/// It could not be run.
+const COULD_NOT_RUN: u8 = 2;
+
+/// A connection pool for the Turso embedded database, and the harness that proves it
+#[derive(Parser)]
+#[command(version, about)]
+#[command(after_help = "Exit codes: 0 holds, 1 does not hold, 2 could not run\n\nExample:\n  poolproof prove --json proof.json")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Prove(prove::Args),
+    Stress(stress::Args),
+}
+
+/// What ends a command early: the one line that says what, where and the mend.
+type Trouble = String;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
+    let outcome = match cli.command {
+        Command::Prove(args) => prove::run(&args),
+        Command::Stress(args) => stress::run(&args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::from(HOLDS),
+        Ok(false) => ExitCode::from(DOES_NOT_HOLD),
+        Err(trouble) => {
+            eprintln!("error: {trouble}");
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}
+
+/// Help goes to stdout as it is; what clap says of an error in several lines becomes one.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        print!("{error}");
+        return ExitCode::from(HOLDS);
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{error}");
+        return ExitCode::from(COULD_NOT_RUN);
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
+    let line = lines.collect::<Vec<_>>().join(" ").replace("For more information, try '--help'.", "(see --help)");
+    eprintln!("{line}");
+    ExitCode::from(COULD_NOT_RUN)
+}
+
+/// A subject's name as an argument.
+#[derive(Clone, Copy, Debug)]
+struct Subject(Kind);
+
+impl ValueEnum for Subject {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Subject; Kind::ALL.len()] = {
+            let mut all = [Subject(Kind::Pool); Kind::ALL.len()];
+            let mut index = 0;
+            while index < all.len() {
+                all[index] = Subject(Kind::ALL[index]);
+                index += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        let help = match self.0 {
+            Kind::Pool => "the pool and the writer",
+            Kind::Mutex => "one connection behind an async mutex",
+            Kind::Shared => "control: one connection shared by all",
+            Kind::DoubleHolder => "control: our pool, each connection lent to two holders",
+            Kind::NumberTwenty => "control: a pool with the flaws of the story's first fix",
+            _ => "",
+        };
+        Some(clap::builder::PossibleValue::new(self.0.name()).help(help))
+    }
+}
+
+/// Ctrl-C lets what runs end cleanly, so that what was found is still printed; a second one ends the process.
+fn stop_on_ctrl_c(control: &Arc<Control>) -> Result<(), Trouble> {
+    let cannot = |error: std::io::Error| format!("cannot watch for Ctrl-C: {error}; allow this process more threads");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(cannot)?;
+    let control = Arc::clone(control);
+    let watch = move || {
+        runtime.block_on(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                control.stop();
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    std::process::exit(130);
+                }
+            }
+        });
+    };
+    thread::Builder::new().name("ctrl-c".to_owned()).spawn(watch).map(drop).map_err(cannot)
+}

@@ -1,0 +1,85 @@
+//! Where results go: JSON files, numbers as a person reads them, a progress bar on a terminal.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::Trouble;
+
+/// Writes `value` as JSON to `file`; `-` is stdout.
+pub fn json(file: &Path, value: &impl Serialize) -> Result<(), Trouble> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| format!("cannot write JSON: {error}"))?;
+    write(file, &format!("{text}\n"))
+}
+
+/// Writes `text` to `file`; `-` is stdout.
+pub fn write(file: &Path, text: &str) -> Result<(), Trouble> {
+    let written = if file == Path::new("-") {
+        std::io::stdout().write_all(text.as_bytes())
+    } else {
+        std::fs::write(file, text)
+    };
+    written.map_err(|error| format!("cannot write {}: {error}; name a file in a folder that can be written", file.display()))
+}
+
+/// Asks before a long run whether `file` can be written at its end.
+pub fn writable(file: Option<&Path>) -> Result<(), Trouble> {
+    let Some(file) = file.filter(|file| *file != Path::new("-")) else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+    opened.map(drop).map_err(|error| {
+        format!("cannot write {}: {error}; name a file in a folder that can be written", file.display())
+    })
+}
+
+/// A bar on a terminal, nothing elsewhere. On stderr, so that it never mixes with results.
+pub fn bar(length: u64, message: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length).with_message(message.to_owned());
+    let style = ProgressStyle::with_template("{msg:34} {bar:30} {pos:>6}/{len} {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// 12345 as "12,345".
+pub fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Microseconds in a unit that keeps them short.
+pub fn micros(value: u64) -> String {
+    match value {
+        0 => "-".to_owned(),
+        1..1_000 => format!("{value} us"),
+        1_000..1_000_000 => format!("{:.1} ms", value as f64 / 1e3),
+        _ => format!("{:.1} s", value as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn latencies_keep_a_unit() {
+        assert_eq!([7, 1_500, 2_000_000].map(micros), ["7 us", "1.5 ms", "2.0 s"]);
+    }
+}

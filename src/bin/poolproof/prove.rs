@@ -1,0 +1,195 @@
+//! `poolproof prove`: the main job.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use indicatif::ProgressBar;
+use poolproof::harness::affected;
+use poolproof::harness::drive::Control;
+use poolproof::harness::prove::{Event, Phase, Proof, Prove};
+use poolproof::harness::subjects::Kind;
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use crate::output::{bar, json, micros, number, writable, write};
+use crate::{Subject, Trouble, stop_on_ctrl_c};
+
+/// Reproduce the BorrowMutError on the engine that had it, and prove that the pool ends it
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  poolproof prove\n  poolproof prove --json proof.json --junit proof.xml\n  \
+                        poolproof prove --subject double-holder   # a broken pool: must say \"not proved\"")]
+pub struct Args {
+    /// Who has to be clean; anything but the pool is a control and must not be
+    #[arg(long, value_enum, default_value = "pool")]
+    subject: Subject,
+    /// Decides the work of every run, though not how the threads interleave
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A fifth of the runs of everything
+    #[arg(long)]
+    quick: bool,
+    /// Write the proof as JSON to FILE; - is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the proof as a JUnit report to FILE
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// Runs it; whether it is proved.
+pub fn run(args: &Args) -> Result<bool, Trouble> {
+    writable(args.json.as_deref())?;
+    writable(args.junit.as_deref())?;
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
+    let announce = || eprintln!("building the affected engine (turso 0.2.2), once; some minutes");
+    let affected = affected::find_or_build(&program, announce).map_err(|error| error.to_string())?;
+    let prove = Prove { program, affected, subject: args.subject.0, seed: args.seed, quick: args.quick };
+
+    let control = Arc::new(Control::default());
+    stop_on_ctrl_c(&control)?;
+    let mut progress = Progress::new();
+    let proof = prove.run(&control, &mut |event| progress.show(&event)).map_err(|error| error.to_string())?;
+    progress.clear();
+
+    if let Some(file) = &args.json {
+        json(file, &proof)?;
+    }
+    if let Some(file) = &args.junit {
+        let text = junit(&proof).to_string().map_err(|error| format!("cannot write the JUnit report: {error}"))?;
+        write(file, &text)?;
+    }
+    if args.json.as_deref() != Some(std::path::Path::new("-")) {
+        print(&proof, args.subject.0);
+    }
+    Ok(proof.holds())
+}
+
+/// A bar for the phase that runs, on a terminal; elsewhere a line for each phase that ended.
+struct Progress {
+    bar: ProgressBar,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { bar: ProgressBar::hidden(), terminal: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Began { name, runs } => self.bar = bar(*runs, name),
+            Event::Run => self.bar.inc(1),
+            Event::Ended(phase) => {
+                self.clear();
+                if !self.terminal {
+                    let Phase { name, engine, runs, seconds, .. } = phase;
+                    eprintln!("{engine}, {name}: {runs} runs in {seconds:.1} s, {}", mark(phase));
+                }
+            }
+        }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn mark(phase: &Phase) -> &'static str {
+    match (phase.required, phase.ok) {
+        (false, _) => "shown",
+        (true, true) => "holds",
+        (true, false) => "FAILS",
+    }
+}
+
+fn print(proof: &Proof, subject: Kind) {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "engine", "connections", "phase", "runs", "operations", "panics", "refused", "failed", "acked", "lost", "p50",
+        "p99", "",
+    ]);
+    for phase in &proof.phases {
+        let mut name = phase.name.clone();
+        for (count, how) in [(phase.hung, "hung"), (phase.died, "died")] {
+            if count > 0 {
+                name.push_str(&format!(" ({count} {how})"));
+            }
+        }
+        table.add_row([
+            phase.engine.clone(),
+            phase.connections.clone(),
+            name,
+            number(phase.runs),
+            number(phase.operations),
+            number(phase.panics),
+            number(phase.rejected),
+            number(phase.failed),
+            number(phase.acknowledged),
+            number(phase.lost),
+            micros(phase.p50_us),
+            micros(phase.p99_us),
+            mark(phase).to_owned(),
+        ]);
+    }
+    for column in 3..12 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    println!("{table}");
+    for phase in proof.phases.iter().take(1) {
+        println!("{} of {} gated runs panicked at {}", phase.as_expected, phase.runs, places(phase));
+    }
+    for phase in proof.phases.iter().filter(|phase| !phase.required && phase.panics > 0) {
+        println!("{}, {}: {} of {} runs panicked, at {}", phase.engine, phase.name, phase.runs_with_panic, phase.runs, places(phase));
+    }
+    if let Some(most) = proof.phases.iter().filter_map(|phase| phase.max_open).max() {
+        println!("{}: at most {most} connections open in any run", subject.name());
+    }
+    for phase in proof.failed() {
+        println!("\nnot as it must be: {}, {}, {}", phase.engine, phase.connections, phase.name);
+        for finding in &phase.findings {
+            println!("  {finding}");
+        }
+    }
+    let how = match (proof.stopped, proof.quick) {
+        (true, _) => ", stopped before its end",
+        (false, true) => ", the quick way",
+        (false, false) => "",
+    };
+    println!("\nverdict: {} ({:.0} s{how})", proof.verdict, proof.seconds);
+}
+
+/// The places of a phase's panics, the most frequent first.
+fn places(phase: &Phase) -> String {
+    let mut places: Vec<_> = phase.locations.iter().collect();
+    places.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let shown: Vec<_> = places.iter().take(3).map(|(place, count)| format!("{place} (x {count})")).collect();
+    match (shown.is_empty(), places.len() - shown.len()) {
+        (true, _) => "no place".to_owned(),
+        (false, 0) => shown.join(", "),
+        (false, more) => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn junit(proof: &Proof) -> Report {
+    let mut report = Report::new("poolproof prove");
+    for phase in &proof.phases {
+        let mut status = TestCaseStatus::success();
+        if phase.required && !phase.ok {
+            status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(format!("{} of {} runs as expected", phase.as_expected, phase.runs));
+            status.set_description(phase.findings.join("\n"));
+        }
+        let mut case = TestCase::new(phase.name.clone(), status);
+        case.set_classname(format!("{} {}", phase.engine, phase.connections));
+        case.set_time(std::time::Duration::from_secs_f64(phase.seconds));
+        let mut suite = TestSuite::new(format!("{} {} {}", phase.engine, phase.connections, phase.name));
+        suite.add_test_case(case);
+        report.add_test_suite(suite);
+    }
+    report
+}

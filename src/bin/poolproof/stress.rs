@@ -1,0 +1,144 @@
+//! `poolproof stress`: one run of the story's work on one subject.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use poolproof::harness::drive::Control;
+use poolproof::harness::run::RunReport;
+use poolproof::harness::stress::Stress;
+use poolproof::harness::workload::Spec;
+
+use crate::output::{bar, json, micros, number, writable};
+use crate::{Subject, Trouble, stop_on_ctrl_c};
+
+/// Run the story's work on real threads and a real file, and check everything afterwards
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  poolproof stress --operations 20000 --concurrency 64 --seed 7 --json stress.json")]
+pub struct Args {
+    /// Who is put to the work
+    #[arg(long, value_enum, default_value = "pool", hide_possible_values = false)]
+    subject: Subject,
+    /// Operations of all clients together; one in five is a write [default: 20, or no limit with --seconds]
+    #[arg(long)]
+    operations: Option<u64>,
+    /// Clients at once
+    #[arg(long, default_value_t = 20)]
+    concurrency: u64,
+    /// Connections at most
+    #[arg(long, default_value_t = 10)]
+    pool_size: u32,
+    /// Threads of the runtime
+    #[arg(long, default_value_t = 4)]
+    workers: usize,
+    /// Decides the work, though not how the threads interleave
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// End after this many seconds even if operations are left
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// Open all connections before the first operation
+    #[arg(long)]
+    warm: bool,
+    /// Give the run up as hung after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    watchdog: u64,
+    /// The database to use, which must not exist [default: a temporary file]
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+    /// Write the report as JSON to FILE; - is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print nothing but errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs it; whether it holds.
+pub fn run(args: &Args) -> Result<bool, Trouble> {
+    writable(args.json.as_deref())?;
+    let unlimited = if args.seconds.is_some() { u64::MAX >> 1 } else { 20 };
+    let operations = args.operations.unwrap_or(unlimited);
+    let stress = Stress {
+        subject: args.subject.0,
+        spec: Spec { operations, concurrency: args.concurrency, seed: args.seed },
+        duration: args.seconds.map(Duration::from_secs),
+        workers: args.workers,
+        pool_size: args.pool_size,
+        warm: args.warm,
+        watchdog: Duration::from_secs(args.watchdog.saturating_add(args.seconds.unwrap_or(0))),
+        database: args.database.clone(),
+    };
+    let control = Arc::new(Control::default());
+    stop_on_ctrl_c(&control)?;
+    let report = watched(&stress, &control, !args.quiet && args.operations.is_some())?;
+    if let Some(file) = &args.json {
+        json(file, &report)?;
+    }
+    if !args.quiet {
+        print(&report);
+    }
+    Ok(report.ok && !report.stopped)
+}
+
+/// Runs it behind a progress bar.
+fn watched(stress: &Stress, control: &Arc<Control>, show: bool) -> Result<RunReport, Trouble> {
+    if !show || !std::io::stderr().is_terminal() {
+        return stress.run(control).map_err(|error| error.to_string());
+    }
+    let bar = bar(stress.spec.operations, "operations");
+    thread::scope(|scope| {
+        let running = scope.spawn(|| stress.run(control));
+        while !running.is_finished() {
+            bar.set_position(control.performed());
+            thread::sleep(Duration::from_millis(50));
+        }
+        bar.finish_and_clear();
+        match running.join() {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(_) => Err("the run itself panicked; this is a defect of poolproof".to_owned()),
+        }
+    })
+}
+
+fn print(report: &RunReport) {
+    let start = if report.warm { "warm" } else { "cold" };
+    let RunReport { engine, connections, concurrency, workers, .. } = report;
+    println!("{engine}, {connections}, {concurrency} clients on {workers} threads, {start}");
+    println!(
+        "{} operations in {:.2} s, {:.0}/s, p50 {}, p99 {}",
+        number(report.operations),
+        report.seconds,
+        report.ops_per_s,
+        micros(report.p50_us),
+        micros(report.p99_us)
+    );
+    println!("{} writes acknowledged, {} found again", number(report.acknowledged), number(report.found));
+    if let Some(most) = report.max_open {
+        println!("at most {most} connections open");
+    }
+    for (by, verdict) in [("the engine", &report.integrity), ("SQLite", &report.sqlite_integrity)] {
+        if !verdict.is_empty() {
+            println!("integrity_check by {by}: {verdict}");
+        }
+    }
+    for (location, count) in &report.locations {
+        println!("panic x {count} at {location}");
+    }
+    for (message, count) in report.messages.iter().chain(&report.errors) {
+        println!("    {count} x {message}");
+    }
+    for finding in &report.findings {
+        println!("finding: {finding}");
+    }
+    match (report.ok, report.stopped) {
+        (true, false) => println!("holds"),
+        (true, true) => println!("stopped early; nothing at fault so far"),
+        (false, _) => {
+            println!("DOES NOT HOLD: {}", report.faults().join(", "));
+            println!("repeat: {}", report.repeat);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! One run of the story's work on one subject, checked from every side, with SQLite as an outside oracle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::check::{self, RowCounts};
+use super::drive::{Control, Plan, Settings, Subject};
+use super::run::RunReport;
+use super::subjects::{Kind, Pooled};
+use super::workload::{Failure, MAX_CONCURRENCY, Spec};
+use crate::pool::PoolConfig;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Stress {
+    /// Who is put to the work.
+    pub subject: Kind,
+    /// The work.
+    pub spec: Spec,
+    /// Ends the work after this time even if operations are left.
+    pub duration: Option<Duration>,
+    /// Threads of the runtime.
+    pub workers: usize,
+    /// Connections at most.
+    pub pool_size: u32,
+    /// Whether all connections are opened before the first operation.
+    pub warm: bool,
+    /// Gives the run up after this time.
+    pub watchdog: Duration,
+    /// The file to use, which must not exist; a temporary one if `None`.
+    pub database: Option<PathBuf>,
+}
+
+impl Default for Stress {
+    /// The story: 20 operations at once, on a pool of 10.
+    fn default() -> Self {
+        Self {
+            subject: Kind::Pool,
+            spec: Spec { operations: 20, concurrency: 20, seed: 1 },
+            duration: None,
+            workers: 4,
+            pool_size: 10,
+            warm: false,
+            watchdog: Duration::from_secs(60),
+            database: None,
+        }
+    }
+}
+
+/// Why a run could not be made: what, where and the mend, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CannotRun(String);
+
+impl Stress {
+    /// Runs it to the end, or until `control` stops it, and looks at what it left.
+    ///
+    /// # Errors
+    /// What kept the run from being made: settings that cannot work, a file that cannot be used, a full disk. What the
+    /// run itself found is in the report.
+    pub fn run(&self, control: &Arc<Control>) -> Result<RunReport, CannotRun> {
+        self.validate()?;
+        let (path, _folder) = self.file()?;
+        let settings = Settings { path: path.clone(), pool_size: self.pool_size, warm: self.warm };
+        let plan = Plan {
+            spec: self.spec,
+            workers: self.workers,
+            duration: self.duration,
+            watchdog: self.watchdog,
+            settings,
+        };
+        let mut report = self.subject.drive(&plan, control).map_err(|failure| CannotRun(failure.message))?;
+        if let Some(full) = report.errors.keys().find(|error| error.contains("no storage space")) {
+            let acknowledged = report.acknowledged;
+            let message = format!(
+                "the disk of {} filled up after {acknowledged} acknowledged writes ({full}); free some room, or name \
+                 another file",
+                path.display()
+            );
+            return Err(CannotRun(message));
+        }
+        report.repeat = self.repeat();
+        if !report.hung {
+            look_from_outside(&path, &mut report);
+        }
+        Ok(report.conclude())
+    }
+
+    fn validate(&self) -> Result<(), CannotRun> {
+        let config = PoolConfig { max_connections: self.pool_size as usize, ..PoolConfig::default() };
+        config.validate().map_err(|error| CannotRun(error.to_string()))?;
+        let Spec { operations, concurrency, .. } = self.spec;
+        let problem = if operations == 0 {
+            "operations is 0: nothing would be tried; ask for at least 1".to_owned()
+        } else if concurrency == 0 || concurrency > MAX_CONCURRENCY {
+            format!("concurrency is {concurrency}: choose 1 to {MAX_CONCURRENCY}")
+        } else if self.workers == 0 || self.workers > 256 {
+            format!("workers is {}: choose 1 to 256", self.workers)
+        } else {
+            return Ok(());
+        };
+        Err(CannotRun(problem))
+    }
+
+    /// The database's file, which is new; a temporary folder lives as long as what is returned.
+    fn file(&self) -> Result<(PathBuf, Option<TempDir>), CannotRun> {
+        let Some(path) = &self.database else {
+            let folder = tempfile::tempdir().map_err(|error| {
+                let place = std::env::temp_dir();
+                CannotRun(format!("cannot make a folder in {}: {error}; set TMPDIR to another", place.display()))
+            })?;
+            return Ok((folder.path().join("stress.db"), Some(folder)));
+        };
+        // Asked of the engine first: a file that is no database, or is somebody else's, has a better answer than this one.
+        if path.exists() {
+            let opened = block_on(async { Pooled::fresh(path).await.map(drop) });
+            opened.map_err(|failure| CannotRun(failure.message))?;
+            let problem = "it exists, and the run would write into it; name a file that does not";
+            return Err(CannotRun(format!("cannot use database {}: {problem}", path.display())));
+        }
+        Ok((path.clone(), None))
+    }
+
+    /// The command line that makes this run again.
+    #[must_use]
+    pub fn repeat(&self) -> String {
+        let Spec { operations, concurrency, seed } = self.spec;
+        let mut line = format!(
+            "poolproof stress --subject {} --operations {operations} --concurrency {concurrency} --workers {} \
+             --pool-size {} --seed {seed}",
+            self.subject.name(),
+            self.workers,
+            self.pool_size
+        );
+        if self.warm {
+            line.push_str(" --warm");
+        }
+        if let Some(duration) = self.duration {
+            line.push_str(&format!(" --seconds {}", duration.as_secs()));
+        }
+        line
+    }
+}
+
+/// Asks a fresh connection of the engine, and then real SQLite, whether the file is sound and how many rows it has.
+fn look_from_outside(path: &Path, report: &mut RunReport) {
+    let by_engine = block_on(async {
+        let mut fresh = Pooled::fresh(path).await?;
+        Ok::<_, Failure>((check::integrity(&mut fresh).await?, check::row_counts(&mut fresh).await?))
+    });
+    let engine_counts = match by_engine {
+        Ok((integrity, counts)) => {
+            report.integrity = integrity;
+            Some(counts)
+        }
+        Err(failure) => {
+            report.integrity = failure.message;
+            None
+        }
+    };
+    match by_sqlite(path) {
+        Ok((integrity, counts)) => {
+            report.sqlite_integrity = integrity;
+            if let Some(engine_counts) = engine_counts.filter(|engine_counts| *engine_counts != counts) {
+                report.finding(|| format!("SQLite counts {counts:?} rows, the engine {engine_counts:?}"));
+            }
+        }
+        Err(error) => report.sqlite_integrity = error.to_string(),
+    }
+}
+
+fn by_sqlite(path: &Path) -> Result<(String, RowCounts), rusqlite::Error> {
+    let sqlite = rusqlite::Connection::open(path)?;
+    let integrity = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
+    let mut counts = [0; 3];
+    for (count, table) in counts.iter_mut().zip(check::TABLES) {
+        *count = sqlite.query_row(&format!("SELECT COUNT(*) FROM {table}"), (), |row| row.get(0))?;
+    }
+    Ok((integrity, counts))
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.map_err(|error| Failure::unexpected(format!("cannot start a runtime: {error}")))?.block_on(future)
+}

@@ -1,0 +1,66 @@
+//! Who is put to the work, on today's engine: the pool, and the controls that must not pass.
+
+mod controls;
+mod engine;
+mod number_twenty;
+mod pool;
+
+pub use self::controls::{Lending, Mutexed, Shared};
+pub use self::number_twenty::NumberTwenty;
+pub use self::pool::Pooled;
+
+use std::sync::Arc;
+
+use super::drive::{Control, Plan, drive};
+use super::run::RunReport;
+use super::workload::Failure;
+
+/// The engine below all of these.
+const ENGINE: &str = "turso 0.8.3";
+
+/// The subjects by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The pool and the writer.
+    Pool,
+    /// One connection behind an async mutex: safe, one operation at a time.
+    Mutex,
+    /// Control: one connection shared by everybody, as in the story.
+    Shared,
+    /// Control: our pool, over a manager that lends each connection to two holders.
+    DoubleHolder,
+    /// Control: a pool with the flaws of the first fix.
+    NumberTwenty,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 5] = [Kind::Pool, Kind::Mutex, Kind::Shared, Kind::DoubleHolder, Kind::NumberTwenty];
+
+    /// The name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Pool => "pool",
+            Kind::Mutex => "mutex",
+            Kind::Shared => "shared",
+            Kind::DoubleHolder => "double-holder",
+            Kind::NumberTwenty => "number-20",
+        }
+    }
+
+    /// Drives this subject.
+    ///
+    /// # Errors
+    /// As for [`drive`].
+    pub fn drive(self, plan: &Plan, control: &Arc<Control>) -> Result<RunReport, Failure> {
+        match self {
+            Kind::Pool => drive::<Pooled>(self.name(), plan, control),
+            Kind::Mutex => drive::<Mutexed>(self.name(), plan, control),
+            Kind::Shared => drive::<Shared>(self.name(), plan, control),
+            Kind::DoubleHolder => drive::<Lending<2>>(self.name(), plan, control),
+            Kind::NumberTwenty => drive::<NumberTwenty>(self.name(), plan, control),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The pooled writer: writes one at a time through a lane, reads side by side from the pool.
+
+mod lane;
+mod transact;
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use turso::IntoParams;
+
+use self::lane::{Job, Lane};
+use self::transact::{Counts, execute_patiently, transact};
+use crate::catch::catch;
+use crate::error::{Error, Result};
+use crate::pool::{ConnectionPool, PooledConnection, Snapshot, Status, Transaction};
+
+/// How a job answers: what it returned, or the panic that ended it.
+type Answer<R, E> = std::result::Result<Result<R, E>, Box<dyn Any + Send>>;
+
+/// Writes and reads of one database: all writes go through one lane, so none ever fails because the database is locked;
+/// reads run side by side on the pool's other connections and never wait for a write.
+///
+/// A clone is another handle to the same writer.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bank.db");
+/// use poolproof::{Error, PooledDatabaseWriter};
+///
+/// let db = PooledDatabaseWriter::open(&path).await?;
+/// db.execute("CREATE TABLE accounts (name TEXT, balance INTEGER)", ()).await?;
+/// db.execute("INSERT INTO accounts VALUES ('ada', 10), ('bob', 0)", ()).await?;
+///
+/// // One transaction: committed if the closure returns Ok, rolled back if it returns Err or panics.
+/// db.write(async |tx| {
+///     tx.execute("UPDATE accounts SET balance = balance - 3 WHERE name = 'ada'", ()).await?;
+///     tx.execute("UPDATE accounts SET balance = balance + 3 WHERE name = 'bob'", ()).await
+/// })
+/// .await?;
+///
+/// // One snapshot: both rows are of the same moment.
+/// let total = db
+///     .read(async |snapshot| {
+///         let mut rows = snapshot.query("SELECT SUM(balance) FROM accounts", ()).await?;
+///         let row = rows.next().await?.expect("a sum");
+///         Ok::<i64, Error>(row.get(0)?)
+///     })
+///     .await?;
+/// assert_eq!(total, 10);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct PooledDatabaseWriter {
+    pool: ConnectionPool,
+    lane: Lane,
+    counts: Arc<Counts>,
+}
+
+/// A writer at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriterStatus {
+    /// The pool below; the lane holds one of its connections.
+    pub pool: Status,
+    /// Writes that wait for the lane.
+    pub queued: usize,
+    /// Writes that were committed.
+    pub committed: u64,
+    /// Writes that returned an error and had no effect.
+    pub rolled_back: u64,
+    /// Writes whose caller was gone before they started.
+    pub skipped: u64,
+}
+
+impl PooledDatabaseWriter {
+    /// Opens the database at `path` with a pool of the default settings.
+    ///
+    /// # Errors
+    /// As for [`ConnectionPoolBuilder::build`](crate::ConnectionPoolBuilder::build).
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, nothing stays open.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::new(ConnectionPool::open(path).await?).await
+    }
+
+    /// A writer on a pool of the caller's own settings. Its lane takes one connection for as long as it lives, the
+    /// readers have the rest.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a pool of fewer than 2 connections, or what [`ConnectionPool::get`] returns.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the pool is as it was.
+    pub async fn new(pool: ConnectionPool) -> Result<Self> {
+        let max = pool.status().max;
+        if max < 2 {
+            let problem = format!("is {max}: a writer needs at least 2, one for the lane and one for readers");
+            return Err(Error::Config { field: "max_connections", problem });
+        }
+        let lane = Lane::start(pool.clone(), pool.get().await?)?;
+        Ok(Self { pool, lane, counts: Arc::default() })
+    }
+
+    /// Runs one statement by itself; returns how many rows it changed. `Ok` means committed and synced to disk.
+    ///
+    /// # Errors
+    /// The engine's error: the statement had no effect. [`Error::Closed`] if the writer is closed, or was while this
+    /// waited: then too it had no effect.
+    ///
+    /// # Cancel safety
+    /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
+    pub async fn execute(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<u64> {
+        let (sql, params) = (sql.into(), params.into_params()?);
+        self.job(async move |connection: Result<&mut PooledConnection>| {
+            execute_patiently(connection?, &sql, params).await
+        })
+        .await
+    }
+
+    /// Runs `work` as one transaction. It is committed if `work` returns `Ok`, and rolled back if it returns `Err` or
+    /// panics; `Ok` means committed and synced to disk.
+    ///
+    /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`). While it runs no
+    /// other write does: keep it short, and wait in it for nothing but the database. A write that waits inside it for
+    /// another write of this writer waits for itself.
+    ///
+    /// # Errors
+    /// What `work` returns, or the engine's error: nothing was applied. [`Error::OutcomeUnknown`] if COMMIT failed in a
+    /// way that cannot tell. [`Error::Closed`] if the writer is closed.
+    ///
+    /// # Panics
+    /// If `work` panics, with the same payload, after the rollback.
+    ///
+    /// # Cancel safety
+    /// Dropped before its turn, `work` is not run; after that it runs to its end, unobserved.
+    pub async fn write<F, R, E>(&self, work: F) -> Result<R, E>
+    where
+        F: AsyncFnOnce(&mut Transaction<'_>) -> Result<R, E> + Send + 'static,
+        R: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.job(async move |connection: Result<&mut PooledConnection>| transact(connection?, work).await).await
+    }
+
+    /// Runs `work` on one snapshot: everything it reads is of one moment, however many writes commit meanwhile. A
+    /// statement that writes is refused.
+    ///
+    /// `work` moves to a thread of the runtime's blocking pool and is polled only there, since a long query does not
+    /// yield. At most as many run at once as the pool has connections.
+    ///
+    /// # Errors
+    /// What `work` returns, the engine's error, or what [`ConnectionPool::get`] returns.
+    ///
+    /// # Panics
+    /// If `work` panics, with the same payload. If polled outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, `work` is dropped at its next await and the connection goes back.
+    pub async fn read<F, R, E>(&self, work: F) -> Result<R, E>
+    where
+        F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E> + Send + 'static,
+        R: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let mut guard = self.pool.get().await?;
+        let runtime = Handle::current();
+        let (mut reply, answer) = oneshot::channel::<Answer<R, E>>();
+        let handle = runtime.clone();
+        // Detached on purpose: it ends with `work`, or when nobody waits for its answer any more.
+        runtime.spawn_blocking(move || {
+            handle.block_on(async move {
+                let outcome = {
+                    let mut reading = pin!(catch(read_snapshot(&mut guard, work)));
+                    poll_fn(|context| match reply.poll_closed(context) {
+                        Poll::Ready(()) => Poll::Ready(None),
+                        Poll::Pending => reading.as_mut().poll(context).map(Some),
+                    })
+                    .await
+                };
+                // Back in the pool before the caller knows that it is over.
+                drop(guard);
+                if let Some(outcome) = outcome {
+                    // Fails only if the caller left just now.
+                    let _ = reply.send(outcome);
+                }
+            });
+        });
+        finish(answer.await)
+    }
+
+    /// The pool that reads run on.
+    #[must_use]
+    pub fn pool(&self) -> &ConnectionPool {
+        &self.pool
+    }
+
+    /// The writer at this moment.
+    #[must_use]
+    pub fn status(&self) -> WriterStatus {
+        let (committed, rolled_back, skipped) = self.counts.get();
+        let queued = self.lane.queued();
+        WriterStatus { pool: self.pool.status(), queued, committed, rolled_back, skipped }
+    }
+
+    /// Runs the writes that are queued, refuses those that come later, and gives the lane's connection back. The pool
+    /// stays open.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, the lane may or may not have been told; it may be called again.
+    pub async fn stop(&self) {
+        self.lane.stop().await;
+    }
+
+    /// [Stops](PooledDatabaseWriter::stop) the lane and closes the pool; resolves when no connection is alive.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, it may be called again.
+    pub async fn close(&self) {
+        self.lane.stop().await;
+        self.pool.close().await;
+    }
+
+    /// Queues `work` for the lane and waits for its answer.
+    async fn job<F, R, E>(&self, work: F) -> Result<R, E>
+    where
+        F: AsyncFnOnce(Result<&mut PooledConnection>) -> Result<R, E> + Send + 'static,
+        R: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel::<Answer<R, E>>();
+        let counts = Arc::clone(&self.counts);
+        let job: Job = Box::new(move |connection| {
+            Box::pin(async move {
+                if reply.is_closed() {
+                    counts.skip();
+                    return;
+                }
+                let outcome = catch(work(connection)).await;
+                counts.ended(matches!(outcome, Ok(Ok(_))));
+                // Fails only if the caller left meanwhile; the write stands.
+                let _ = reply.send(outcome);
+            })
+        });
+        self.lane.queue(job).await?;
+        finish(answer.await)
+    }
+}
+
+async fn read_snapshot<F, R, E>(guard: &mut PooledConnection, work: F) -> Result<R, E>
+where
+    F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E>,
+    E: From<Error>,
+{
+    let mut snapshot = guard.snapshot().await?;
+    let outcome = work(&mut snapshot).await;
+    // What was read is right whatever happens now; a connection that cannot leave the snapshot is discarded.
+    let _ = snapshot.end().await;
+    outcome
+}
+
+/// What a job answered; a panic goes on in the caller. No answer: the job was dropped unstarted.
+fn finish<R, E: From<Error>>(answer: std::result::Result<Answer<R, E>, oneshot::error::RecvError>) -> Result<R, E> {
+    match answer {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => Err(Error::Closed.into()),
+    }
+}
