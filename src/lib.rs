@@ -1,4 +1,53 @@
-//! A connection pool for the Turso embedded database that you can trust, and the harness that proves it.
+//! A connection pool and a pooled writer for the [Turso](https://docs.rs/turso) embedded database, and the concurrency
+//! test harness that proves them.
+//!
+//! A Turso connection is not made to be shared: with one in the state of a web service, concurrent handlers are refused,
+//! panic inside the engine, and can lose writes that were acknowledged. [`ConnectionPool`] lends each connection to one
+//! user at a time. [`PooledDatabaseWriter`] adds one lane for all writes, so that nobody ever sees `database is locked`,
+//! and snapshots for reads.
+//!
+//! # Quick start
+//!
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("app.db");
+//! use poolproof::{Error, PooledDatabaseWriter};
+//!
+//! let db = PooledDatabaseWriter::open(&path).await?;
+//! db.execute("CREATE TABLE notes (text TEXT)", ()).await?;
+//! db.execute("INSERT INTO notes VALUES (?1)", ("hello",)).await?;
+//!
+//! let texts = db
+//!     .read(async |snapshot| {
+//!         let mut texts = Vec::new();
+//!         let mut rows = snapshot.query("SELECT text FROM notes", ()).await?;
+//!         while let Some(row) = rows.next().await? {
+//!             texts.push(row.get::<String>(0)?);
+//!         }
+//!         Ok::<_, Error>(texts)
+//!     })
+//!     .await?;
+//! assert_eq!(texts, ["hello"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The rooms
+//!
+//! | room | what it is for |
+//! | --- | --- |
+//! | `sync` | the one seam between the standard library and loom |
+//! | `pool` | the core (slots, permits, waiters), the generic [`Pool`], and its face for Turso, [`ConnectionPool`] |
+//! | `writer` | the lane that all writes go through, and reads on snapshots: [`PooledDatabaseWriter`] |
+//! | `harness` | (feature `harness`) the story's workload, the subjects it is run on, the checks, the proof |
+//!
+//! # Features
+//!
+//! None is on by default: the library pulls in the pool and the writer alone. `harness` adds stress runs and checking,
+//! `cli` the `poolproof` binary.
+
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -15,4 +64,10 @@ pub use pool::{
     AcquireError, Behavior, ConnectionPool, ConnectionPoolBuilder, Manage, Pool, PoolConfig, Pooled, PooledConnection,
     Rows, Snapshot, Status, Transaction,
 };
+pub use turso::{Row, Value};
 pub use writer::{PooledDatabaseWriter, WriterStatus};
+
+/// The README's example, compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

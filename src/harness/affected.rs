@@ -39,7 +39,11 @@ pub fn find_or_build(program: &Path, announce: impl FnOnce()) -> Result<PathBuf,
     }
 }
 
-fn build(program: &Path) -> Result<PathBuf, NotThere> {
+/// Has cargo build it, into the profile that `program` was built in, or find it up to date.
+///
+/// # Errors
+/// If there is no cargo, no source or the build fails, with the mend.
+pub fn build(program: &Path) -> Result<PathBuf, NotThere> {
     let manifest = Path::new(SOURCE).join("Cargo.toml");
     let folder = program.parent().unwrap_or(Path::new(".")).display();
     let by_hand = format!("build it with `cargo build -p {NAME}` in a clone of the repository, and put it into {folder}");

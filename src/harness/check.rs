@@ -188,3 +188,130 @@ fn score(value: &Value) -> Result<f64, Failure> {
         other => Err(Failure::unexpected(format!("score is {other:?}, not a number"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::workload::{Op, Spec, prepare};
+    use super::*;
+
+    /// SQLite in memory: the checks name no engine, so their controls need none of ours.
+    struct Sqlite(rusqlite::Connection);
+
+    impl Client for Sqlite {
+        async fn execute(&mut self, sql: &str, params: Vec<Value>) -> Result<u64, Failure> {
+            let params = rusqlite::params_from_iter(params.into_iter().map(to_sqlite));
+            self.0.execute(sql, params).map(|changed| changed as u64).map_err(failure)
+        }
+
+        async fn query(&mut self, sql: &str, params: Vec<Value>) -> Result<Vec<Vec<Value>>, Failure> {
+            let params = rusqlite::params_from_iter(params.into_iter().map(to_sqlite));
+            let mut statement = self.0.prepare(sql).map_err(failure)?;
+            let columns = statement.column_count();
+            let row = |row: &rusqlite::Row<'_>| (0..columns).map(|index| row.get(index).map(from_sqlite)).collect();
+            statement.query_map(params, row).map_err(failure)?.collect::<Result<_, _>>().map_err(failure)
+        }
+    }
+
+    fn failure(error: rusqlite::Error) -> Failure {
+        Failure::unexpected(error.to_string())
+    }
+
+    fn to_sqlite(value: Value) -> rusqlite::types::Value {
+        match value {
+            Value::Null => rusqlite::types::Value::Null,
+            Value::Integer(value) => rusqlite::types::Value::Integer(value),
+            Value::Real(value) => rusqlite::types::Value::Real(value),
+            Value::Text(value) => rusqlite::types::Value::Text(value),
+        }
+    }
+
+    fn from_sqlite(value: rusqlite::types::Value) -> Value {
+        match value {
+            rusqlite::types::Value::Null | rusqlite::types::Value::Blob(_) => Value::Null,
+            rusqlite::types::Value::Integer(value) => Value::Integer(value),
+            rusqlite::types::Value::Real(value) => Value::Real(value),
+            rusqlite::types::Value::Text(value) => Value::Text(value),
+        }
+    }
+
+    /// Performs a small workload faithfully, then lets `tamper` change the file behind the history's back.
+    fn report_after(tamper: &str) -> RunReport {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let spec = Spec { operations: 400, concurrency: 4, seed: 3 };
+            let mut sqlite = Sqlite(rusqlite::Connection::open_in_memory().unwrap());
+            prepare(&mut sqlite, &spec).await.unwrap();
+            let history = History::after(&spec.prepared());
+            for mut script in spec.clients() {
+                while let Some(op) = script.next_op() {
+                    if let Op::Write(write) = op {
+                        history.begin_write(&write);
+                        write.perform(&mut sqlite).await.unwrap();
+                        history.acknowledge(&write);
+                    }
+                }
+            }
+            sqlite.0.execute_batch(tamper).unwrap();
+            let mut report = RunReport::default();
+            final_state(&mut sqlite, &history, &mut report).await.unwrap();
+            report.conclude()
+        })
+    }
+
+    #[test]
+    fn a_faithful_run_is_clean() {
+        let report = report_after("");
+        assert!(report.ok, "{report:?}");
+        assert_eq!((report.acknowledged, report.found), (80, 80));
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_is_missing_is_lost() {
+        let report = report_after("DELETE FROM agent_performance WHERE id = (SELECT MAX(id) FROM agent_performance)");
+        assert_eq!((report.lost, report.ok), (1, false), "{report:?}");
+    }
+
+    #[test]
+    fn an_update_that_is_undone_is_lost() {
+        let report = report_after(
+            "UPDATE sessions SET status = 'running', score = NULL, closed_by = NULL, closed_hash = NULL \
+             WHERE id = (SELECT MIN(id) FROM sessions WHERE status = 'completed')",
+        );
+        assert_eq!((report.lost, report.ok), (1, false), "{report:?}");
+    }
+
+    #[test]
+    fn a_write_that_is_applied_twice_is_duplicated() {
+        let report = report_after(
+            "INSERT INTO agent_performance (session_id, agent, score, write_id, hash) \
+             SELECT session_id, agent, score, write_id, hash FROM agent_performance LIMIT 1",
+        );
+        assert_eq!((report.duplicated, report.ok), (1, false), "{report:?}");
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_was_written_is_changed() {
+        let report = report_after("UPDATE session_logs SET content = content || '!' WHERE id = 1");
+        assert_eq!((report.changed, report.ok), (1, false), "{report:?}");
+    }
+
+    #[test]
+    fn a_record_that_nobody_wrote_is_changed() {
+        let report = report_after(
+            "INSERT INTO agent_performance (session_id, agent, score, write_id, hash) VALUES (1, 'x', 1, 99, 'y')",
+        );
+        assert!(report.changed >= 1 && !report.ok, "{report:?}");
+    }
+
+    #[test]
+    fn a_log_without_its_count_is_torn() {
+        let report = report_after("UPDATE sessions SET chunks = chunks + 1 WHERE id = (SELECT MIN(id) FROM sessions)");
+        assert_eq!((report.torn, report.ok), (1, false), "{report:?}");
+    }
+
+    #[test]
+    fn a_log_without_its_session_is_torn_and_lost() {
+        let report = report_after("DELETE FROM sessions WHERE chunks > 0 AND id = (SELECT MIN(session_id) FROM session_logs)");
+        assert!(report.torn == 1 && report.lost >= 1 && !report.ok, "{report:?}");
+    }
+}

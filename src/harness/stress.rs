@@ -72,15 +72,12 @@ impl Stress {
             watchdog: self.watchdog,
             settings,
         };
-        let mut report = self.subject.drive(&plan, control).map_err(|failure| CannotRun(failure.message))?;
-        if let Some(full) = report.errors.keys().find(|error| error.contains("no storage space")) {
-            let acknowledged = report.acknowledged;
-            let message = format!(
-                "the disk of {} filled up after {acknowledged} acknowledged writes ({full}); free some room, or name \
-                 another file",
-                path.display()
-            );
-            return Err(CannotRun(message));
+        let drive = self.subject.drive(&plan, control);
+        let mut report = drive.map_err(|failure| {
+            if is_full(&failure.message) { full_disk(&path, 0, &failure.message) } else { CannotRun(failure.message) }
+        })?;
+        if let Some(error) = report.errors.keys().find(|error| is_full(error)) {
+            return Err(full_disk(&path, report.acknowledged, error));
         }
         report.repeat = self.repeat();
         if !report.hung {
@@ -143,6 +140,19 @@ impl Stress {
         }
         line
     }
+}
+
+/// Whether the engine's words are those for a disk without room.
+fn is_full(error: &str) -> bool {
+    error.contains("no storage space") || error.contains("the disk is full")
+}
+
+fn full_disk(path: &Path, acknowledged: u64, error: &str) -> CannotRun {
+    let path = path.display();
+    CannotRun(format!(
+        "the disk of {path} is full: {acknowledged} writes were acknowledged before ({error}); free some room, or name \
+         another file"
+    ))
 }
 
 /// Asks a fresh connection of the engine, and then real SQLite, whether the file is sound and how many rows it has.

@@ -1,0 +1,155 @@
+//! Bad input gets one clear line, exit code 2, and nothing is lost.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn poolproof(args: &[&str]) -> Output {
+    Command::new(common::poolproof()).args(args).output().unwrap()
+}
+
+/// Exit code 2 and one line on stderr that holds all of `words`.
+fn assert_refused(output: &Output, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} is not in {stderr:?}");
+    }
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+fn stress_on(database: &Path) -> Output {
+    poolproof(&["stress", "--database", database.to_str().unwrap()])
+}
+
+#[test]
+fn a_pool_without_connections_is_refused() {
+    assert_refused(&poolproof(&["stress", "--pool-size", "0"]), &["max_connections is 0", "at least 1"]);
+}
+
+#[test]
+fn a_writer_with_one_connection_is_refused() {
+    assert_refused(&poolproof(&["stress", "--pool-size", "1"]), &["max_connections is 1", "at least 2"]);
+}
+
+#[test]
+fn an_unknown_flag_is_refused() {
+    assert_refused(&poolproof(&["stress", "--sideways"]), &["--sideways", "--help"]);
+}
+
+#[test]
+fn an_unknown_subject_is_refused_with_the_known_ones() {
+    assert_refused(&poolproof(&["stress", "--subject", "nobody"]), &["nobody", "double-holder"]);
+}
+
+#[test]
+fn work_of_nothing_is_refused() {
+    assert_refused(&poolproof(&["stress", "--operations", "0"]), &["operations is 0"]);
+    assert_refused(&poolproof(&["stress", "--concurrency", "0"]), &["concurrency is 0"]);
+    assert_refused(&poolproof(&["stress", "--workers", "0"]), &["workers is 0"]);
+}
+
+#[test]
+fn a_folder_that_does_not_exist_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("missing").join("app.db");
+    assert_refused(&stress_on(&path), &["missing", "does not exist", "create it"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    // Not even root can make a file in /proc.
+    assert_refused(&stress_on(Path::new("/proc/app.db")), &["/proc/app.db"]);
+}
+
+#[test]
+fn a_folder_in_place_of_a_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_refused(&stress_on(folder.path()), &["is a folder"]);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("letter.db");
+    let letter = "Dear reader, this is no database, however long it is. ".repeat(200);
+    std::fs::write(&path, &letter).unwrap();
+    assert_refused(&stress_on(&path), &["letter.db", "no database"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), letter);
+}
+
+#[test]
+fn an_existing_database_is_refused_and_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.db");
+    rusqlite_with_a_row(&path);
+    assert_refused(&stress_on(&path), &["mine.db", "exists"]);
+    let kept: i64 =
+        rusqlite::Connection::open(&path).unwrap().query_row("SELECT x FROM mine", (), |row| row.get(0)).unwrap();
+    assert_eq!(kept, 42);
+}
+
+fn rusqlite_with_a_row(path: &Path) {
+    let sqlite = rusqlite::Connection::open(path).unwrap();
+    sqlite.execute_batch("CREATE TABLE mine (x); INSERT INTO mine VALUES (42)").unwrap();
+}
+
+#[test]
+fn a_database_that_another_process_has_open_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("busy.db");
+    let mut holder = Command::new(common::poolproof())
+        .args(["stress", "--seconds", "30", "--database"])
+        .arg(&path)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Until the other process has made the file, there is nothing to be locked out of.
+    while !path.exists() {
+        std::thread::yield_now();
+    }
+    let mut output = stress_on(&path);
+    while !String::from_utf8_lossy(&output.stderr).contains("another process") && holder.try_wait().unwrap().is_none() {
+        output = stress_on(&path);
+    }
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_refused(&output, &["busy.db", "another process"]);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_the_run() {
+    assert_refused(&poolproof(&["stress", "--json", "/proc/report.json"]), &["/proc/report.json", "cannot write"]);
+}
+
+#[test]
+fn help_says_how_with_an_example() {
+    for args in [&["--help"][..], &["prove", "--help"], &["stress", "--help"]] {
+        let output = poolproof(args);
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Example"), "{args:?}");
+    }
+}
+
+/// A file system of 256 KiB, in a mount namespace of the command's own. `None` where this machine does not allow it.
+fn on_a_small_disk(program: &Path) -> Option<Output> {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    let mount = format!("mount -t tmpfs -o size=256k tmpfs '{place}'");
+    let allowed = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount]).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let line = format!("{mount} && exec '{}' stress --operations 2000 --database '{place}/app.db'", program.display());
+    Some(Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", &line]).output().unwrap())
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    match on_a_small_disk(&common::poolproof()) {
+        Some(output) => assert_refused(&output, &["full", "app.db", "free some room"]),
+        None => eprintln!("this machine allows no mount in a namespace of its own: no small disk to fill"),
+    }
+}

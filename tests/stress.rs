@@ -1,0 +1,83 @@
+//! The regression gate: the story's work on the pool, on real threads and real files, from fixed seeds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poolproof::harness::drive::Control;
+use poolproof::harness::run::RunReport;
+use poolproof::harness::stress::Stress;
+use poolproof::harness::subjects::Kind;
+use poolproof::harness::workload::Spec;
+
+fn run(stress: &Stress) -> RunReport {
+    stress.run(&Arc::new(Control::default())).unwrap()
+}
+
+fn assert_clean(report: &RunReport) {
+    assert!(report.ok, "{:?}: {:?}\nrepeat: {}", report.faults(), report.findings, report.repeat);
+    assert_eq!((report.integrity.as_str(), report.sqlite_integrity.as_str()), ("ok", "ok"), "{report:?}");
+    assert!(report.acknowledged > 0 && report.acknowledged == report.found, "{report:?}");
+}
+
+#[test]
+fn the_pool_is_clean_cold_and_warm_on_2_4_and_8_threads() {
+    for (workers, seed) in [(2, 1), (4, 2), (8, 3)] {
+        for warm in [false, true] {
+            for operations in [20, 500] {
+                let spec = Spec { operations, concurrency: operations, seed };
+                let report = run(&Stress { spec, workers, warm, ..Stress::default() });
+                assert_clean(&report);
+                assert_eq!((report.operations, report.acknowledged), (operations, operations / 5));
+                assert!(report.max_open <= Some(10), "{report:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pool_of_the_smallest_size_is_clean() {
+    let spec = Spec { operations: 300, concurrency: 30, seed: 5 };
+    let report = run(&Stress { spec, pool_size: 2, ..Stress::default() });
+    assert_clean(&report);
+    assert_eq!(report.max_open, Some(2));
+}
+
+#[test]
+fn a_connection_behind_a_mutex_is_clean() {
+    let spec = Spec { operations: 300, concurrency: 30, seed: 6 };
+    assert_clean(&run(&Stress { subject: Kind::Mutex, spec, ..Stress::default() }));
+}
+
+#[test]
+fn a_run_ends_when_its_time_is_over() {
+    let spec = Spec { operations: u64::MAX >> 1, concurrency: 8, seed: 7 };
+    let report = run(&Stress { spec, duration: Some(Duration::from_millis(300)), ..Stress::default() });
+    assert!(report.ok, "{report:?}");
+    assert!(report.operations > 0 && report.seconds >= 0.3, "{report:?}");
+}
+
+#[test]
+fn a_run_that_is_stopped_says_so_and_is_still_checked() {
+    let control = Arc::new(Control::default());
+    control.stop();
+    let report = Stress::default().run(&control).unwrap();
+    assert!(report.stopped && report.ok && report.operations == 0, "{report:?}");
+    assert_eq!(report.sqlite_integrity, "ok");
+}
+
+#[test]
+fn a_run_that_does_not_end_is_given_up() {
+    let spec = Spec { operations: u64::MAX >> 1, concurrency: 4, seed: 8 };
+    let report = run(&Stress { spec, watchdog: Duration::from_millis(500), ..Stress::default() });
+    assert!(report.hung && !report.ok, "{report:?}");
+}
+
+/// Each of these differs from a sound subject in the one thing it is named after, and each must be found out.
+#[test]
+fn the_controls_are_found_out() {
+    for subject in [Kind::Shared, Kind::DoubleHolder, Kind::NumberTwenty] {
+        let spec = Spec { operations: 2_000, concurrency: 100, seed: 1 };
+        let report = run(&Stress { subject, spec, ..Stress::default() });
+        assert!(!report.ok && report.failed > 0, "{} passed: {report:?}", subject.name());
+    }
+}

@@ -1,0 +1,356 @@
+//! The writer's promises: one write after the other, all or nothing, whoever leaves, panics or closes meanwhile.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use poolproof::{Behavior, ConnectionPool, Error, PooledDatabaseWriter, Result, Snapshot};
+use tempfile::TempDir;
+use tokio::sync::{Barrier, oneshot};
+
+/// A database with an empty table `t (x INTEGER)`.
+async fn writer() -> (PooledDatabaseWriter, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(4).build().await.unwrap();
+    let db = PooledDatabaseWriter::new(pool).await.unwrap();
+    db.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
+    (db, folder)
+}
+
+async fn count(snapshot: &mut Snapshot<'_>) -> Result<i64> {
+    let mut rows = snapshot.query("SELECT COUNT(*) FROM t", ()).await?;
+    let row = rows.next().await?.expect("COUNT gives a row");
+    Ok(row.get(0)?)
+}
+
+async fn rows(db: &PooledDatabaseWriter) -> i64 {
+    db.read(async |snapshot| count(snapshot).await).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_at_once_never_see_a_locked_database() {
+    let (db, _folder) = writer().await;
+    let start = Arc::new(Barrier::new(50));
+    let tasks: Vec<_> = (0..50)
+        .map(|x| {
+            let (db, start) = (db.clone(), Arc::clone(&start));
+            tokio::spawn(async move {
+                start.wait().await;
+                if x % 2 == 0 {
+                    db.execute("INSERT INTO t VALUES (?1)", (x,)).await
+                } else {
+                    db.write(async move |tx| tx.execute("INSERT INTO t VALUES (?1)", (x,)).await).await
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap(), 1);
+    }
+    assert_eq!(rows(&db).await, 50);
+    let status = db.status();
+    assert_eq!((status.committed, status.rolled_back, status.queued), (51, 0, 0));
+}
+
+#[tokio::test]
+async fn writes_run_in_the_order_in_which_they_were_queued() {
+    let (db, _folder) = writer().await;
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    // On this single-threaded runtime tasks queue their writes in the order in which they were spawned.
+    let tasks: Vec<_> = (0..20)
+        .map(|index| {
+            let (db, order) = (db.clone(), Arc::clone(&order));
+            tokio::spawn(async move {
+                db.write(async move |_| {
+                    order.lock().unwrap().push(index);
+                    Ok::<(), Error>(())
+                })
+                .await
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_write_that_fails_has_no_effect_and_its_neighbours_have_theirs() {
+    let (db, _folder) = writer().await;
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    let failed: Result<()> = db
+        .write(async |tx| {
+            tx.execute("INSERT INTO t VALUES (2)", ()).await?;
+            tx.execute("INSERT INTO missing VALUES (3)", ()).await.map(drop)
+        })
+        .await;
+    assert!(matches!(failed, Err(Error::Engine(_))), "{failed:?}");
+    db.execute("INSERT INTO t VALUES (4)", ()).await.unwrap();
+    assert_eq!(rows(&db).await, 2);
+    assert_eq!(db.status().rolled_back, 1);
+}
+
+#[tokio::test]
+async fn a_write_that_panics_has_no_effect_and_panics_in_its_caller() {
+    let (db, _folder) = writer().await;
+    let panicking = db.clone();
+    let caller = tokio::spawn(async move {
+        panicking
+            .write(async |tx| -> Result<()> {
+                tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+                panic!("the closure's own panic");
+            })
+            .await
+    });
+    let panic = caller.await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the closure's own panic"));
+    db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+    assert_eq!(rows(&db).await, 1);
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_leaves_before_its_turn_is_not_run() {
+    let (db, _folder) = writer().await;
+    let (release, held) = oneshot::channel::<()>();
+    let first = tokio::spawn({
+        let db = db.clone();
+        async move { db.write(async move |_| Ok::<_, Error>(held.await.is_ok())).await }
+    });
+    let ran = Arc::new(AtomicUsize::new(0));
+    let second = tokio::spawn({
+        let (db, ran) = (db.clone(), Arc::clone(&ran));
+        async move {
+            db.write(async move |_| {
+                ran.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, Error>(())
+            })
+            .await
+        }
+    });
+    // Both are queued once they have been polled; this test's runtime has one thread, so two yields see to that.
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    second.abort();
+    assert!(second.await.unwrap_err().is_cancelled());
+    release.send(()).unwrap();
+    assert!(first.await.unwrap().unwrap());
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    assert_eq!((ran.load(Ordering::SeqCst), db.status().skipped), (0, 1));
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_leaves_after_it_started_is_committed() {
+    let (db, _folder) = writer().await;
+    let (started, begun) = oneshot::channel::<()>();
+    let (release, held) = oneshot::channel::<()>();
+    let caller = tokio::spawn({
+        let db = db.clone();
+        async move {
+            db.write(async move |tx| {
+                tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+                started.send(()).expect("the test waits for it");
+                held.await.expect("the test releases it");
+                tx.execute("INSERT INTO t VALUES (2)", ()).await
+            })
+            .await
+        }
+    });
+    begun.await.unwrap();
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    release.send(()).unwrap();
+    // The lane is in order: this one ends after that.
+    db.execute("INSERT INTO t VALUES (3)", ()).await.unwrap();
+    assert_eq!(rows(&db).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_sees_one_moment_while_writes_commit() {
+    let (db, _folder) = writer().await;
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    let writing = db.clone();
+    let (before, after) = db
+        .read(async move |snapshot| {
+            let before = count(snapshot).await?;
+            writing.execute("INSERT INTO t VALUES (2)", ()).await?;
+            Ok::<_, Error>((before, count(snapshot).await?))
+        })
+        .await
+        .unwrap();
+    assert_eq!((before, after), (1, 1));
+    assert_eq!(rows(&db).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_taken_when_the_read_begins_not_at_its_first_query() {
+    let (db, _folder) = writer().await;
+    let writing = db.clone();
+    let seen = db
+        .read(async move |snapshot| {
+            writing.execute("INSERT INTO t VALUES (1)", ()).await?;
+            count(snapshot).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(seen, 0);
+}
+
+#[tokio::test]
+async fn a_read_cannot_write_and_leaves_its_connection_able_to() {
+    let (db, _folder) = writer().await;
+    let refused: Result<()> = db
+        .read(async |snapshot| {
+            let mut rows = snapshot.query("INSERT INTO t VALUES (1) RETURNING x", ()).await?;
+            rows.next().await.map(drop)
+        })
+        .await;
+    assert!(refused.is_err());
+    assert_eq!(rows(&db).await, 0);
+    // Every connection of the pool, the one that was read on among them, can write.
+    for x in 0..3 {
+        db.pool().get().await.unwrap().execute("INSERT INTO t VALUES (?1)", (x,)).await.unwrap();
+    }
+    assert_eq!(rows(&db).await, 3);
+}
+
+#[tokio::test]
+async fn a_read_that_is_cancelled_gives_its_connection_back() {
+    let (db, _folder) = writer().await;
+    let (started, begun) = oneshot::channel::<()>();
+    let reading = tokio::spawn({
+        let db = db.clone();
+        async move {
+            db.read(async move |_| {
+                started.send(()).expect("the test waits for it");
+                std::future::pending::<Result<()>>().await
+            })
+            .await
+        }
+    });
+    begun.await.unwrap();
+    reading.abort();
+    assert!(reading.await.unwrap_err().is_cancelled());
+    // Only the lane's connection is left in use once the closure was dropped: all others can be had at once.
+    let mut guards = Vec::new();
+    for _ in 0..3 {
+        guards.push(db.pool().get().await.unwrap());
+    }
+    assert_eq!(db.status().pool.in_use, 4);
+}
+
+#[tokio::test]
+async fn a_read_that_panics_panics_in_its_caller_and_costs_one_connection_only() {
+    let (db, _folder) = writer().await;
+    let panicking = db.clone();
+    let caller = tokio::spawn(async move { panicking.read(async |_| -> Result<()> { panic!("in a read") }).await });
+    assert!(caller.await.unwrap_err().is_panic());
+    assert_eq!(rows(&db).await, 0);
+    assert_eq!(db.status().pool.in_use, 1, "the lane's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_for_a_lock_that_a_guard_holds() {
+    let (db, _folder) = writer().await;
+    let mut guard = db.pool().get().await.unwrap();
+    let transaction = guard.begin(Behavior::Immediate).await.unwrap();
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { db.execute("INSERT INTO t VALUES (1)", ()).await }
+    });
+    // However long it tries, it cannot have been done while the lock is held.
+    while db.status().queued > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    transaction.rollback().await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn stop_runs_what_is_queued_and_refuses_what_comes_later() {
+    let (db, _folder) = writer().await;
+    let queued: Vec<_> = (0..10)
+        .map(|x| {
+            let db = db.clone();
+            tokio::spawn(async move { db.execute("INSERT INTO t VALUES (?1)", (x,)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    db.stop().await;
+    for task in queued {
+        assert_eq!(task.await.unwrap().unwrap(), 1);
+    }
+    assert!(matches!(db.execute("INSERT INTO t VALUES (99)", ()).await, Err(Error::Closed)));
+    assert_eq!(rows(&db).await, 10, "reads go on");
+    assert_eq!(db.status().pool.in_use, 0, "the lane's connection is back");
+    db.stop().await;
+}
+
+#[tokio::test]
+async fn close_leaves_no_connection_alive() {
+    let (db, _folder) = writer().await;
+    db.close().await;
+    let status = db.status().pool;
+    assert_eq!((status.open, status.closed), (0, true));
+    assert!(matches!(db.read(async |snapshot| count(snapshot).await).await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_writer_of_one_connection_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(1).build().await.unwrap();
+    let error = PooledDatabaseWriter::new(pool.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("at least 2"), "{error}");
+    assert_eq!(pool.status().in_use, 0);
+}
+
+#[test]
+fn dropping_the_last_handle_ends_the_lane_and_frees_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let pool = runtime.block_on(async {
+        let db = PooledDatabaseWriter::open(&path).await.unwrap();
+        db.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
+        db.pool().clone()
+    });
+    // The lane's thread ends by itself; its connection comes back, and then close has nothing to wait for.
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), pool.close()).await }).unwrap();
+    assert_eq!(pool.status().open, 0);
+}
+
+#[test]
+fn a_write_outlives_the_runtime_that_asked_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let first = runtime();
+    let db = first.block_on(PooledDatabaseWriter::open(&path)).unwrap();
+    first.block_on(db.execute("CREATE TABLE t (x INTEGER)", ())).unwrap();
+    let (started, begun) = std::sync::mpsc::channel();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    first.spawn({
+        let db = db.clone();
+        async move {
+            db.write(async move |tx| {
+                started.send(()).expect("the test waits for it");
+                held.recv().expect("the test releases it");
+                tx.execute("INSERT INTO t VALUES (1)", ()).await
+            })
+            .await
+        }
+    });
+    begun.recv().unwrap();
+    std::panic::catch_unwind(AssertUnwindSafe(|| drop(first))).unwrap();
+    release.send(()).unwrap();
+    let second = runtime();
+    assert_eq!(second.block_on(rows_after_queue(&db)), 1);
+}
+
+/// The rows once everything queued before is done.
+async fn rows_after_queue(db: &PooledDatabaseWriter) -> i64 {
+    db.write(async |_| Ok::<_, Error>(())).await.unwrap();
+    rows(db).await
+}
