@@ -141,7 +141,8 @@ impl Spec {
         (0..self.concurrency).map(move |client| Script::new(spec, client))
     }
 
-    /// What exists before the first operation: each client's first session, at the stage where its script goes on.
+    /// What exists before the first operation: the first session of each client that will write, at the stage where its
+    /// script goes on.
     pub fn prepared(&self) -> Vec<Write> {
         self.clients().flat_map(|script| script.prepared).collect()
     }
@@ -162,11 +163,20 @@ impl Script {
     fn new(spec: Spec, client: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(spec.seed);
         rng.set_stream(client + 1);
-        let mut run = Run::new(client);
+        let run = Run::new(client);
         // A client that performs one operation only must still be able to draw any of the four writes.
         let stage = rng.next_u32() % (CHUNKS_PER_SESSION + 3);
-        let prepared = (0..stage).map(|_| run.next(&mut rng)).collect();
-        Self { spec, client, performed: 0, rng, run, prepared }
+        let mut script = Self { spec, client, performed: 0, rng, run, prepared: vec![] };
+        if (0..).map_while(|performed| script.index(performed)).any(|index| is_write(spec.seed, index)) {
+            script.prepared = (0..stage).map(|_| script.run.next(&mut script.rng)).collect();
+        }
+        script
+    }
+
+    /// The place of this client's operation among those of all clients, when they take turns.
+    fn index(&self, performed: u64) -> Option<u64> {
+        let index = performed.checked_mul(self.spec.concurrency)?.checked_add(self.client)?;
+        (index < self.spec.operations).then_some(index)
     }
 
     /// The client's number, from 0.
@@ -176,11 +186,7 @@ impl Script {
 
     /// The next operation; `None` when this client's share is done.
     pub fn next_op(&mut self) -> Option<Op> {
-        // The n-th operation of all clients together, when they take turns.
-        let index = self.performed * self.spec.concurrency + self.client;
-        if index >= self.spec.operations {
-            return None;
-        }
+        let index = self.index(self.performed)?;
         self.performed += 1;
         Some(if is_write(self.spec.seed, index) {
             Op::Write(self.run.next(&mut self.rng))
@@ -445,4 +451,59 @@ pub async fn session_log(client: &mut impl Client, pick: u32) -> Result<Seen, Fa
 /// The value at `index`, or a failure: an engine that returns short rows must not end the harness.
 pub fn column(row: &[Value], index: usize) -> Result<&Value, Failure> {
     row.get(index).ok_or_else(|| Failure::unexpected(format!("a row of {} columns has no column {index}", row.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ops(spec: Spec) -> Vec<Vec<Op>> {
+        spec.clients().map(|mut script| std::iter::from_fn(|| script.next_op()).collect()).collect()
+    }
+
+    #[test]
+    fn one_operation_in_five_is_a_write_whatever_the_concurrency() {
+        for concurrency in [1, 7, 20, 1_000] {
+            let ops = ops(Spec { operations: 1_000, concurrency, seed: 4 });
+            let all: Vec<_> = ops.iter().flatten().collect();
+            let writes = all.iter().filter(|op| matches!(op, Op::Write(_))).count();
+            assert_eq!((all.len(), writes), (1_000, 200));
+        }
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_work_and_another_is_not() {
+        let spec = Spec { operations: 300, concurrency: 10, seed: 9 };
+        assert_eq!(ops(spec), ops(spec));
+        assert_ne!(ops(spec), ops(Spec { seed: 10, ..spec }));
+    }
+
+    #[test]
+    fn no_two_writes_have_the_same_id() {
+        let spec = Spec { operations: 2_000, concurrency: 16, seed: 2 };
+        let prepared = spec.prepared().into_iter().map(|write| write.id);
+        let written = ops(spec).into_iter().flatten().filter_map(|op| match op {
+            Op::Write(write) => Some(write.id),
+            _ => None,
+        });
+        let mut ids: Vec<_> = prepared.chain(written).collect();
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
+    }
+
+    #[test]
+    fn clients_of_one_operation_draw_every_kind_of_write() {
+        let ops = ops(Spec { operations: 1_000, concurrency: 1_000, seed: 1 });
+        let kinds: std::collections::HashSet<_> = ops
+            .iter()
+            .flatten()
+            .filter_map(|op| match op {
+                Op::Write(write) => Some(std::mem::discriminant(&write.kind)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds.len(), 4);
+    }
 }

@@ -75,7 +75,6 @@ impl ConnectionPool {
     }
 
     /// Settings for a pool on the database at `path`.
-    #[must_use]
     pub fn builder(path: impl AsRef<Path>) -> ConnectionPoolBuilder {
         ConnectionPoolBuilder { path: path.as_ref().to_owned(), config: PoolConfig::default() }
     }
