@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::pool::Status;
+
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -26,18 +28,16 @@ pub enum Error {
         /// What is wrong, and the mend.
         problem: String,
     },
-    /// No connection became free in time.
+    /// No connection became free, or could be opened, in time.
     #[error(
-        "no connection became free within {waited:?}: all {max} are in use and {waiting} others wait; return guards \
-         sooner, or raise max_connections"
+        "no connection within {waited:?}: {} of {} are in use, others waiting: {}; return guards sooner, or raise \
+         max_connections", .status.in_use, .status.max, .status.waiting
     )]
     AcquireTimeout {
         /// How long this call waited.
         waited: Duration,
-        /// Connections the pool may open.
-        max: usize,
-        /// Others that were waiting when this call gave up.
-        waiting: usize,
+        /// The pool when it gave up.
+        status: Status,
     },
     /// The pool or the writer is closed.
     #[error("the pool is closed")]
@@ -54,10 +54,7 @@ impl Error {
     /// Whether the engine refused for what another connection, or another user of this one, was doing at the time.
     #[must_use]
     pub fn is_contention(&self) -> bool {
-        matches!(
-            self,
-            Error::Engine(turso::Error::Busy(_) | turso::Error::BusySnapshot(_) | turso::Error::Misuse(_))
-        )
+        matches!(self, Error::Engine(turso::Error::Busy(_) | turso::Error::BusySnapshot(_) | turso::Error::Misuse(_)))
     }
 
     /// The engine's error while opening `path`, with the mend where the cause can be told.

@@ -1,8 +1,9 @@
 //! The one seam between the standard library and loom.
 //!
-//! The pool's core takes its lock and its reference counts from `crate::sync` and from nowhere else. In this crate they are
-//! the standard library's. `tests/loom.rs` compiles the very same source of the core in a crate whose own `crate::sync` is
-//! made of loom's types, so the model checker explores the code that ships and no other file ever mentions loom.
+//! The pool's core takes its lock from `crate::sync` and from nowhere else. In this crate it is the standard library's.
+//! `tests/loom.rs` compiles the very same source of the core in a crate whose own `crate::sync` is made of loom's, so the
+//! model checker explores the code that ships and no other file ever mentions loom. (`Arc` is the standard library's there
+//! too: methods take `self: &Arc<Self>`, which only the standard type allows.)
 
 pub(crate) use std::sync::Arc;
 

@@ -125,6 +125,44 @@ fn a_report_that_cannot_be_written_is_refused_before_the_run() {
 }
 
 #[test]
+fn a_proof_without_the_affected_engine_and_without_cargo_says_how_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("poolproof");
+    std::fs::copy(common::poolproof(), &alone).unwrap();
+    let output = Command::new(&alone).arg("prove").env_clear().env("PATH", folder.path()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.contains("affected engine") && last.contains("cargo build -p affected-engine"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_run_cleanly_and_what_was_found_is_still_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, json) = (folder.path().join("app.db"), folder.path().join("report.json"));
+    let mut running = Command::new(common::poolproof())
+        .args(["stress", "--seconds", "60", "--quiet", "--database"])
+        .arg(&database)
+        .arg("--json")
+        .arg(&json)
+        .spawn()
+        .unwrap();
+    // The log is written once the clients are at work, by when Ctrl-C is watched for.
+    let log = folder.path().join("app.db-wal");
+    while !std::fs::metadata(&log).is_ok_and(|log| log.len() > 100_000) {
+        assert!(running.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
+    assert_eq!(running.wait().unwrap().code(), Some(1), "a run that was stopped proves nothing");
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!((&report["stopped"], &report["ok"]), (&true.into(), &true.into()), "{report}");
+    assert!(report["acknowledged"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["sqlite_integrity"], "ok");
+}
+
+#[test]
 fn help_says_how_with_an_example() {
     for args in [&["--help"][..], &["prove", "--help"], &["stress", "--help"]] {
         let output = poolproof(args);

@@ -24,7 +24,10 @@ fn prove(subject: &str) -> (Output, Value) {
 /// Names of the phases that are part of the proof and do not hold.
 fn failed(proof: &Value) -> Vec<&str> {
     let phases = proof["phases"].as_array().unwrap().iter();
-    phases.filter(|phase| phase["required"] == true && phase["ok"] == false).map(|phase| phase["name"].as_str().unwrap()).collect()
+    phases
+        .filter(|phase| phase["required"] == true && phase["ok"] == false)
+        .map(|phase| phase["name"].as_str().unwrap())
+        .collect()
 }
 
 #[test]
@@ -34,9 +37,26 @@ fn the_pool_is_proved_and_the_report_has_every_field() {
     assert_eq!(proof["verdict"], "proved");
     for phase in proof["phases"].as_array().unwrap() {
         for field in [
-            "name", "engine", "connections", "runs", "operations", "panics", "locations", "rejected", "failed",
-            "acknowledged", "lost", "duplicated", "integrity", "sqlite_integrity", "max_open", "p50_us", "p99_us",
-            "ops_per_s", "seconds", "ok",
+            "name",
+            "engine",
+            "connections",
+            "runs",
+            "operations",
+            "panics",
+            "locations",
+            "rejected",
+            "failed",
+            "acknowledged",
+            "lost",
+            "duplicated",
+            "integrity",
+            "sqlite_integrity",
+            "max_open",
+            "p50_us",
+            "p99_us",
+            "ops_per_s",
+            "seconds",
+            "ok",
         ] {
             assert!(phase.get(field).is_some(), "{field} is missing in {phase}");
         }

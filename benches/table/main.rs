@@ -25,7 +25,9 @@ fn main() -> ExitCode {
 
 fn table(folder: &Path) -> Result<String, String> {
     let mut text = String::from("| what | who | median | beside poolproof |\n| --- | --- | ---: | ---: |\n");
-    for group in folders(folder)? {
+    let mut groups = folders(folder)?;
+    groups.sort_by_key(|group| by_numbers(group));
+    for group in groups {
         let mut rows = Vec::new();
         for entry in folders(&group)? {
             if let Some((_, who, median)) = estimate(&entry)? {
@@ -40,6 +42,16 @@ fn table(folder: &Path) -> Result<String, String> {
         }
     }
     Ok(text)
+}
+
+/// A key that sorts "8 tasks" before "128 tasks".
+fn by_numbers(group: &Path) -> Vec<(String, u64)> {
+    let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let digits = |part: &str| part.parse().unwrap_or(0);
+    name.split_inclusive(|letter: char| !letter.is_ascii_digit())
+        .map(|part| part.trim_end_matches(|letter: char| !letter.is_ascii_digit()))
+        .map(|number| (if number.is_empty() { "text".to_owned() } else { String::new() }, digits(number)))
+        .collect()
 }
 
 /// What a group is called in full; folders have shorter names.

@@ -46,7 +46,8 @@ pub fn find_or_build(program: &Path, announce: impl FnOnce()) -> Result<PathBuf,
 pub fn build(program: &Path) -> Result<PathBuf, NotThere> {
     let manifest = Path::new(SOURCE).join("Cargo.toml");
     let folder = program.parent().unwrap_or(Path::new(".")).display();
-    let by_hand = format!("build it with `cargo build -p {NAME}` in a clone of the repository, and put it into {folder}");
+    let by_hand =
+        format!("build it with `cargo build -p {NAME}` in a clone of the repository, and put it into {folder}");
     if !Path::new(SOURCE).join("fixtures").join(NAME).is_dir() {
         return Err(NotThere(format!("its source is not in {SOURCE}; {by_hand}")));
     }
@@ -58,7 +59,10 @@ pub fn build(program: &Path) -> Result<PathBuf, NotThere> {
         command.arg("--release");
     }
     let output = command.output().map_err(|error| {
-        NotThere(format!("{} cannot be started ({error}); install Rust from https://rustup.rs, or {by_hand}", cargo.display()))
+        NotThere(format!(
+            "{} cannot be started ({error}); install Rust from https://rustup.rs, or {by_hand}",
+            cargo.display()
+        ))
     })?;
     if !output.status.success() {
         return Err(NotThere(format!("cargo could not build it ({}); {by_hand}", output.status)));

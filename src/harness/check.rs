@@ -168,7 +168,8 @@ fn chunk(row: &[Value]) -> Result<Record, Failure> {
         seq: column(row, 1)?.integer("seq")?,
         content: column(row, 2)?.text("content")?.to_owned(),
     };
-    let write = Write { id: column(row, 3)?.integer("write_id")?, session: column(row, 0)?.integer("session_id")?, kind };
+    let write =
+        Write { id: column(row, 3)?.integer("write_id")?, session: column(row, 0)?.integer("session_id")?, kind };
     record(write, column(row, 4)?)
 }
 
@@ -177,7 +178,8 @@ fn performance(row: &[Value]) -> Result<Record, Failure> {
         agent: column(row, 1)?.text("agent")?.to_owned(),
         score: score(column(row, 2)?)?,
     };
-    let write = Write { id: column(row, 3)?.integer("write_id")?, session: column(row, 0)?.integer("session_id")?, kind };
+    let write =
+        Write { id: column(row, 3)?.integer("write_id")?, session: column(row, 0)?.integer("session_id")?, kind };
     record(write, column(row, 4)?)
 }
 
@@ -311,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_log_without_its_session_is_torn_and_lost() {
-        let report = report_after("DELETE FROM sessions WHERE chunks > 0 AND id = (SELECT MIN(session_id) FROM session_logs)");
+        let report =
+            report_after("DELETE FROM sessions WHERE chunks > 0 AND id = (SELECT MIN(session_id) FROM session_logs)");
         assert!(report.torn == 1 && report.lost >= 1 && !report.ok, "{report:?}");
     }
 }

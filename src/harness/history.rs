@@ -208,9 +208,8 @@ impl History {
         let SessionSeen { id, completed, counted, chunks } = seen;
         let rows = chunks.len() as i64;
         let before = inner.sessions.get(id).map_or(&[][..], Vec::as_slice).iter().filter(|floor| floor.tick < began);
-        let (floor, was_completed) = before.fold((0, false), |(most, any), floor| {
-            (most.max(floor.chunks), any || floor.completed)
-        });
+        let (floor, was_completed) =
+            before.fold((0, false), |(most, any), floor| (most.max(floor.chunks), any || floor.completed));
         let findings = &mut inner.findings;
         if rows < floor {
             findings.vanished += 1;

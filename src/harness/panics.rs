@@ -19,8 +19,7 @@ pub struct Panics {
     pub messages: BTreeMap<String, u64>,
 }
 
-static RECORDED: Mutex<Panics> =
-    Mutex::new(Panics { count: 0, locations: BTreeMap::new(), messages: BTreeMap::new() });
+static RECORDED: Mutex<Panics> = Mutex::new(Panics { count: 0, locations: BTreeMap::new(), messages: BTreeMap::new() });
 
 fn recorded() -> MutexGuard<'static, Panics> {
     RECORDED.lock().unwrap_or_else(PoisonError::into_inner)

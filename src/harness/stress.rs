@@ -65,13 +65,8 @@ impl Stress {
         self.validate()?;
         let (path, _folder) = self.file()?;
         let settings = Settings { path: path.clone(), pool_size: self.pool_size, warm: self.warm };
-        let plan = Plan {
-            spec: self.spec,
-            workers: self.workers,
-            duration: self.duration,
-            watchdog: self.watchdog,
-            settings,
-        };
+        let plan =
+            Plan { spec: self.spec, workers: self.workers, duration: self.duration, watchdog: self.watchdog, settings };
         let drive = self.subject.drive(&plan, control);
         let mut report = drive.map_err(|failure| {
             if is_full(&failure.message) { full_disk(&path, 0, &failure.message) } else { CannotRun(failure.message) }

@@ -108,7 +108,8 @@ pub trait Client: Send {
     /// Runs a statement that gives no rows; returns how many it changed.
     fn execute(&mut self, sql: &str, params: Vec<Value>) -> impl Future<Output = Result<u64, Failure>> + Send;
     /// Runs a query to its end.
-    fn query(&mut self, sql: &str, params: Vec<Value>) -> impl Future<Output = Result<Vec<Vec<Value>>, Failure>> + Send;
+    fn query(&mut self, sql: &str, params: Vec<Value>)
+    -> impl Future<Output = Result<Vec<Vec<Value>>, Failure>> + Send;
 }
 
 /// Creates the tables and the sessions that [`Spec::prepared`] names, in one transaction.
@@ -339,8 +340,7 @@ impl Write {
     ///
     /// Parents come first: a statement that should change one row and changes none is a failure.
     pub async fn perform(&self, client: &mut impl Client) -> Result<(), Failure> {
-        let (id, session, hash) =
-            (Value::Integer(self.id), Value::Integer(self.session), Value::Text(self.hash()));
+        let (id, session, hash) = (Value::Integer(self.id), Value::Integer(self.session), Value::Text(self.hash()));
         match &self.kind {
             WriteKind::OpenSession { benchmark, agent } => {
                 let sql = "INSERT INTO sessions (id, benchmark, agent, status, chunks, write_id, hash) \
@@ -422,7 +422,8 @@ pub struct ChunkSeen {
 pub async fn performance_summary(client: &mut impl Client) -> Result<Seen, Failure> {
     let sql = "SELECT agent, COUNT(*), AVG(score) FROM agent_performance GROUP BY agent ORDER BY agent";
     let rows = client.query(sql, vec![]).await?;
-    let agents = rows.iter().map(|row| Ok((column(row, 0)?.text("agent")?.to_owned(), column(row, 1)?.integer("count")?)));
+    let agents =
+        rows.iter().map(|row| Ok((column(row, 0)?.text("agent")?.to_owned(), column(row, 1)?.integer("count")?)));
     Ok(Seen::Summary(agents.collect::<Result<_, Failure>>()?))
 }
 

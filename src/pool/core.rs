@@ -179,7 +179,9 @@ impl<T> State<T> {
 
     /// A slot comes back empty.
     fn free(&mut self) -> Wakers {
-        if !self.closed && let Ok(waker) = self.queue.hand(Grant::Slot) {
+        if !self.closed
+            && let Ok(waker) = self.queue.hand(Grant::Slot)
+        {
             return Wakers::One(waker);
         }
         self.open -= 1;
@@ -251,6 +253,10 @@ impl<T, C> Core<T, C> {
         let (idle, wakers) = self.state.with(|state| {
             state.closed = true;
             let mut wakers = Vec::with_capacity(state.queue.queued);
+            if state.open == 0 {
+                // No release will come to tell those who wait for the end.
+                wakers.extend(state.closers.drain());
+            }
             while let Ok(waker) = state.queue.hand(Grant::Closed) {
                 wakers.extend(waker);
             }

@@ -65,7 +65,7 @@ pub trait Manage: Send + Sync + 'static {
 #[non_exhaustive]
 pub enum AcquireError<E> {
     /// No connection became free, or could be opened, in time.
-    #[error("no connection within {waited:?}: {in_use} of {max} are in use and {waiting} others wait", in_use = .status.in_use, max = .status.max, waiting = .status.waiting)]
+    #[error("no connection within {waited:?}: {} of {} are in use, others waiting: {}", .status.in_use, .status.max, .status.waiting)]
     Timeout {
         /// How long the call waited.
         waited: Duration,

@@ -93,9 +93,7 @@ impl ConnectionPool {
     pub async fn get(&self) -> Result<PooledConnection> {
         match self.pool.get().await {
             Ok(guard) => Ok(PooledConnection { guard }),
-            Err(AcquireError::Timeout { waited, status }) => {
-                Err(Error::AcquireTimeout { waited, max: status.max, waiting: status.waiting })
-            }
+            Err(AcquireError::Timeout { waited, status }) => Err(Error::AcquireTimeout { waited, status }),
             Err(AcquireError::Closed) => Err(Error::Closed),
             Err(AcquireError::Connect(error)) => Err(error),
         }

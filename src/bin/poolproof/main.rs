@@ -25,7 +25,9 @@ const COULD_NOT_RUN: u8 = 2;
 /// A connection pool for the Turso embedded database, and the harness that proves it
 #[derive(Parser)]
 #[command(version, about)]
-#[command(after_help = "Exit codes: 0 holds, 1 does not hold, 2 could not run\n\nExample:\n  poolproof prove --json proof.json")]
+#[command(
+    after_help = "Exit codes: 0 holds, 1 does not hold, 2 could not run\n\nExample:\n  poolproof prove --json proof.json"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -17,12 +17,11 @@ pub fn json(file: &Path, value: &impl Serialize) -> Result<(), Trouble> {
 
 /// Writes `text` to `file`; `-` is stdout.
 pub fn write(file: &Path, text: &str) -> Result<(), Trouble> {
-    let written = if file == Path::new("-") {
-        std::io::stdout().write_all(text.as_bytes())
-    } else {
-        std::fs::write(file, text)
-    };
-    written.map_err(|error| format!("cannot write {}: {error}; name a file in a folder that can be written", file.display()))
+    let written =
+        if file == Path::new("-") { std::io::stdout().write_all(text.as_bytes()) } else { std::fs::write(file, text) };
+    written.map_err(|error| {
+        format!("cannot write {}: {error}; name a file in a folder that can be written", file.display())
+    })
 }
 
 /// Asks before a long run whether `file` can be written at its end.

@@ -108,8 +108,19 @@ fn print(proof: &Proof, subject: Kind) {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
-        "engine", "connections", "phase", "runs", "operations", "panics", "refused", "failed", "acked", "lost", "p50",
-        "p99", "",
+        "engine",
+        "connections",
+        "phase",
+        "runs",
+        "operations",
+        "panics",
+        "refused",
+        "failed",
+        "acked",
+        "lost",
+        "p50",
+        "p99",
+        "",
     ]);
     for phase in &proof.phases {
         let mut name = phase.name.clone();
@@ -144,7 +155,14 @@ fn print(proof: &Proof, subject: Kind) {
         println!("{} of {} gated runs panicked at {}", phase.as_expected, phase.runs, places(phase));
     }
     for phase in proof.phases.iter().filter(|phase| !phase.required && phase.panics > 0) {
-        println!("{}, {}: {} of {} runs panicked, at {}", phase.engine, phase.name, phase.runs_with_panic, phase.runs, places(phase));
+        println!(
+            "{}, {}: {} of {} runs panicked, at {}",
+            phase.engine,
+            phase.name,
+            phase.runs_with_panic,
+            phase.runs,
+            places(phase)
+        );
     }
     if let Some(most) = proof.phases.iter().filter_map(|phase| phase.max_open).max() {
         println!("{}: at most {most} connections open in any run", subject.name());

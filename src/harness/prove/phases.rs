@@ -150,7 +150,10 @@ fn affected_race(prove: &Prove, name: &'static str, how: &str, must: Must) -> Pl
 
 /// Separate connections over the affected engine's own I/O wait for each other for ever: shown once, as it is.
 fn deadlock(prove: &Prove) -> Planned {
-    Planned { runs: vec![words("deadlock --watchdog-s 5")], ..affected(prove, "its own I/O", "separate", Must::JustRun) }
+    Planned {
+        runs: vec![words("deadlock --watchdog-s 5")],
+        ..affected(prove, "its own I/O", "separate", Must::JustRun)
+    }
 }
 
 fn stress(subject: Kind, operations: u64, concurrency: u64, workers: u64, seed: u64, warm: bool) -> Vec<String> {
@@ -176,13 +179,7 @@ fn todays_race(prove: &Prove) -> Planned {
     }
 }
 
-fn pool(
-    prove: &Prove,
-    name: &'static str,
-    operations: u64,
-    warm: bool,
-    workers: &[u64],
-) -> Planned {
+fn pool(prove: &Prove, name: &'static str, operations: u64, warm: bool, workers: &[u64]) -> Planned {
     let line = |workers: &u64| stress(prove.subject, operations, operations, *workers, prove.seed, warm);
     Planned {
         name,

@@ -1,0 +1,494 @@
+//! Waiting for a connection, poll by poll.
+//!
+//! The tests hold every future in their own hands: they decide who is polled and when, and see who was woken. So each can
+//! put the pool into the one state that matters and nothing ever sleeps. The connections of the first part are numbers that
+//! open, fail, panic or hang at the test's command; those of the second are the engine's.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use poolproof::{AcquireError, Manage, Pool, PoolConfig, Pooled, Status};
+use tokio::sync::oneshot;
+use tokio_test::task::{self, Spawn};
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok};
+
+#[path = "waiting/engine.rs"]
+mod engine;
+
+/// What opening a connection does.
+enum Connect {
+    Fails,
+    Panics,
+    Hangs,
+    /// Succeeds once the sender has sent.
+    Waits(oneshot::Receiver<()>),
+}
+
+/// What the test and its pool share.
+#[derive(Default)]
+struct Server {
+    /// What the next connects do; those after them succeed.
+    script: Mutex<VecDeque<Connect>>,
+    opened: AtomicUsize,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Server {
+    fn next(&self, connect: Connect) {
+        self.script.lock().unwrap().push_back(connect);
+    }
+
+    fn opened(&self) -> usize {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    fn alive(&self) -> usize {
+        self.alive.load(Ordering::SeqCst)
+    }
+}
+
+/// The n-th connection that was opened.
+struct Connection {
+    number: usize,
+    broken: bool,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Manager(Arc<Server>);
+
+#[derive(Debug, thiserror::Error)]
+#[error("nobody listens")]
+struct NobodyListens;
+
+impl Manage for Manager {
+    type Connection = Connection;
+    type Error = NobodyListens;
+
+    async fn connect(&self) -> Result<Connection, NobodyListens> {
+        let next = self.0.script.lock().unwrap().pop_front();
+        match next {
+            None => {}
+            Some(Connect::Fails) => return Err(NobodyListens),
+            Some(Connect::Panics) => panic!("connect panics"),
+            Some(Connect::Hangs) => std::future::pending().await,
+            Some(Connect::Waits(signal)) => signal.await.unwrap(),
+        }
+        let number = self.0.opened.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.alive.fetch_add(1, Ordering::SeqCst);
+        Ok(Connection { number, broken: false, alive: Arc::clone(&self.0.alive) })
+    }
+
+    fn is_reusable(&self, connection: &mut Connection) -> bool {
+        !connection.broken
+    }
+}
+
+type Outcome = Result<Pooled<Manager>, AcquireError<NobodyListens>>;
+
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+fn pool(max_connections: usize) -> (Pool<Manager>, Arc<Server>) {
+    let server = Arc::new(Server::default());
+    let config = PoolConfig { max_connections, acquire_timeout: TIMEOUT };
+    (Pool::new(Manager(Arc::clone(&server)), &config).unwrap(), server)
+}
+
+/// A get that finds what it wants at its first poll.
+fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
+    assert_ready_ok!(task::spawn(pool.get()).poll())
+}
+
+/// A get that has to wait, polled once.
+fn queue(pool: &Pool<Manager>) -> Spawn<impl Future<Output = Outcome> + '_> {
+    let mut waiter = task::spawn(pool.get());
+    assert_pending!(waiter.poll());
+    waiter
+}
+
+/// `[open, idle, in use, waiting]`.
+fn numbers(pool: &Pool<Manager>) -> [usize; 4] {
+    let Status { open, idle, in_use, waiting, most_open, max, .. } = pool.status();
+    assert!(open <= most_open && most_open <= max);
+    assert_eq!(open, idle + in_use);
+    assert!(idle == 0 || waiting == 0, "an idle connection and a waiter coexist");
+    [open, idle, in_use, waiting]
+}
+
+#[tokio::test]
+async fn status_counts_every_step() {
+    let (pool, server) = pool(2);
+    assert_eq!(numbers(&pool), [0, 0, 0, 0], "nothing is opened before it is wanted");
+    let first = get(&pool);
+    assert_eq!(numbers(&pool), [1, 0, 1, 0]);
+    drop(first);
+    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
+    let first = get(&pool);
+    assert_eq!((first.number, server.opened()), (1, 1), "an idle connection is used again");
+    let second = get(&pool);
+    assert_eq!(numbers(&pool), [2, 0, 2, 0]);
+    let mut waiter = queue(&pool);
+    assert_eq!(numbers(&pool), [2, 0, 2, 1]);
+    drop(second);
+    assert_eq!(numbers(&pool), [2, 0, 2, 0], "handed over, not idle: it is spoken for before the waiter is polled");
+    let second = assert_ready_ok!(waiter.poll());
+    assert_eq!(second.number, 2);
+    drop((first, second));
+    assert_eq!(numbers(&pool), [2, 2, 0, 0]);
+    pool.close().await;
+    assert_eq!(numbers(&pool), [0, 0, 0, 0]);
+    assert!(pool.status().closed);
+    assert_eq!((pool.status().most_open, server.opened(), server.alive()), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn the_connection_used_last_is_taken_first() {
+    let (pool, _) = pool(2);
+    let (first, second) = (get(&pool), get(&pool));
+    drop(first);
+    drop(second);
+    assert_eq!(get(&pool).number, 2, "its caches are warm");
+}
+
+/// Counts, where `is_woken` only tells.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>, wakes: &Arc<Wakes>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(wakes))))
+}
+
+#[tokio::test]
+async fn a_release_wakes_one_waiter_once() {
+    let (pool, _) = pool(2);
+    let (first, second) = (get(&pool), get(&pool));
+    let wakes = [Arc::new(Wakes::default()), Arc::new(Wakes::default())];
+    let mut waiters = [Box::pin(pool.get()), Box::pin(pool.get())];
+    for (waiter, wakes) in waiters.iter_mut().zip(&wakes) {
+        assert!(poll(waiter.as_mut(), wakes).is_pending());
+    }
+    let counts = || wakes.each_ref().map(|wakes| wakes.0.load(Ordering::SeqCst));
+    assert_eq!(counts(), [0, 0]);
+    drop(first);
+    assert_eq!(counts(), [1, 0]);
+    drop(second);
+    assert_eq!(counts(), [1, 1], "the first, who was woken but not polled yet, is not woken again");
+}
+
+#[tokio::test]
+async fn waiters_are_served_in_the_order_in_which_they_came() {
+    let (pool, _) = pool(1);
+    let mut held = get(&pool);
+    let mut waiters: VecDeque<_> = (0..5).map(|_| queue(&pool)).collect();
+    while let Some(mut next) = waiters.pop_front() {
+        drop(held);
+        assert!(next.is_woken());
+        assert!(waiters.iter().all(|later| !later.is_woken()));
+        // Polled without being woken, those behind it get nothing.
+        waiters.iter_mut().for_each(|later| assert_pending!(later.poll()));
+        held = assert_ready_ok!(next.poll());
+    }
+}
+
+#[tokio::test]
+async fn a_newcomer_does_not_barge_past_a_queued_waiter() {
+    let (pool, _) = pool(1);
+    let held = get(&pool);
+    let mut waiter = queue(&pool);
+    drop(held);
+    let mut newcomer = queue(&pool);
+    let held = assert_ready_ok!(waiter.poll());
+    assert!(!newcomer.is_woken());
+    drop(held);
+    assert!(newcomer.is_woken());
+    assert_ready_ok!(newcomer.poll());
+}
+
+#[tokio::test]
+async fn a_cancelled_waiter_passes_its_wake_on() {
+    let (pool, _) = pool(1);
+    let held = get(&pool);
+    let (first, mut second) = (queue(&pool), queue(&pool));
+    drop(held);
+    assert!(first.is_woken() && !second.is_woken());
+    drop(first);
+    assert!(second.is_woken());
+    assert_ready_ok!(second.poll());
+    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_waiter_that_leaves_the_middle_of_the_queue_is_skipped() {
+    let (pool, _) = pool(1);
+    let held = get(&pool);
+    let (mut first, second, mut third) = (queue(&pool), queue(&pool), queue(&pool));
+    drop(second);
+    assert_eq!(numbers(&pool), [1, 0, 1, 2]);
+    drop(held);
+    let held = assert_ready_ok!(first.poll());
+    assert!(!third.is_woken());
+    drop(held);
+    assert!(third.is_woken());
+    assert_ready_ok!(third.poll());
+}
+
+#[tokio::test]
+async fn a_connection_nobody_wants_becomes_idle() {
+    let (pool, server) = pool(1);
+    let held = get(&pool);
+    let waiter = queue(&pool);
+    drop(held);
+    drop(waiter);
+    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
+    assert_eq!((get(&pool).number, server.opened()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_waiter_gets_the_slot_of_a_broken_connection() {
+    let (pool, server) = pool(1);
+    let mut held = get(&pool);
+    let mut waiter = queue(&pool);
+    held.broken = true;
+    drop(held);
+    assert!(waiter.is_woken(), "it does not wait for its time-out");
+    assert_eq!(server.alive(), 0, "dropped before its slot is used");
+    assert_eq!(assert_ready_ok!(waiter.poll()).number, 2);
+}
+
+#[tokio::test]
+async fn a_connect_that_fails_frees_its_slot_for_the_next_waiter() {
+    let (pool, server) = pool(1);
+    server.next(Connect::Hangs);
+    let hanging = queue(&pool);
+    assert_eq!(numbers(&pool), [1, 0, 1, 0], "connecting takes a slot");
+    let (mut first, mut second) = (queue(&pool), queue(&pool));
+    server.next(Connect::Fails);
+    drop(hanging);
+    assert!(first.is_woken() && !second.is_woken());
+    let error = assert_ready_err!(first.poll());
+    assert_eq!(error.to_string(), "connecting failed: nobody listens");
+    assert!(second.is_woken(), "it tries in its turn");
+    assert_eq!(assert_ready_ok!(second.poll()).number, 1);
+    assert_eq!(pool.status().most_open, 1);
+}
+
+#[tokio::test]
+async fn a_connect_that_panics_frees_its_slot() {
+    let (pool, server) = pool(1);
+    server.next(Connect::Panics);
+    let mut panics = task::spawn(pool.get());
+    assert!(catch_unwind(AssertUnwindSafe(|| panics.poll().map(drop))).is_err());
+    assert_eq!(numbers(&pool), [0, 0, 0, 0], "freed by the panic, though the future is not dropped yet");
+    assert_eq!(get(&pool).number, 1);
+}
+
+#[tokio::test]
+async fn a_guard_that_comes_back_from_a_panic_is_discarded() {
+    let (pool, server) = pool(1);
+    let user = pool.clone();
+    let task = tokio::spawn(async move {
+        let _held = user.get().await.unwrap();
+        panic!("the user panics");
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_eq!((numbers(&pool), server.alive()), ([0, 0, 0, 0], 0));
+    assert_eq!(get(&pool).number, 2, "nobody else sees what the panic left behind");
+}
+
+/// A destructor that uses the pool while its thread unwinds is no reason to discard what it used.
+#[tokio::test]
+async fn a_guard_acquired_while_unwinding_is_reused() {
+    struct Farewell(Pool<Manager>);
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            drop(get(&self.0));
+        }
+    }
+
+    let (pool, _) = pool(1);
+    let farewell = Farewell(pool.clone());
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _farewell = farewell;
+        panic!("the user panics");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
+}
+
+#[test]
+fn a_guard_comes_back_without_a_runtime() {
+    let (pool, _) = pool(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (held, mut waiter) = runtime.block_on(async { (get(&pool), queue(&pool)) });
+    drop(held);
+    assert!(waiter.is_woken());
+    assert_ready_ok!(waiter.poll());
+    drop(runtime);
+    let held = get(&pool);
+    drop(held);
+    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_says_how_long_and_how_many_wait() {
+    let (pool, _) = pool(1);
+    let held = get(&pool);
+    let mut first = queue(&pool);
+    tokio::time::advance(TIMEOUT / 2).await;
+    let mut others = [queue(&pool), queue(&pool)];
+    tokio::time::advance(TIMEOUT / 2 + Duration::from_millis(1)).await;
+    assert!(first.is_woken() && others.iter().all(|other| !other.is_woken()));
+    let error = assert_ready_err!(first.poll());
+    let AcquireError::Timeout { waited, status } = &error else { panic!("{error}") };
+    assert!((TIMEOUT..TIMEOUT + Duration::from_millis(5)).contains(waited), "{waited:?}");
+    assert_eq!((status.in_use, status.max, status.waiting), (1, 1, 2));
+    let says = format!("no connection within {waited:?}: 1 of 1 are in use, others waiting: 2");
+    assert_eq!(error.to_string(), says);
+    drop(held);
+    assert_ready_ok!(others[0].poll());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_deadline_covers_waiting_and_connecting() {
+    let (pool, server) = pool(1);
+    let mut held = get(&pool);
+    held.broken = true;
+    let mut waiter = queue(&pool);
+    tokio::time::advance(TIMEOUT / 2).await;
+    server.next(Connect::Hangs);
+    drop(held);
+    assert_pending!(waiter.poll());
+    assert_eq!(numbers(&pool), [1, 0, 1, 0], "connecting");
+    tokio::time::advance(TIMEOUT / 2 + Duration::from_millis(1)).await;
+    assert!(matches!(assert_ready_err!(waiter.poll()), AcquireError::Timeout { .. }));
+    assert_eq!(numbers(&pool), [0, 0, 0, 0], "the slot in which it was connecting is free");
+}
+
+/// The hand-off and the deadline come together: whichever the waiter sees first, the connection is somebody's.
+#[tokio::test(start_paused = true)]
+async fn a_time_out_that_races_the_hand_off_loses_nothing() {
+    let past = TIMEOUT + Duration::from_millis(1);
+
+    let (in_time, _) = pool(1);
+    let held = get(&in_time);
+    let mut waiter = queue(&in_time);
+    tokio::time::advance(past).await;
+    drop(held);
+    assert_ready_ok!(waiter.poll(), "the deadline is over, but it was handed a connection before it looked");
+
+    let (too_late, _) = pool(1);
+    let held = get(&too_late);
+    let mut waiter = queue(&too_late);
+    tokio::time::advance(past).await;
+    assert_ready_err!(waiter.poll());
+    drop(held);
+    assert_eq!(numbers(&too_late), [1, 1, 0, 0], "the waiter had left the queue when it gave up");
+
+    let (dropped, _) = pool(1);
+    let held = get(&dropped);
+    let waiter = queue(&dropped);
+    tokio::time::advance(past).await;
+    let mut next = queue(&dropped);
+    drop(held);
+    drop(waiter);
+    assert!(next.is_woken());
+    assert_ready_ok!(next.poll());
+}
+
+#[tokio::test]
+async fn close_refuses_at_once_and_resolves_with_the_last_guard() {
+    let (pool, server) = pool(3);
+    let (first, second, third) = (get(&pool), get(&pool), get(&pool));
+    drop(third);
+    assert_eq!(numbers(&pool), [3, 1, 2, 0]);
+
+    let mut close = task::spawn(pool.close());
+    assert_pending!(close.poll());
+    assert_eq!((numbers(&pool), server.alive()), ([2, 0, 2, 0], 2), "what was idle is gone");
+    assert!(matches!(assert_ready_err!(task::spawn(pool.get()).poll()), AcquireError::Closed));
+    drop(first);
+    assert_pending!(close.poll());
+    assert_eq!(second.number, 2, "a guard that is out keeps working");
+    assert!(!close.is_woken());
+    drop(second);
+    assert!(close.is_woken());
+    assert_eq!(server.alive(), 0);
+    assert_ready!(close.poll());
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn close_refuses_who_waits() {
+    let (pool, _) = pool(1);
+    let held = get(&pool);
+    let mut waiters = [queue(&pool), queue(&pool)];
+    let mut close = task::spawn(pool.close());
+    assert_pending!(close.poll());
+    for waiter in &mut waiters {
+        assert!(waiter.is_woken());
+        assert!(matches!(assert_ready_err!(waiter.poll()), AcquireError::Closed));
+    }
+    drop(held);
+    assert_ready!(close.poll());
+}
+
+#[tokio::test]
+async fn close_waits_for_a_grant_that_is_not_taken_yet() {
+    let (pool, server) = pool(1);
+    let held = get(&pool);
+    let waiter = queue(&pool);
+    drop(held);
+    let mut close = task::spawn(pool.close());
+    assert_pending!(close.poll());
+    drop(waiter);
+    assert!(close.is_woken());
+    assert_eq!(server.alive(), 0);
+    assert_ready!(close.poll());
+}
+
+#[tokio::test]
+async fn a_connection_opened_after_close_is_dropped() {
+    let (pool, server) = pool(1);
+    let (connected, signal) = oneshot::channel();
+    server.next(Connect::Waits(signal));
+    let mut user = queue(&pool);
+    let mut close = task::spawn(pool.close());
+    assert_pending!(close.poll(), "a connection that is being opened counts as alive");
+    connected.send(()).unwrap();
+    assert!(user.is_woken());
+    assert!(matches!(assert_ready_err!(user.poll()), AcquireError::Closed));
+    assert_eq!((server.opened(), server.alive()), (1, 0));
+    assert!(close.is_woken());
+    assert_ready!(close.poll());
+}
+
+#[tokio::test]
+async fn the_pool_is_closed_though_nobody_awaits_close() {
+    let (pool, _) = pool(1);
+    let held = get(&pool);
+    let wakes = Arc::new(Wakes::default());
+    let mut close = Box::pin(pool.close());
+    assert!(poll(close.as_mut(), &wakes).is_pending());
+    drop(close);
+    assert_eq!(Arc::strong_count(&wakes), 1, "whoever left is forgotten");
+    assert!(pool.status().closed);
+    drop(held);
+    assert_eq!(numbers(&pool), [0, 0, 0, 0], "what comes back is dropped, not kept");
+    assert_ready!(task::spawn(pool.close()).poll());
+}
