@@ -1,5 +1,7 @@
 //! What the tests that run binaries share.
 
+#![allow(dead_code, reason = "each test needs a part of it")]
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
