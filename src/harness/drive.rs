@@ -104,13 +104,16 @@ impl Control {
 /// Only what kept the run from beginning: the file could not be prepared, the subject could not be opened, threads could
 /// not be started. Whatever happens after that is in the report.
 pub fn drive<S: Subject>(connections: &str, plan: &Plan, control: &Arc<Control>) -> Result<RunReport, Failure> {
-    panics::record();
+    // Panics are recorded for the process, so a process makes one run at a time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    panics::record(panics::RUN);
     panics::take();
     let run = Arc::new(Run::<S>::new(plan, control));
     let (done, ended) = mpsc::channel();
     let thread_run = Arc::clone(&run);
     thread::Builder::new()
-        .name("drive".to_owned())
+        .name(format!("{}drive", panics::RUN))
         .spawn(move || {
             let outcome = thread_run.to_the_end();
             // Nobody listens any more if the watchdog gave the run up.
@@ -163,6 +166,7 @@ impl<S: Subject> Run<S> {
     fn to_the_end(self: Arc<Self>) -> Result<RunReport, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(self.plan.workers)
+            .thread_name(format!("{}worker", panics::RUN))
             .enable_time()
             .build()
             .map_err(|error| Failure::unexpected(format!("cannot start the runtime's threads: {error}")))?;

@@ -1,5 +1,8 @@
 //! Panics as findings: a hook that records them silently.
 //!
+//! The hook is the whole process's, but a test's own failed assertion is no finding of the run beside it. So it is told
+//! whose panics to record, by the thread's name, and leaves the others to the hook that was there before.
+//!
 //! The failure this project is about is a panic inside the engine, so a run must survive it, count it, and say where it
 //! was. Locations are written from the crate's folder on (`turso_core-0.2.2/storage/pager.rs:1601:43`), so that they read
 //! the same on every machine.
@@ -7,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::panic;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
 
 /// What panicked so far in this process.
 #[derive(Clone, Debug, Default)]
@@ -25,11 +29,19 @@ fn recorded() -> MutexGuard<'static, Panics> {
     RECORDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on panics of the whole process are recorded instead of printed. Calling it again changes nothing.
-pub fn record() {
+/// Threads of a run have names that begin with this; so has the writer's lane.
+pub const RUN: &str = "poolproof-";
+
+/// From now on the panics of threads whose names begin with `prefix` are recorded instead of printed. Calling it again
+/// changes nothing, not even the prefix.
+pub fn record(prefix: &'static str) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        panic::set_hook(Box::new(|info| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !thread::current().name().unwrap_or_default().starts_with(prefix) {
+                return before(info);
+            }
             let location = info.location().map_or_else(
                 || "unknown".to_owned(),
                 |at| format!("{}:{}:{}", portable(at.file()), at.line(), at.column()),
