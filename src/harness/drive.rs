@@ -133,6 +133,8 @@ pub fn drive<S: Subject>(connections: &str, plan: &Plan, control: &Arc<Control>)
         }
     };
     run.count(&mut report);
+    // A run that was given up goes on until its clients look up.
+    control.stop();
     report.connections = connections.to_owned();
     Ok(report.conclude())
 }
