@@ -40,10 +40,13 @@ pub enum Error {
         status: Status,
     },
     /// The pool or the writer is closed.
-    #[error("the pool is closed")]
+    #[error("the pool, or its writer, is closed")]
     Closed,
-    /// A COMMIT failed: whether its writes are durable cannot be told. They are applied wholly or not at all.
-    #[error("the outcome of the transaction is unknown, its COMMIT failed: {0}")]
+    /// Something that cannot work, and what to do instead. It had no effect.
+    #[error("{0}")]
+    Misuse(&'static str),
+    /// A commit failed: whether its writes are durable cannot be told. They are applied wholly or not at all.
+    #[error("the outcome is unknown, the commit failed: {0}")]
     OutcomeUnknown(#[source] turso::Error),
     /// The engine's own error.
     #[error("{0}")]
@@ -54,7 +57,12 @@ impl Error {
     /// Whether the engine refused for what another connection, or another user of this one, was doing at the time.
     #[must_use]
     pub fn is_contention(&self) -> bool {
-        matches!(self, Error::Engine(turso::Error::Busy(_) | turso::Error::BusySnapshot(_) | turso::Error::Misuse(_)))
+        match self {
+            Error::Engine(turso::Error::Busy(_) | turso::Error::BusySnapshot(_)) => true,
+            // The engine's word for a wrong column too, which no second try would mend.
+            Error::Engine(turso::Error::Misuse(text)) => text.contains("concurrent use") || text.contains("busy"),
+            _ => false,
+        }
     }
 
     /// The engine's error while opening `path`, with the mend where the cause can be told.

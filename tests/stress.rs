@@ -72,6 +72,24 @@ fn a_run_that_does_not_end_is_given_up() {
     assert!(report.hung && !report.ok, "{report:?}");
 }
 
+/// What the double holder is but for its fault: sound. So it is the fault that is found out below.
+#[test]
+fn the_counterpart_of_the_double_holder_is_clean() {
+    let spec = Spec { operations: 2_000, concurrency: 100, seed: 1 };
+    for warm in [false, true] {
+        assert_clean(&run(&Stress { subject: Kind::OneHolder, spec, warm, ..Stress::default() }));
+    }
+}
+
+/// The reports name the engine; they must not name another than was run.
+#[test]
+fn the_engine_that_reports_name_is_the_one_in_the_lock_file() {
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+    let (name, version) =
+        run(&Stress::default()).engine.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"")), "{name} {version}");
+}
+
 /// Each of these differs from a sound subject in the one thing it is named after, and each must be found out.
 #[test]
 fn the_controls_are_found_out() {

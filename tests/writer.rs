@@ -354,3 +354,145 @@ async fn rows_after_queue(db: &PooledDatabaseWriter) -> i64 {
     db.write(async |_| Ok::<_, Error>(())).await.unwrap();
     rows(db).await
 }
+
+#[tokio::test]
+async fn a_pool_has_one_writer_at_a_time() {
+    let (db, _folder) = writer().await;
+    let pool = db.pool().clone();
+    let error = PooledDatabaseWriter::new(pool.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("has a writer already"), "{error}");
+    db.stop().await;
+    let next = PooledDatabaseWriter::new(pool).await.unwrap();
+    next.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_inside_a_write_is_refused_instead_of_waiting_for_itself() {
+    let (db, _folder) = writer().await;
+    let inner = db.clone();
+    let outcome: Result<u64> = db.write(async move |_| inner.execute("INSERT INTO t VALUES (1)", ()).await).await;
+    assert!(matches!(outcome, Err(Error::Misuse(_))), "{outcome:?}");
+    assert_eq!(rows(&db).await, 0);
+}
+
+#[tokio::test]
+async fn a_transaction_in_pieces_is_refused_and_leaves_nothing_open() {
+    let (db, _folder) = writer().await;
+    let outcome = db.execute("BEGIN", ()).await;
+    assert!(matches!(outcome, Err(Error::Misuse(_))), "{outcome:?}");
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    assert_eq!((rows(&db).await, db.status().pool.in_use), (1, 1));
+}
+
+/// ```text
+/// lane                         reader 1            reader 2
+/// a write panics:
+/// its connection is discarded
+///                              holds the other     waits
+/// opens another in its own
+/// slot, waits for nobody
+/// ```
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_lost_its_connection_does_not_queue_behind_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(2).build().await.unwrap();
+    let db = PooledDatabaseWriter::new(pool).await.unwrap();
+    db.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
+    let reader = db.pool().get().await.unwrap();
+    let waiting = tokio::spawn({
+        let pool = db.pool().clone();
+        async move { pool.get().await.map(drop) }
+    });
+    while db.status().pool.waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    let panicking = db.clone();
+    let caller = tokio::spawn(async move { panicking.write(async |_| -> Result<()> { panic!("in a write") }).await });
+    assert!(caller.await.unwrap_err().is_panic());
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    assert_eq!((db.status().pool.waiting, db.status().pool.in_use), (1, 2), "the reader still waits its turn");
+    drop(reader);
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_that_sees_a_write_panic_finds_the_lock_free() {
+    let (db, _folder) = writer().await;
+    let panicking = db.clone();
+    let caller = tokio::spawn(async move {
+        panicking
+            .write(async |tx| -> Result<()> {
+                tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+                panic!("in a write");
+            })
+            .await
+    });
+    assert!(caller.await.unwrap_err().is_panic());
+    // Not through the lane: were its transaction still open, this would be Busy.
+    db.pool().get().await.unwrap().execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+    assert_eq!(rows(&db).await, 1);
+}
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("in a destructor");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_destructor_that_panics_does_not_end_the_lane() {
+    let (db, _folder) = writer().await;
+    let (started, begun) = oneshot::channel::<()>();
+    let (release, held) = oneshot::channel::<()>();
+    // Its answer is a value whose drop panics, and nobody waits for it.
+    let caller = tokio::spawn({
+        let db = db.clone();
+        async move {
+            db.write(async move |_| {
+                started.send(()).expect("the test waits for it");
+                held.await.expect("the test releases it");
+                Ok::<_, Error>(PanicsWhenDropped)
+            })
+            .await
+            .map(std::mem::forget)
+        }
+    });
+    begun.await.unwrap();
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    release.send(()).unwrap();
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    assert_eq!(rows(&db).await, 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_refuses_whatever_would_end_or_change_it() {
+    let (db, _folder) = writer().await;
+    for sql in ["COMMIT", "PRAGMA query_only = 0", "INSERT INTO t VALUES (1)", "ATTACH 'x.db' AS x"] {
+        let outcome: Result<()> = db.read(async move |snapshot| snapshot.query(sql, ()).await.map(drop)).await;
+        assert!(matches!(outcome, Err(Error::Misuse(_))), "{sql}: {outcome:?}");
+    }
+    assert_eq!(rows(&db).await, 0);
+}
+
+#[tokio::test]
+async fn a_pragma_does_not_reach_the_next_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(1).build().await.unwrap();
+    let synchronous = async || {
+        let mut guard = pool.get().await.unwrap();
+        let mut rows = guard.query("PRAGMA synchronous", ()).await.unwrap();
+        rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap()
+    };
+    assert_eq!(synchronous().await, 2, "FULL");
+    let mut guard = pool.get().await.unwrap();
+    let mut rows = guard.query("PRAGMA synchronous = OFF", ()).await.unwrap();
+    while rows.next().await.unwrap().is_some() {}
+    drop(rows);
+    drop(guard);
+    assert_eq!(synchronous().await, 2, "FULL again");
+}

@@ -24,19 +24,30 @@ pub fn beside(program: &Path) -> Option<PathBuf> {
     program.parent().map(|folder| folder.join(file)).filter(|file| file.is_file())
 }
 
-/// The binary beside `program`, else built by cargo into the same profile's folder. Cargo's own progress goes to stderr;
-/// `announce` is called before.
+/// The binary beside `program`, unless its source has changed since; else built by cargo into the same profile's folder.
+/// Cargo's own progress goes to stderr; `announce` is called before.
 ///
 /// # Errors
 /// If there is no cargo, no source or the build fails, with the mend.
 pub fn find_or_build(program: &Path, announce: impl FnOnce()) -> Result<PathBuf, NotThere> {
-    match beside(program) {
+    match beside(program).filter(|found| !is_older_than_source(found)) {
         Some(found) => Ok(found),
         None => {
             announce();
             build(program)
         }
     }
+}
+
+/// Whether a source that the binary is made of has changed since. No source here: the binary is what there is.
+fn is_older_than_source(binary: &Path) -> bool {
+    let source = Path::new(SOURCE);
+    let folders = [source.join("fixtures").join(NAME).join("src"), source.join("src/harness"), source.join("src")];
+    let changed = |path: &Path| path.metadata().and_then(|about| about.modified()).ok();
+    let built = changed(binary);
+    let files =
+        folders.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten().map(|entry| entry.path());
+    files.filter(|file| file.extension().is_some_and(|kind| kind == "rs")).any(|file| changed(&file) > built)
 }
 
 /// Has cargo build it, into the profile that `program` was built in, or find it up to date.

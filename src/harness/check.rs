@@ -43,13 +43,7 @@ pub async fn integrity(client: &mut impl Client) -> Result<String, Failure> {
 
 /// Holds every record against the history and adds what it finds to the report.
 pub async fn final_state(client: &mut impl Client, history: &History, report: &mut RunReport) -> Result<(), Failure> {
-    let reads = history.read_findings();
-    report.torn += reads.torn;
-    report.vanished += reads.vanished;
-    report.changed += reads.changed;
-    for text in reads.texts {
-        report.finding(|| format!("a reader: {text}"));
-    }
+    history.count(report);
 
     let sessions = client.query("SELECT * FROM sessions ORDER BY id", vec![]).await?;
     let logs = client.query("SELECT session_id, seq, content, write_id, hash FROM session_logs", vec![]).await?;
@@ -82,7 +76,6 @@ fn check_writes(history: &History, records: &HashMap<i64, Vec<Record>>, report: 
         let written = &writes[&id];
         let found = records.get(&id).map_or(&[][..], Vec::as_slice);
         let acknowledged = written.outcome == Outcome::Acknowledged;
-        report.acknowledged += u64::from(acknowledged);
         match found.len() {
             0 if written.outcome == Outcome::Unacknowledged => {}
             0 => {
@@ -254,7 +247,7 @@ mod tests {
                 }
             }
             sqlite.0.execute_batch(tamper).unwrap();
-            let mut report = RunReport::default();
+            let mut report = RunReport { operations: 400, ..RunReport::default() };
             final_state(&mut sqlite, &history, &mut report).await.unwrap();
             report.conclude()
         })

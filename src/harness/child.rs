@@ -58,8 +58,10 @@ pub fn run(program: &Path, args: &[String], watchdog: Duration) -> Result<RunRep
     let text = |pipe: Option<thread::JoinHandle<String>>| pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default();
     let (stdout, stderr) = (text(stdout), text(stderr));
 
-    if let Ok(report) = serde_json::from_str::<RunReport>(&stdout) {
-        return Ok(report);
+    if let Ok(mut report) = serde_json::from_str::<RunReport>(&stdout) {
+        // It may print its report and die after that.
+        report.died = !status.is_some_and(|status| matches!(status.code(), Some(0 | 1)));
+        return Ok(if report.died { report.conclude() } else { report });
     }
     let last_words = stderr.lines().last().unwrap_or("it said nothing").to_owned();
     if status.is_some_and(|status| status.code() == Some(2)) {

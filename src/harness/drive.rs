@@ -107,8 +107,7 @@ pub fn drive<S: Subject>(connections: &str, plan: &Plan, control: &Arc<Control>)
     // Panics are recorded for the process, so a process makes one run at a time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    panics::record(panics::RUN);
-    panics::take();
+    let _recording = panics::record(panics::RUN);
     let run = Arc::new(Run::<S>::new(plan, control));
     let (done, ended) = mpsc::channel();
     let thread_run = Arc::clone(&run);
@@ -132,6 +131,9 @@ pub fn drive<S: Subject>(connections: &str, plan: &Plan, control: &Arc<Control>)
             report
         }
     };
+    if report.hung {
+        run.history.count(&mut report);
+    }
     run.count(&mut report);
     // A run that was given up goes on until its clients look up.
     control.stop();
@@ -183,9 +185,20 @@ impl<S: Subject> Run<S> {
         let mut fresh = S::fresh(path).await?;
         workload::prepare(&mut fresh, &self.plan.spec).await?;
         drop(fresh);
-        let subject = Arc::new(S::open(&self.plan.settings).await?);
 
         let mut report = RunReport::default();
+        // The file can be used, so a subject that cannot be opened is a finding.
+        let subject = match catch(S::open(&self.plan.settings)).await {
+            Ok(Ok(subject)) => Arc::new(subject),
+            Ok(Err(failure)) => {
+                report.finding(|| format!("opening it: {failure}"));
+                return Ok(report);
+            }
+            Err(_panic) => {
+                report.finding(|| "opening it panicked".to_owned());
+                return Ok(report);
+            }
+        };
         let seconds = self.clients(&subject).await;
         report.seconds = seconds.as_secs_f64();
         match Arc::into_inner(subject) {

@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::workload::{Failure, Seen, SessionSeen, Write, WriteKind};
+use super::run::RunReport;
+use super::workload::{Failure, LIST_LIMIT, Seen, SessionSeen, Write, WriteKind};
 
 /// How a write ended, as its client knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ impl From<&Write> for WriteKey {
 /// The moment a read began, and what it must at least see.
 pub struct Begun {
     tick: u64,
+    sessions: usize,
     performances: BTreeMap<String, i64>,
 }
 
@@ -94,6 +96,8 @@ struct Inner {
     writes: HashMap<i64, Written>,
     sessions: HashMap<i64, Vec<Floor>>,
     performances: BTreeMap<String, Performances>,
+    /// Sessions of which is known that they were opened.
+    opened: usize,
     findings: ReadFindings,
     failed: u64,
     rejected: u64,
@@ -145,7 +149,7 @@ impl History {
             written.outcome = Outcome::Acknowledged;
         }
         match &write.kind {
-            WriteKind::OpenSession { .. } => {}
+            WriteKind::OpenSession { .. } => inner.opened += 1,
             WriteKind::AppendLog { seq, .. } => self.raise(&mut inner, write.session, seq + 1, false),
             WriteKind::RecordPerformance { agent, .. } => {
                 inner.performances.entry(agent.clone()).or_default().acknowledged += 1;
@@ -168,7 +172,11 @@ impl History {
     pub fn begin_read(&self) -> Begun {
         let inner = self.lock();
         let floor = |(agent, known): (&String, &Performances)| (agent.clone(), known.acknowledged.max(known.seen));
-        Begun { tick: self.tick(), performances: inner.performances.iter().map(floor).collect() }
+        Begun {
+            tick: self.tick(),
+            sessions: inner.opened,
+            performances: inner.performances.iter().map(floor).collect(),
+        }
     }
 
     /// A read ended: holds what it saw against the floor of the moment it began, then raises the floor.
@@ -176,13 +184,13 @@ impl History {
         let mut inner = self.lock();
         match seen {
             Seen::Summary(agents) => Self::check_summary(&mut inner, &begun, agents),
-            Seen::Session(None) => {
-                if inner.sessions.values().flatten().any(|floor| floor.tick < begun.tick) {
+            Seen::Sessions { listed, session } => {
+                let floor = begun.sessions.min(LIST_LIMIT);
+                if *listed < floor {
                     inner.findings.vanished += 1;
-                    inner.findings.note(|| "a list of sessions was empty although sessions had been opened".into());
+                    inner.findings.note(|| format!("{listed} sessions listed, {floor} were there before"));
                 }
-            }
-            Seen::Session(Some(session)) => {
+                let Some(session) = session else { return };
                 Self::check_session(&mut inner, begun.tick, session);
                 self.raise(&mut inner, session.id, session.chunks.len() as i64, session.completed);
             }
@@ -246,8 +254,22 @@ impl History {
     }
 
     /// What reads found so far.
+    #[cfg(test)]
     pub fn read_findings(&self) -> ReadFindings {
         self.lock().findings.clone()
+    }
+
+    /// Adds what clients know by now: acknowledged writes, and what their reads found.
+    pub fn count(&self, report: &mut RunReport) {
+        let inner = self.lock();
+        let acknowledged = inner.writes.values().filter(|written| written.outcome == Outcome::Acknowledged);
+        report.acknowledged += acknowledged.count() as u64;
+        report.torn += inner.findings.torn;
+        report.vanished += inner.findings.vanished;
+        report.changed += inner.findings.changed;
+        for text in &inner.findings.texts {
+            report.finding(|| format!("a reader: {text}"));
+        }
     }
 
     /// Failed operations, the rejected ones among them, and all by text.
@@ -272,7 +294,8 @@ mod tests {
 
     fn session(id: i64, chunks: i64, completed: bool) -> Seen {
         let chunks: Vec<_> = (0..chunks).map(|seq| ChunkSeen { seq, intact: true }).collect();
-        Seen::Session(Some(SessionSeen { id, completed, counted: chunks.len() as i64, chunks }))
+        let session = SessionSeen { id, completed, counted: chunks.len() as i64, chunks };
+        Seen::Sessions { listed: 1, session: Some(session) }
     }
 
     #[test]
@@ -329,8 +352,18 @@ mod tests {
         let history = History::default();
         let read = history.begin_read();
         let chunks = vec![ChunkSeen { seq: 0, intact: true }, ChunkSeen { seq: 2, intact: false }];
-        history.end_read(read, &Seen::Session(Some(SessionSeen { id: 1, completed: false, counted: 2, chunks })));
+        let session = SessionSeen { id: 1, completed: false, counted: 2, chunks };
+        history.end_read(read, &Seen::Sessions { listed: 1, session: Some(session) });
         let findings = history.read_findings();
         assert_eq!((findings.torn, findings.changed), (1, 1));
+    }
+
+    #[test]
+    fn a_list_without_a_session_that_was_opened_before_is_found() {
+        let spec = Spec { operations: 500, concurrency: 3, seed: 1 };
+        let history = History::after(&spec.prepared());
+        let read = history.begin_read();
+        history.end_read(read, &Seen::Sessions { listed: 0, session: None });
+        assert_eq!(history.read_findings().vanished, 1);
     }
 }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
@@ -32,14 +33,29 @@ fn recorded() -> MutexGuard<'static, Panics> {
 /// Threads of a run have names that begin with this; so has the writer's lane.
 pub const RUN: &str = "poolproof-";
 
-/// From now on the panics of threads whose names begin with `prefix` are recorded instead of printed. Calling it again
-/// changes nothing, not even the prefix.
-pub fn record(prefix: &'static str) {
+/// Whether panics are recorded at all at the moment.
+static RECORDING: AtomicBool = AtomicBool::new(false);
+
+/// Records panics instead of printing them, until it is dropped.
+pub struct Recording(());
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        RECORDING.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Records the panics of threads whose names begin with `prefix` instead of printing them, as long as the returned value
+/// lives; starts anew. The first call decides the prefix for the whole process.
+pub fn record(prefix: &'static str) -> Recording {
     static INSTALLED: Once = Once::new();
+    take();
+    RECORDING.store(true, Ordering::SeqCst);
     INSTALLED.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !thread::current().name().unwrap_or_default().starts_with(prefix) {
+            let whose = thread::current().name().unwrap_or_default().starts_with(prefix);
+            if !whose || !RECORDING.load(Ordering::SeqCst) {
                 return before(info);
             }
             let location = info.location().map_or_else(
@@ -53,6 +69,7 @@ pub fn record(prefix: &'static str) {
             *recorded.messages.entry(message).or_default() += 1;
         }));
     });
+    Recording(())
 }
 
 /// What was recorded since the last call; starts anew.

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 /// What one run did and what was found afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct RunReport {
     /// Name and version of the engine.
     pub engine: String,
@@ -17,7 +16,7 @@ pub struct RunReport {
     pub connections: String,
     /// The line that repeats this run.
     pub repeat: String,
-    /// Operations that began.
+    /// Operations that ended, well or not.
     pub operations: u64,
     /// Clients at once.
     pub concurrency: u64,
@@ -123,6 +122,9 @@ impl RunReport {
 
     /// Closes the report: `ok` says whether there are no faults and no findings.
     pub fn conclude(mut self) -> Self {
+        if self.operations == 0 && !self.stopped && self.faults().is_empty() {
+            self.finding(|| "nothing was performed, so nothing is shown".to_owned());
+        }
         self.ok = self.faults().is_empty() && self.findings.is_empty();
         self
     }

@@ -1,5 +1,7 @@
 //! One run of the story's work on one subject, checked from every side, with SQLite as an outside oracle.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,10 +73,15 @@ impl Stress {
         let mut report = drive.map_err(|failure| {
             if is_full(&failure.message) { full_disk(&path, 0, &failure.message) } else { CannotRun(failure.message) }
         })?;
-        if let Some(error) = report.errors.keys().find(|error| is_full(error)) {
+        report.repeat = self.repeat();
+        if let Some(most) = report.max_open.filter(|most| *most > u64::from(self.pool_size)) {
+            report.finding(|| format!("{most} connections were open at once, of at most {}", self.pool_size));
+        }
+        if let Some(error) = report.errors.keys().find(|error| is_full(error))
+            && only_failed(&report)
+        {
             return Err(full_disk(&path, report.acknowledged, error));
         }
-        report.repeat = self.repeat();
         if !report.hung {
             look_from_outside(&path, &mut report);
         }
@@ -85,7 +92,12 @@ impl Stress {
         let config = PoolConfig { max_connections: self.pool_size as usize, ..PoolConfig::default() };
         config.validate().map_err(|error| CannotRun(error.to_string()))?;
         let Spec { operations, concurrency, .. } = self.spec;
-        let problem = if operations == 0 {
+        let problem = if self.subject == Kind::Pool && self.pool_size < 2 {
+            let size = self.pool_size;
+            format!("max_connections is {size}: a writer needs at least 2, one for the lane and one for readers")
+        } else if self.duration == Some(Duration::ZERO) {
+            "seconds is 0: nothing would be tried; ask for at least 1".to_owned()
+        } else if operations == 0 {
             "operations is 0: nothing would be tried; ask for at least 1".to_owned()
         } else if concurrency == 0 || concurrency > MAX_CONCURRENCY {
             format!("concurrency is {concurrency}: choose 1 to {MAX_CONCURRENCY}")
@@ -106,12 +118,14 @@ impl Stress {
             })?;
             return Ok((folder.path().join("stress.db"), Some(folder)));
         };
-        // Asked of the engine first: a file that is no database, or is somebody else's, has a better answer than this one.
         if path.exists() {
-            let opened = block_on(async { Pooled::fresh(path).await.map(drop) });
-            opened.map_err(|failure| CannotRun(failure.message))?;
-            let problem = "it exists, and the run would write into it; name a file that does not";
-            return Err(CannotRun(format!("cannot use database {}: {problem}", path.display())));
+            return Err(CannotRun(match existing(path) {
+                Some(trouble) => trouble,
+                None => format!(
+                    "cannot use database {}: it exists, and the run would write into it; name a file that does not",
+                    path.display()
+                ),
+            }));
         }
         Ok((path.clone(), None))
     }
@@ -131,15 +145,47 @@ impl Stress {
             line.push_str(" --warm");
         }
         if let Some(duration) = self.duration {
-            line.push_str(&format!(" --seconds {}", duration.as_secs()));
+            line.push_str(&format!(" --seconds {}", duration.as_secs().max(1)));
         }
         line
     }
 }
 
+/// What is wrong with a path that exists, beside that it does; found out without changing what is in it.
+fn existing(path: &Path) -> Option<String> {
+    let cannot = |problem: &str| Some(format!("cannot open database {}: {problem}", path.display()));
+    if path.is_dir() {
+        return cannot("it is a folder; name a file");
+    }
+    let mut start = Vec::new();
+    if let Err(error) = File::open(path).and_then(|file| file.take(HEADER).read_to_end(&mut start)) {
+        return cannot(&format!("{error}; name another file"));
+    }
+    if !start.is_empty() && !start.starts_with(MAGIC) {
+        return cannot("the file is no database; name another file");
+    }
+    // Only opening it tells whether another process has it. The engine would turn a file with a rollback journal into one
+    // with a write-ahead log, so such a file is left alone.
+    if start.get(18).is_some_and(|version| *version != WRITE_AHEAD_LOG) {
+        return None;
+    }
+    block_on(Pooled::fresh(path)).err().map(|failure| failure.message)
+}
+
+/// How a file of SQLite's format begins, and which version it says is needed to write it.
+/// Source: <https://www.sqlite.org/fileformat2.html#the_database_header>.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+const HEADER: u64 = 100;
+const WRITE_AHEAD_LOG: u8 = 2;
+
 /// Whether the engine's words are those for a disk without room.
 fn is_full(error: &str) -> bool {
     error.contains("no storage space") || error.contains("the disk is full")
+}
+
+/// Whether operations that failed are all there is to say against the run.
+fn only_failed(report: &RunReport) -> bool {
+    RunReport { failed: 0, ..report.clone() }.faults().is_empty() && report.findings.is_empty()
 }
 
 fn full_disk(path: &Path, acknowledged: u64, error: &str) -> CannotRun {

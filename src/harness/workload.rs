@@ -40,7 +40,7 @@ pub const MAX_CONCURRENCY: u64 = 1 << CLIENT_BITS;
 /// Log chunks that a run appends before it records its performance and completes.
 const CHUNKS_PER_SESSION: u32 = 4;
 /// Sessions the UI's list shows.
-const LIST_LIMIT: i64 = 20;
+pub const LIST_LIMIT: usize = 20;
 const AGENTS: [&str; 3] = ["deterministic", "local-model", "remote-model"];
 const COMPLETED: &str = "completed";
 
@@ -392,8 +392,13 @@ pub fn digest(text: &str) -> String {
 pub enum Seen {
     /// The agents with the number of their recorded performances.
     Summary(Vec<(String, i64)>),
-    /// One session; `None` when no session was there to list.
-    Session(Option<SessionSeen>),
+    /// The list of sessions, and one of them.
+    Sessions {
+        /// How many the list showed.
+        listed: usize,
+        /// The one that was looked at; `None` when the list was empty.
+        session: Option<SessionSeen>,
+    },
 }
 
 /// One session as a poll saw it.
@@ -430,9 +435,9 @@ pub async fn performance_summary(client: &mut impl Client) -> Result<Seen, Failu
 /// `GET /sessions`, then `GET /flow-logs/{session}`: meaningful as one snapshot only.
 pub async fn session_log(client: &mut impl Client, pick: u32) -> Result<Seen, Failure> {
     let sql = "SELECT id, status, chunks FROM sessions ORDER BY id DESC LIMIT ?1";
-    let listed = client.query(sql, vec![Value::Integer(LIST_LIMIT)]).await?;
+    let listed = client.query(sql, vec![Value::Integer(LIST_LIMIT as i64)]).await?;
     if listed.is_empty() {
-        return Ok(Seen::Session(None));
+        return Ok(Seen::Sessions { listed: 0, session: None });
     }
     let row = &listed[pick as usize % listed.len()];
     let id = column(row, 0)?.integer("id")?;
@@ -446,7 +451,8 @@ pub async fn session_log(client: &mut impl Client, pick: u32) -> Result<Seen, Fa
         let written = Write { id: write_id, session: id, kind };
         Ok(ChunkSeen { seq, intact: column(row, 3)?.text("hash")? == written.hash() })
     });
-    Ok(Seen::Session(Some(SessionSeen { id, completed, counted, chunks: chunks.collect::<Result<_, Failure>>()? })))
+    let chunks = chunks.collect::<Result<_, Failure>>()?;
+    Ok(Seen::Sessions { listed: listed.len(), session: Some(SessionSeen { id, completed, counted, chunks }) })
 }
 
 /// The value at `index`, or a failure: an engine that returns short rows must not end the harness.

@@ -9,6 +9,7 @@ use std::fmt;
 
 use turso::{IntoParams, Row};
 
+use super::statement;
 use crate::error::{Error, Result};
 
 /// An engine connection and what it is in the middle of.
@@ -16,6 +17,10 @@ pub struct Managed {
     raw: turso::Connection,
     /// A statement was started and its future has not ended: it may have been dropped at any of its awaits.
     in_flight: bool,
+    /// That happened to an earlier statement.
+    cut: bool,
+    /// A statement changed the connection rather than the database.
+    altered: bool,
     /// Rows were handed out and not dropped.
     rows_open: bool,
     /// A transaction was dropped without commit or rollback: the next statement rolls back first.
@@ -26,19 +31,38 @@ pub struct Managed {
 
 impl Managed {
     pub(crate) fn new(raw: turso::Connection) -> Self {
-        Self { raw, in_flight: false, rows_open: false, rollback_due: false, query_only: false }
+        Self {
+            raw,
+            in_flight: false,
+            cut: false,
+            altered: false,
+            rows_open: false,
+            rollback_due: false,
+            query_only: false,
+        }
     }
 
     /// Whether the next user would find it as new. Synchronous, asks the engine for no I/O.
     pub(crate) fn is_reusable(&self) -> bool {
-        let idle = !self.in_flight && !self.rows_open && !self.rollback_due && !self.query_only;
+        let idle = !self.is_cut() && !self.altered && !self.rows_open && !self.rollback_due && !self.query_only;
         idle && self.raw.is_autocommit().unwrap_or(false)
+    }
+
+    /// A statement begins. If the one before it never ended, its future was dropped half-way.
+    fn take_off(&mut self) {
+        self.cut |= self.in_flight;
+        self.in_flight = true;
+    }
+
+    /// Whether a statement was dropped half-way since the connection was new.
+    fn is_cut(&self) -> bool {
+        self.cut || self.in_flight
     }
 
     /// What a dropped transaction left behind is rolled back before anything else runs.
     async fn settle(&mut self) -> Result<()> {
         if self.rollback_due && !self.is_autocommit() {
-            self.in_flight = true;
+            self.take_off();
             let outcome = self.raw.execute("ROLLBACK", ()).await;
             self.in_flight = false;
             outcome?;
@@ -50,7 +74,8 @@ impl Managed {
     pub(crate) async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
         let params = params.into_params()?;
         self.settle().await?;
-        self.in_flight = true;
+        self.altered |= statement::changes_the_session(sql);
+        self.take_off();
         let changed = self.raw.execute(sql, params).await;
         self.in_flight = false;
         Ok(changed?)
@@ -58,16 +83,23 @@ impl Managed {
 
     pub(crate) async fn execute_batch(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
-        self.in_flight = true;
+        self.altered |= statement::may_change_the_session(sql);
+        self.take_off();
         let outcome = self.raw.execute_batch(sql).await;
         self.in_flight = false;
         Ok(outcome?)
     }
 
     pub(crate) async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+        self.altered |= statement::changes_the_session(sql);
+        self.query_as_is(sql, params).await
+    }
+
+    /// A query that is the pool's own, or known to change nothing but the database.
+    async fn query_as_is(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         let params = params.into_params()?;
         self.settle().await?;
-        self.in_flight = true;
+        self.take_off();
         let rows = self.raw.query(sql, params).await;
         self.in_flight = false;
         let rows = rows?;
@@ -75,9 +107,9 @@ impl Managed {
         Ok(Rows { rows, connection: self })
     }
 
-    /// Runs a statement whose rows, if any, do not matter: a pragma, `SELECT` for its side effect.
+    /// Runs a statement of the pool's own, whose rows, if any, do not matter.
     pub(crate) async fn run(&mut self, sql: &str) -> Result<()> {
-        let mut rows = self.query(sql, ()).await?;
+        let mut rows = self.query_as_is(sql, ()).await?;
         while rows.next().await?.is_some() {}
         Ok(())
     }
@@ -141,7 +173,7 @@ impl Rows<'_> {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
-        self.connection.in_flight = true;
+        self.connection.take_off();
         let row = self.rows.next().await;
         self.connection.in_flight = false;
         Ok(row?)
@@ -236,12 +268,16 @@ impl Transaction<'_> {
     /// Makes it durable.
     ///
     /// # Errors
-    /// The engine's error while the transaction is still open (it is rolled back), or [`Error::OutcomeUnknown`].
+    /// The engine's error while the transaction is still open (it is rolled back), [`Error::OutcomeUnknown`], or
+    /// [`Error::Misuse`] if one of its statements was cancelled half-way (it is rolled back).
     ///
     /// # Cancel safety
     /// Dropped half-way, the outcome is unknown; the connection is discarded when its guard comes back.
     pub async fn commit(mut self) -> Result<()> {
         let connection = self.connection()?;
+        if connection.is_cut() {
+            return Err(Error::Misuse("a statement of this transaction was cancelled half-way: it is rolled back"));
+        }
         let outcome = connection.commit().await;
         let open = !connection.is_autocommit();
         match outcome {
@@ -305,15 +341,19 @@ impl<'c> Snapshot<'c> {
         self.connection.set_query_only(false).await
     }
 
-    /// Runs a query; its rows borrow the snapshot. A statement that writes is refused by the engine.
+    /// Runs a query; its rows borrow the snapshot.
     ///
     /// # Errors
-    /// The engine's error.
+    /// [`Error::Misuse`] for a statement that is no query, the engine's error for one that writes all the same, and any
+    /// other error of the engine's.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the snapshot ends.
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        self.connection.query(sql, params).await
+        if !statement::is_query(sql) {
+            return Err(Error::Misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
+        }
+        self.connection.query_as_is(sql, params).await
     }
 }
 

@@ -243,7 +243,11 @@ impl<T, C> Core<T, C> {
             most_open: state.most_open,
             idle: state.idle.len(),
             waiting: state.queue.queued,
-            granted: state.queue.waiters.iter().filter(|(_, waiter)| holds_slot(waiter.grant.as_ref())).count(),
+            // Once closed, some were handed nothing but the news; until then whoever is not queued was handed a slot.
+            granted: match state.closed {
+                true => state.queue.waiters.iter().filter(|(_, waiter)| holds_slot(waiter.grant.as_ref())).count(),
+                false => state.queue.waiters.len() - state.queue.queued,
+            },
             closed: state.closed,
         })
     }
@@ -262,9 +266,10 @@ impl<T, C> Core<T, C> {
             }
             (std::mem::take(&mut state.idle), wakers)
         });
-        wakers.into_iter().for_each(Waker::wake);
-        // All of them own their slots before the first is dropped, so that one that panics costs no other its slot.
+        // All of them own their slots before the first is dropped, and before anybody else's code runs, so that a panic
+        // there costs no other its slot.
         let _retired: Vec<_> = idle.into_iter().map(|connection| Retired::new(self, connection)).collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Waits until a closed core has no slot in use.

@@ -202,6 +202,33 @@ pub struct Pooled<M: Manage> {
     panicking: bool,
 }
 
+impl<M: Manage> Pooled<M> {
+    /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.
+    pub(crate) fn discard(&mut self) {
+        drop(self.lease.connection().take());
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.lease.get().is_some()
+    }
+
+    /// Opens another connection in the slot of one that was discarded.
+    ///
+    /// # Errors
+    /// [`AcquireError::Closed`] if the pool was closed, or [`AcquireError::Connect`] with the manager's error.
+    pub(crate) async fn renew(&mut self) -> Result<(), AcquireError<M::Error>> {
+        if self.lease.connection().is_none() {
+            let core = Arc::clone(self.lease.core());
+            if core.census().closed {
+                return Err(AcquireError::Closed);
+            }
+            let connection = core.context().manager.connect().await.map_err(AcquireError::Connect)?;
+            *self.lease.connection() = Some(connection);
+        }
+        Ok(())
+    }
+}
+
 impl<M: Manage> fmt::Debug for Pooled<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pooled").finish_non_exhaustive()

@@ -8,10 +8,13 @@ mod config;
 mod connection;
 pub(crate) mod core;
 mod generic;
+mod statement;
 mod status;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use turso::IntoParams;
@@ -25,7 +28,7 @@ use self::connection::Managed;
 use crate::error::{Error, Result};
 
 /// What every connection runs first, and why.
-const PRAGMAS: [&str; 3] = [
+pub(crate) const PRAGMAS: [&str; 3] = [
     // A commit is durable when it returns; NORMAL and OFF can lose acknowledged commits in a crash.
     "PRAGMA synchronous = FULL",
     // Without it every BEGIN IMMEDIATE creates a temporary database on disk: two writes and two fsyncs.
@@ -60,6 +63,8 @@ const PRAGMAS: [&str; 3] = [
 pub struct ConnectionPool {
     pool: Pool<Turso>,
     path: PathBuf,
+    /// Whether a writer's lane writes through it.
+    has_lane: Arc<AtomicBool>,
 }
 
 impl ConnectionPool {
@@ -91,18 +96,19 @@ impl ConnectionPool {
     /// Dropped at any await, it costs the pool nothing: its place in the queue, or the connection it was handed, goes to
     /// the next waiter.
     pub async fn get(&self) -> Result<PooledConnection> {
-        match self.pool.get().await {
-            Ok(guard) => Ok(PooledConnection { guard }),
-            Err(AcquireError::Timeout { waited, status }) => Err(Error::AcquireTimeout { waited, status }),
-            Err(AcquireError::Closed) => Err(Error::Closed),
-            Err(AcquireError::Connect(error)) => Err(error),
-        }
+        Ok(PooledConnection { guard: self.pool.get().await? })
     }
 
     /// The pool at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
         self.pool.status()
+    }
+
+    /// Marks the pool as having a lane; `None` if it has one already.
+    pub(crate) fn claim_lane(&self) -> Option<LaneClaim> {
+        let claimed = self.has_lane.swap(true, Ordering::AcqRel);
+        (!claimed).then(|| LaneClaim { has_lane: Arc::clone(&self.has_lane) })
     }
 
     /// The database's file.
@@ -117,6 +123,27 @@ impl ConnectionPool {
     /// The pool is closed from the first poll on, whether or not this is awaited to its end; it may be called again.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// The right to be the one lane of a pool, given back when dropped.
+pub(crate) struct LaneClaim {
+    has_lane: Arc<AtomicBool>,
+}
+
+impl Drop for LaneClaim {
+    fn drop(&mut self) {
+        self.has_lane.store(false, Ordering::Release);
+    }
+}
+
+impl From<AcquireError<Error>> for Error {
+    fn from(error: AcquireError<Error>) -> Self {
+        match error {
+            AcquireError::Timeout { waited, status } => Error::AcquireTimeout { waited, status },
+            AcquireError::Closed => Error::Closed,
+            AcquireError::Connect(error) => error,
+        }
     }
 }
 
@@ -176,7 +203,8 @@ impl ConnectionPoolBuilder {
             Err(Error::Engine(error)) => return Err(failed(&error)),
             Err(error) => return Err(error),
         }
-        Ok(ConnectionPool { pool: Pool::new(turso, &self.config)?, path: self.path })
+        let pool = Pool::new(turso, &self.config)?;
+        Ok(ConnectionPool { pool, path: self.path, has_lane: Arc::default() })
     }
 }
 
@@ -207,9 +235,12 @@ impl Manage for Turso {
 /// It is not `Clone` and gives no way to the engine's connection, so nobody else can use it meanwhile; rows and
 /// transactions borrow it, so a second use while they live does not compile.
 ///
-/// A connection that comes back inside a transaction, in the middle of a statement whose future was dropped, or from a
-/// panic is discarded: dropping the engine's last handle rolls back and frees the write lock at once. The pool opens
-/// another when it needs one.
+/// A connection that comes back inside a transaction, from a statement whose future was dropped half-way, from a panic, or
+/// altered (a pragma, an attached database, a temporary table) is discarded: dropping the engine's last handle rolls back
+/// and frees the write lock at once. The pool opens another when it needs one.
+///
+/// The engine does its I/O inside `poll`, on the thread that polls: some milliseconds for a commit. Writes through
+/// [`PooledDatabaseWriter`](crate::PooledDatabaseWriter), and its reads, happen on threads of their own.
 pub struct PooledConnection {
     guard: Pooled<Turso>,
 }
@@ -286,6 +317,22 @@ impl PooledConnection {
     #[must_use]
     pub fn is_autocommit(&self) -> bool {
         self.guard.is_autocommit()
+    }
+
+    /// Drops the engine's connection now, which rolls back and frees the write lock; the guard keeps its slot, and must be
+    /// [renewed](PooledConnection::renew) before it is used again.
+    pub(crate) fn discard(&mut self) {
+        self.guard.discard();
+    }
+
+    /// Whether it was not discarded.
+    pub(crate) fn is_open(&self) -> bool {
+        self.guard.is_open()
+    }
+
+    /// Opens another connection if this one was discarded.
+    pub(crate) async fn renew(&mut self) -> Result<()> {
+        Ok(self.guard.renew().await?)
     }
 
     /// Whether the pool would take it back as it is.

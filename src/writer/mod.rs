@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use turso::IntoParams;
 
-use self::lane::{Job, Lane};
-use self::transact::{Counts, execute_patiently, transact};
+use self::lane::{Job, Lane, Reply};
+use self::transact::{Counts, Ended, execute, transact};
 use crate::catch::catch;
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, PooledConnection, Snapshot, Status, Transaction};
@@ -24,8 +24,11 @@ use crate::pool::{ConnectionPool, PooledConnection, Snapshot, Status, Transactio
 /// How a job answers: what it returned, or the panic that ended it.
 type Answer<R, E> = std::result::Result<Result<R, E>, Box<dyn Any + Send>>;
 
-/// Writes and reads of one database: all writes go through one lane, so none ever fails because the database is locked;
-/// reads run side by side on the pool's other connections and never wait for a write.
+/// Writes and reads of one database: all writes go through one lane, so none of them ever finds the database locked by
+/// another; reads run side by side on the pool's other connections and never wait for a write.
+///
+/// A guard of [`pool`](PooledDatabaseWriter::pool) that writes itself competes with the lane: the lane tries again for 10 s,
+/// then its write fails with `Busy`. Let the writer write.
 ///
 /// A clone is another handle to the same writer.
 ///
@@ -72,12 +75,14 @@ pub struct PooledDatabaseWriter {
 pub struct WriterStatus {
     /// The pool below; the lane holds one of its connections.
     pub pool: Status,
-    /// Writes that wait for the lane.
+    /// Writes in the lane's queue, of at most 1,024; callers beyond that wait for room in it.
     pub queued: usize,
     /// Writes that were committed.
     pub committed: u64,
-    /// Writes that returned an error and had no effect.
+    /// Writes that returned an error or panicked, and had no effect.
     pub rolled_back: u64,
+    /// Writes of which cannot be told whether they were committed.
+    pub unknown: u64,
     /// Writes whose caller was gone before they started.
     pub skipped: u64,
 }
@@ -98,7 +103,8 @@ impl PooledDatabaseWriter {
     /// readers have the rest.
     ///
     /// # Errors
-    /// [`Error::Config`] for a pool of fewer than 2 connections, or what [`ConnectionPool::get`] returns.
+    /// [`Error::Config`] for a pool of fewer than 2 connections or one that has a writer already, or what
+    /// [`ConnectionPool::get`] returns.
     ///
     /// # Cancel safety
     /// Dropped half-way, the pool is as it was.
@@ -108,22 +114,23 @@ impl PooledDatabaseWriter {
             let problem = format!("is {max}: a writer needs at least 2, one for the lane and one for readers");
             return Err(Error::Config { field: "max_connections", problem });
         }
-        let lane = Lane::start(pool.clone(), pool.get().await?)?;
+        let lane = Lane::start(&pool).await?;
         Ok(Self { pool, lane, counts: Arc::default() })
     }
 
     /// Runs one statement by itself; returns how many rows it changed. `Ok` means committed and synced to disk.
     ///
     /// # Errors
-    /// The engine's error: the statement had no effect. [`Error::Closed`] if the writer is closed, or was while this
-    /// waited: then too it had no effect.
+    /// The engine's error: the statement had no effect. [`Error::OutcomeUnknown`] if the disk failed, perhaps in the
+    /// commit. [`Error::Misuse`] for a `BEGIN`, and inside a [`write`](PooledDatabaseWriter::write) of the same or another
+    /// writer. [`Error::Closed`] if the writer is closed. In these two cases nothing happened.
     ///
     /// # Cancel safety
     /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
     pub async fn execute(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<u64> {
         let (sql, params) = (sql.into(), params.into_params()?);
-        self.job(async move |connection: Result<&mut PooledConnection>| {
-            execute_patiently(connection?, &sql, params).await
+        self.job(async move |connection: Result<&mut PooledConnection>, counts: &Counts| {
+            execute(connection?, &sql, params, counts).await
         })
         .await
     }
@@ -132,12 +139,12 @@ impl PooledDatabaseWriter {
     /// panics; `Ok` means committed and synced to disk.
     ///
     /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`). While it runs no
-    /// other write does: keep it short, and wait in it for nothing but the database. A write that waits inside it for
-    /// another write of this writer waits for itself.
+    /// other write does: keep it short, and wait in it for nothing but the database. A write inside it would wait for
+    /// itself, and is refused.
     ///
     /// # Errors
     /// What `work` returns, or the engine's error: nothing was applied. [`Error::OutcomeUnknown`] if COMMIT failed in a
-    /// way that cannot tell. [`Error::Closed`] if the writer is closed.
+    /// way that cannot tell. [`Error::Misuse`] inside another write. [`Error::Closed`] if the writer is closed.
     ///
     /// # Panics
     /// If `work` panics, with the same payload, after the rollback.
@@ -150,14 +157,17 @@ impl PooledDatabaseWriter {
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.job(async move |connection: Result<&mut PooledConnection>| transact(connection?, work).await).await
+        self.job(async move |connection: Result<&mut PooledConnection>, counts: &Counts| {
+            transact(connection?, work, counts).await
+        })
+        .await
     }
 
     /// Runs `work` on one snapshot: everything it reads is of one moment, however many writes commit meanwhile. A
     /// statement that writes is refused.
     ///
     /// `work` moves to a thread of the runtime's blocking pool and is polled only there, since a long query does not
-    /// yield. At most as many run at once as the pool has connections.
+    /// yield. At most as many run at once as the pool has connections; a read inside a read takes a second one.
     ///
     /// # Errors
     /// What `work` returns, the engine's error, or what [`ConnectionPool::get`] returns.
@@ -166,7 +176,7 @@ impl PooledDatabaseWriter {
     /// If `work` panics, with the same payload. If polled outside a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropped half-way, `work` is dropped at its next await and the connection goes back.
+    /// Dropped half-way, `work` is dropped at its next await, and its connection is discarded.
     pub async fn read<F, R, E>(&self, work: F) -> Result<R, E>
     where
         F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E> + Send + 'static,
@@ -199,7 +209,7 @@ impl PooledDatabaseWriter {
         finish(answer.await)
     }
 
-    /// The pool that reads run on.
+    /// The pool that reads run on. Close it through the writer: while the lane lives, it holds one of its connections.
     #[must_use]
     pub fn pool(&self) -> &ConnectionPool {
         &self.pool
@@ -208,9 +218,15 @@ impl PooledDatabaseWriter {
     /// The writer at this moment.
     #[must_use]
     pub fn status(&self) -> WriterStatus {
-        let (committed, rolled_back, skipped) = self.counts.get();
-        let queued = self.lane.queued();
-        WriterStatus { pool: self.pool.status(), queued, committed, rolled_back, skipped }
+        let count = |ended| self.counts.get(ended);
+        WriterStatus {
+            pool: self.pool.status(),
+            queued: self.lane.queued(),
+            committed: count(Ended::Committed),
+            rolled_back: count(Ended::RolledBack),
+            unknown: count(Ended::Unknown),
+            skipped: count(Ended::Skipped),
+        }
     }
 
     /// Runs the writes that are queued, refuses those that come later, and gives the lane's connection back. The pool
@@ -234,22 +250,29 @@ impl PooledDatabaseWriter {
     /// Queues `work` for the lane and waits for its answer.
     async fn job<F, R, E>(&self, work: F) -> Result<R, E>
     where
-        F: AsyncFnOnce(Result<&mut PooledConnection>) -> Result<R, E> + Send + 'static,
+        F: AsyncFnOnce(Result<&mut PooledConnection>, &Counts) -> Result<R, E> + Send + 'static,
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        if lane::is_here() {
+            return Err(
+                Error::Misuse("a write inside a write would wait for itself: use the transaction it has").into()
+            );
+        }
         let (reply, answer) = oneshot::channel::<Answer<R, E>>();
         let counts = Arc::clone(&self.counts);
         let job: Job = Box::new(move |connection| {
             Box::pin(async move {
                 if reply.is_closed() {
-                    counts.skip();
-                    return;
+                    counts.add(Ended::Skipped);
+                    return Box::new(|| {}) as Reply;
                 }
-                let outcome = catch(work(connection)).await;
-                counts.ended(matches!(outcome, Ok(Ok(_))));
+                let outcome = catch(work(connection, &counts)).await;
+                if outcome.is_err() {
+                    counts.add(Ended::RolledBack);
+                }
                 // Fails only if the caller left meanwhile; the write stands.
-                let _ = reply.send(outcome);
+                Box::new(move || drop(reply.send(outcome)))
             })
         });
         self.lane.queue(job).await?;

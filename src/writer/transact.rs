@@ -1,4 +1,4 @@
-//! What the lane does for one write: wait for the lock, run, commit or roll back.
+//! What the lane does for one write: wait for the lock, run, commit or roll back, and count how that ended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,56 +13,81 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The pauses between two tries grow up to this one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
-/// Writes since the lane began.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    committed: AtomicU64,
-    rolled_back: AtomicU64,
-    skipped: AtomicU64,
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Committed,
+    RolledBack,
+    Unknown,
+    Skipped,
 }
 
+/// Writes since the lane began.
+#[derive(Debug, Default)]
+pub(crate) struct Counts([AtomicU64; 4]);
+
 impl Counts {
-    pub(crate) fn ended(&self, committed: bool) {
-        let count = if committed { &self.committed } else { &self.rolled_back };
-        count.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add(&self, ended: Ended) {
+        self.0[ended as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn skip(&self) {
-        self.skipped.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn get(&self, ended: Ended) -> u64 {
+        self.0[ended as usize].load(Ordering::Relaxed)
     }
 
-    /// Committed, rolled back, skipped.
-    pub(crate) fn get(&self) -> (u64, u64, u64) {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (load(&self.committed), load(&self.rolled_back), load(&self.skipped))
+    fn outcome<R>(&self, outcome: Result<R>) -> Result<R> {
+        self.add(match &outcome {
+            Ok(_) => Ended::Committed,
+            Err(Error::OutcomeUnknown(_)) => Ended::Unknown,
+            Err(_) => Ended::RolledBack,
+        });
+        outcome
     }
 }
 
 /// One statement as a transaction of its own.
-pub(crate) async fn execute_patiently(
+pub(crate) async fn execute(
     connection: &mut PooledConnection,
     sql: &str,
     params: turso::params::Params,
+    counts: &Counts,
 ) -> Result<u64> {
-    patiently(async || connection.execute(sql, params.clone()).await).await
+    let outcome = match patiently(async || connection.execute(sql, params.clone()).await).await {
+        Ok(_) if !connection.is_autocommit() => {
+            Err(Error::Misuse("execute runs one statement by itself; use write for a transaction: it is rolled back"))
+        }
+        // The commit is part of the statement, and nothing tells at which of the two the disk failed.
+        Err(Error::Engine(error)) if may_have_committed(&error) => Err(Error::OutcomeUnknown(error)),
+        outcome => outcome,
+    };
+    counts.outcome(outcome)
+}
+
+fn may_have_committed(error: &turso::Error) -> bool {
+    use turso::Error::{Corrupt, DatabaseFull, Interrupt, IoError};
+    matches!(error, Corrupt(_) | DatabaseFull(_) | Interrupt(_) | IoError(..))
 }
 
 /// `work` between BEGIN IMMEDIATE and COMMIT.
-pub(crate) async fn transact<F, R, E>(connection: &mut PooledConnection, work: F) -> Result<R, E>
+pub(crate) async fn transact<F, R, E>(connection: &mut PooledConnection, work: F, counts: &Counts) -> Result<R, E>
 where
     F: AsyncFnOnce(&mut Transaction<'_>) -> Result<R, E>,
     E: From<Error>,
 {
-    patiently(async || connection.lock_for_writing().await).await?;
+    if let Err(error) = patiently(async || connection.lock_for_writing().await).await {
+        counts.add(Ended::RolledBack);
+        return Err(error.into());
+    }
     let mut transaction = connection.opened();
     match work(&mut transaction).await {
         Ok(value) => {
-            transaction.commit().await?;
+            counts.outcome(transaction.commit().await)?;
             Ok(value)
         }
         Err(error) => {
             // If even that fails, the lane discards the connection, and the engine rolls back with its last handle.
             let _ = transaction.rollback().await;
+            counts.add(Ended::RolledBack);
             Err(error)
         }
     }

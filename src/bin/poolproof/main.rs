@@ -101,6 +101,7 @@ impl ValueEnum for Subject {
             Kind::Pool => "the pool and the writer",
             Kind::Mutex => "one connection behind an async mutex",
             Kind::Shared => "control: one connection shared by all",
+            Kind::OneHolder => "our pool over the harness's own manager: the counterpart of double-holder",
             Kind::DoubleHolder => "control: our pool, each connection lent to two holders",
             Kind::NumberTwenty => "control: a pool with the flaws of the story's first fix",
             _ => "",

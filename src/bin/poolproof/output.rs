@@ -1,5 +1,6 @@
 //! Where results go: JSON files, numbers as a person reads them, a progress bar on a terminal.
 
+use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -18,19 +19,25 @@ pub fn json(file: &Path, value: &impl Serialize) -> Result<(), Trouble> {
 /// Writes `text` to `file`; `-` is stdout.
 pub fn write(file: &Path, text: &str) -> Result<(), Trouble> {
     let written =
-        if file == Path::new("-") { std::io::stdout().write_all(text.as_bytes()) } else { std::fs::write(file, text) };
-    written.map_err(|error| {
-        format!("cannot write {}: {error}; name a file in a folder that can be written", file.display())
-    })
+        if file == Path::new("-") { std::io::stdout().write_all(text.as_bytes()) } else { fs::write(file, text) };
+    written.map_err(|error| cannot_write(file, &error))
 }
 
-/// Asks before a long run whether `file` can be written at its end.
+/// Asks before a long run whether `file` can be written at its end. Leaves no file behind that was not there.
 pub fn writable(file: Option<&Path>) -> Result<(), Trouble> {
     let Some(file) = file.filter(|file| *file != Path::new("-")) else { return Ok(()) };
-    let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
-    opened.map(drop).map_err(|error| {
-        format!("cannot write {}: {error}; name a file in a folder that can be written", file.display())
-    })
+    let existed = file.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(file);
+    opened.map_err(|error| cannot_write(file, &error))?;
+    if !existed {
+        // The file at the end will be a new one; that this one cannot be removed would not matter.
+        let _ = fs::remove_file(file);
+    }
+    Ok(())
+}
+
+fn cannot_write(file: &Path, error: &std::io::Error) -> Trouble {
+    format!("cannot write {}: {error}; name a file in a folder that can be written", file.display())
 }
 
 /// A bar on a terminal, nothing elsewhere. On stderr, so that it never mixes with results.

@@ -74,11 +74,12 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     let control = Arc::new(Control::default());
     stop_on_ctrl_c(&control)?;
     let report = watched(&stress, &control, !args.quiet && args.operations.is_some())?;
-    if let Some(file) = &args.json {
-        json(file, &report)?;
-    }
+    // Said before it is written down: a disk that is full by now must not swallow it.
     if !args.quiet {
         print(&report);
+    }
+    if let Some(file) = &args.json {
+        json(file, &report)?;
     }
     Ok(report.ok && !report.stopped)
 }

@@ -7,7 +7,7 @@ use super::super::drive::{Closed, Settings, Subject};
 use super::super::workload::{self, Client, Failure, Op, Seen};
 use super::ENGINE;
 use super::engine::{Raw, open};
-use crate::pool::{Manage, Pool, PoolConfig};
+use crate::pool::{Manage, PRAGMAS, Pool, PoolConfig};
 
 /// The story's mistake: clones of one connection in everybody's hands, one autocommit statement after the other.
 pub struct Shared {
@@ -49,7 +49,11 @@ impl Subject for Mutexed {
     }
 
     async fn open(settings: &Settings) -> Result<Self, Failure> {
-        Ok(Self { connection: tokio::sync::Mutex::new(Raw::fresh(&settings.path).await?) })
+        let mut connection = Raw::fresh(&settings.path).await?;
+        for pragma in PRAGMAS {
+            connection.query(pragma, vec![]).await?;
+        }
+        Ok(Self { connection: tokio::sync::Mutex::new(connection) })
     }
 
     async fn perform(&self, op: Op) -> Result<Option<Seen>, Failure> {
@@ -103,7 +107,14 @@ impl<const HOLDERS: usize> Subject for Lending<HOLDERS> {
     async fn open(settings: &Settings) -> Result<Self, Failure> {
         let manager = Lender { database: open(&settings.path).await?, lent: StdMutex::default() };
         let config = PoolConfig { max_connections: settings.pool_size as usize, ..PoolConfig::default() };
-        Ok(Self { pool: Pool::new(manager, &config)?, writing: tokio::sync::Mutex::new(()) })
+        let pool = Pool::new(manager, &config)?;
+        if settings.warm {
+            let mut guards = Vec::new();
+            for _ in 0..settings.pool_size {
+                guards.push(pool.get().await.map_err(|error| Failure::unexpected(error.to_string()))?);
+            }
+        }
+        Ok(Self { pool, writing: tokio::sync::Mutex::new(()) })
     }
 
     async fn perform(&self, op: Op) -> Result<Option<Seen>, Failure> {

@@ -28,7 +28,9 @@ pub enum Kind {
     Mutex,
     /// Control: one connection shared by everybody, as in the story.
     Shared,
-    /// Control: our pool, over a manager that lends each connection to two holders.
+    /// Our pool, over a manager of the harness's own: sound, the counterpart of the next.
+    OneHolder,
+    /// Control: the same, but each connection is lent to two holders.
     DoubleHolder,
     /// Control: a pool with the flaws of the first fix.
     NumberTwenty,
@@ -36,7 +38,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [Kind::Pool, Kind::Mutex, Kind::Shared, Kind::DoubleHolder, Kind::NumberTwenty];
+    pub const ALL: [Kind; 6] =
+        [Kind::Pool, Kind::Mutex, Kind::OneHolder, Kind::Shared, Kind::DoubleHolder, Kind::NumberTwenty];
 
     /// The name on the command line and in reports.
     #[must_use]
@@ -45,6 +48,7 @@ impl Kind {
             Kind::Pool => "pool",
             Kind::Mutex => "mutex",
             Kind::Shared => "shared",
+            Kind::OneHolder => "one-holder",
             Kind::DoubleHolder => "double-holder",
             Kind::NumberTwenty => "number-20",
         }
@@ -59,6 +63,7 @@ impl Kind {
             Kind::Pool => drive::<Pooled>(self.name(), plan, control),
             Kind::Mutex => drive::<Mutexed>(self.name(), plan, control),
             Kind::Shared => drive::<Shared>(self.name(), plan, control),
+            Kind::OneHolder => drive::<Lending<1>>(self.name(), plan, control),
             Kind::DoubleHolder => drive::<Lending<2>>(self.name(), plan, control),
             Kind::NumberTwenty => drive::<NumberTwenty>(self.name(), plan, control),
         }
