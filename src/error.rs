@@ -1,9 +1,8 @@
 //! What can go wrong, each in one sentence that says what, where and the mend.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::pool::Status;
+use crate::pool::{AcquireTimeout, HookError};
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,16 +28,11 @@ pub enum Error {
         problem: String,
     },
     /// No connection became free, or could be opened, in time.
-    #[error(
-        "no connection within {waited:?}: {} of {} are in use, others waiting: {}; return guards sooner, or raise \
-         max_connections", .status.in_use, .status.max, .status.waiting
-    )]
-    AcquireTimeout {
-        /// How long this call waited.
-        waited: Duration,
-        /// The pool when it gave up.
-        status: Status,
-    },
+    #[error("{0}")]
+    AcquireTimeout(Box<AcquireTimeout>),
+    /// A hook turned a new connection down.
+    #[error("a hook turned a new connection down: {0}")]
+    Hook(#[source] HookError),
     /// The pool or the writer is closed.
     #[error("the pool, or its writer, is closed")]
     Closed,

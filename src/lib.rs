@@ -61,8 +61,9 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use pool::{
-    AcquireError, Behavior, ConnectionPool, ConnectionPoolBuilder, Manage, Pool, PoolConfig, Pooled, PooledConnection,
-    Rows, Snapshot, Status, Transaction,
+    AcquireError, AcquireTimeout, Activity, Behavior, Connection, ConnectionPool, ConnectionPoolBuilder, HolderReport,
+    HookError, HookFuture, Hooks, Manage, Pool, PoolConfig, Pooled, PooledConnection, Rows, Snapshot, Stage, Status,
+    StillOpen, Transaction, Verdict,
 };
 pub use turso::{Row, Value};
 pub use writer::{PooledDatabaseWriter, WriterStatus};

@@ -1,20 +1,27 @@
-//! One engine connection as the pool keeps it, and what borrows it: rows and transactions.
+//! One engine connection as the pool lends it, and its rows.
 //!
 //! The engine's `Connection` is `Clone`, its `Rows` are `'static`, and a transaction that is dropped rolls back only at
 //! some later statement. So nothing here lets the raw connection out, rows and transactions borrow, and the connection
 //! remembers what it is in the middle of: a future that is dropped half-way, rows that are leaked, a transaction that is
-//! neither committed nor rolled back. [`Managed::is_reusable`] is asked when it comes back.
+//! neither committed nor rolled back. `is_reusable` is asked when it comes back.
 
 use std::fmt;
+use std::sync::Arc;
 
-use turso::{IntoParams, Row};
+use turso::{IntoParams, Row, Statement};
 
+use super::activity::Doing;
 use super::statement;
-use crate::error::{Error, Result};
+use super::statements::Statements;
+use super::transaction::{Behavior, Transaction};
+use crate::error::Result;
 
-/// An engine connection and what it is in the middle of.
-pub struct Managed {
+/// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
+pub struct Connection {
+    /// Before the raw connection, so that it is dropped first: each statement holds a handle to that.
+    statements: Statements,
     raw: turso::Connection,
+    doing: Arc<Doing>,
     /// A statement was started and its future has not ended: it may have been dropped at any of its awaits.
     in_flight: bool,
     /// That happened to an earlier statement.
@@ -24,15 +31,17 @@ pub struct Managed {
     /// Rows were handed out and not dropped.
     rows_open: bool,
     /// A transaction was dropped without commit or rollback: the next statement rolls back first.
-    rollback_due: bool,
+    pub(super) rollback_due: bool,
     /// `PRAGMA query_only` is on.
     query_only: bool,
 }
 
-impl Managed {
-    pub(crate) fn new(raw: turso::Connection) -> Self {
+impl Connection {
+    pub(super) fn new(raw: turso::Connection, statement_cache: usize) -> Self {
         Self {
+            statements: Statements::new(statement_cache),
             raw,
+            doing: Arc::default(),
             in_flight: false,
             cut: false,
             altered: false,
@@ -42,116 +51,202 @@ impl Managed {
         }
     }
 
-    /// Whether the next user would find it as new. Synchronous, asks the engine for no I/O.
-    pub(crate) fn is_reusable(&self) -> bool {
-        let idle = !self.is_cut() && !self.altered && !self.rows_open && !self.rollback_due && !self.query_only;
-        idle && self.raw.is_autocommit().unwrap_or(false)
-    }
-
-    /// A statement begins. If the one before it never ended, its future was dropped half-way.
-    fn take_off(&mut self) {
-        self.cut |= self.in_flight;
-        self.in_flight = true;
-    }
-
-    /// Whether a statement was dropped half-way since the connection was new.
-    fn is_cut(&self) -> bool {
-        self.cut || self.in_flight
-    }
-
-    /// What a dropped transaction left behind is rolled back before anything else runs.
-    async fn settle(&mut self) -> Result<()> {
-        if self.rollback_due && !self.is_autocommit() {
-            self.take_off();
-            let outcome = self.raw.execute("ROLLBACK", ()).await;
-            self.in_flight = false;
-            outcome?;
-        }
-        self.rollback_due = false;
-        Ok(())
-    }
-
-    pub(crate) async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
+    /// Runs a statement that gives no rows; returns how many rows it changed. Its prepared form is kept for the next time.
+    ///
+    /// # Errors
+    /// The engine's error; `Busy` if another connection is writing.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the statement may or may not have taken effect, wholly or not at all; the connection is
+    /// discarded when the guard comes back.
+    pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
         let params = params.into_params()?;
         self.settle().await?;
         self.altered |= statement::changes_the_session(sql);
-        self.take_off();
-        let changed = self.raw.execute(sql, params).await;
-        self.in_flight = false;
-        Ok(changed?)
+        self.take_off(sql);
+        let outcome = self.execute_prepared(sql, params).await;
+        self.land();
+        outcome
     }
 
-    pub(crate) async fn execute_batch(&mut self, sql: &str) -> Result<()> {
+    async fn execute_prepared(&mut self, sql: &str, params: turso::params::Params) -> Result<u64> {
+        let (sql, mut statement) = self.prepared(sql).await?;
+        let changed = statement.execute(params).await?;
+        self.statements.put(sql, statement);
+        Ok(changed)
+    }
+
+    /// Runs several statements, separated by semicolons.
+    ///
+    /// # Errors
+    /// The engine's error at the first statement that fails; those before it have taken effect.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, some statements may have taken effect; the connection is discarded when the guard comes back.
+    pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         self.altered |= statement::may_change_the_session(sql);
-        self.take_off();
+        self.take_off(sql);
         let outcome = self.raw.execute_batch(sql).await;
-        self.in_flight = false;
+        self.land();
         Ok(outcome?)
     }
 
-    pub(crate) async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+    /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time.
+    ///
+    /// # Errors
+    /// The engine's error.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the connection is discarded when the guard comes back.
+    pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         self.altered |= statement::changes_the_session(sql);
         self.query_as_is(sql, params).await
     }
 
     /// A query that is the pool's own, or known to change nothing but the database.
-    async fn query_as_is(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+    pub(super) async fn query_as_is(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         let params = params.into_params()?;
         self.settle().await?;
-        self.take_off();
-        let rows = self.raw.query(sql, params).await;
-        self.in_flight = false;
-        let rows = rows?;
+        self.take_off(sql);
+        let outcome = self.query_prepared(sql, params).await;
+        self.land();
+        let (rows, statement) = outcome?;
         self.rows_open = true;
-        Ok(Rows { rows, connection: self })
+        Ok(Rows { rows: Some(rows), statement: Some(statement), ended: false, connection: self })
     }
 
-    /// Runs a statement of the pool's own, whose rows, if any, do not matter.
-    pub(crate) async fn run(&mut self, sql: &str) -> Result<()> {
+    async fn query_prepared(
+        &mut self,
+        sql: &str,
+        params: turso::params::Params,
+    ) -> Result<(turso::Rows, (String, Statement))> {
+        let (sql, mut statement) = self.prepared(sql).await?;
+        let rows = statement.query(params).await?;
+        Ok((rows, (sql, statement)))
+    }
+
+    async fn prepared(&mut self, sql: &str) -> Result<(String, Statement)> {
+        match self.statements.take(sql) {
+            Some(kept) => Ok(kept),
+            None => Ok((sql.to_owned(), self.raw.prepare(sql).await?)),
+        }
+    }
+
+    /// Runs a statement whose rows, if any, do not matter, and that may leave the connection altered: for a
+    /// [hook](super::Hooks::after_connect) that sets a pragma on every connection.
+    ///
+    /// # Errors
+    /// The engine's error.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the connection is discarded when it comes back.
+    pub async fn run(&mut self, sql: &str) -> Result<()> {
         let mut rows = self.query_as_is(sql, ()).await?;
         while rows.next().await?.is_some() {}
         Ok(())
     }
 
-    pub(crate) fn is_autocommit(&self) -> bool {
-        self.raw.is_autocommit().unwrap_or(false)
-    }
-
-    pub(crate) fn last_insert_rowid(&self) -> i64 {
-        self.raw.last_insert_rowid()
-    }
-
-    pub(crate) async fn begin(&mut self, behavior: Behavior) -> Result<Transaction<'_>> {
+    /// Begins a transaction; it borrows the connection.
+    ///
+    /// # Errors
+    /// The engine's error; `Busy` for [`Behavior::Immediate`] if another connection is writing.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the connection is discarded when the guard comes back.
+    pub async fn begin(&mut self, behavior: Behavior) -> Result<Transaction<'_>> {
         self.execute(behavior.sql(), ()).await?;
         Ok(self.opened())
     }
 
-    /// The transaction that is open already.
-    pub(crate) fn opened(&mut self) -> Transaction<'_> {
-        Transaction { connection: Some(self) }
+    /// Begins a transaction that [`Connection::opened`] then gives, in two steps so that the first can be tried again.
+    pub(crate) async fn lock_for_writing(&mut self) -> Result<()> {
+        self.execute(Behavior::Immediate.sql(), ()).await.map(drop)
     }
 
-    pub(crate) async fn commit(&mut self) -> Result<()> {
+    /// The transaction that is open already.
+    pub(crate) fn opened(&mut self) -> Transaction<'_> {
+        Transaction::new(self)
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<()> {
         self.execute("COMMIT", ()).await.map(drop)
     }
 
     /// Rolls back what is open, if anything is.
-    pub(crate) async fn roll_back(&mut self) -> Result<()> {
+    pub(super) async fn roll_back(&mut self) -> Result<()> {
         self.rollback_due = true;
         self.settle().await
     }
 
-    pub(crate) async fn set_query_only(&mut self, on: bool) -> Result<()> {
+    pub(super) async fn set_query_only(&mut self, on: bool) -> Result<()> {
         // Marked before it is switched on and unmarked after it is off: a connection in doubt is not reused.
         self.query_only = true;
         self.run(if on { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" }).await?;
         self.query_only = on;
         Ok(())
     }
+
+    /// Whether no transaction is open.
+    #[must_use]
+    pub fn is_autocommit(&self) -> bool {
+        self.raw.is_autocommit().unwrap_or(false)
+    }
+
+    /// The rowid of the last row inserted.
+    #[must_use]
+    pub fn last_insert_rowid(&self) -> i64 {
+        self.raw.last_insert_rowid()
+    }
+
+    /// Prepared statements that it keeps.
+    #[must_use]
+    pub fn cached_statements(&self) -> usize {
+        self.statements.len()
+    }
+
+    /// Whether the next user would find it as new. Synchronous, asks the engine for no I/O.
+    pub(crate) fn is_reusable(&self) -> bool {
+        let idle = !self.is_cut() && !self.altered && !self.rows_open && !self.rollback_due && !self.query_only;
+        idle && self.is_autocommit()
+    }
+
+    /// What it is doing, for others to see.
+    pub(super) fn doing(&self) -> &Arc<Doing> {
+        &self.doing
+    }
+
+    /// Whether a statement was dropped half-way since the connection was new.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut || self.in_flight
+    }
+
+    /// A statement begins. If the one before it never ended, its future was dropped half-way.
+    fn take_off(&mut self, sql: &str) {
+        self.cut |= self.in_flight;
+        self.in_flight = true;
+        self.doing.begins(sql);
+    }
+
+    fn land(&mut self) {
+        self.in_flight = false;
+        self.doing.ends(self.is_autocommit());
+    }
+
+    /// What a dropped transaction left behind is rolled back before anything else runs.
+    async fn settle(&mut self) -> Result<()> {
+        if self.rollback_due && !self.is_autocommit() {
+            self.take_off("ROLLBACK");
+            let outcome = self.raw.execute("ROLLBACK", ()).await;
+            self.land();
+            outcome?;
+        }
+        self.rollback_due = false;
+        Ok(())
+    }
 }
 
-impl fmt::Debug for Managed {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("autocommit", &self.is_autocommit()).finish_non_exhaustive()
     }
@@ -160,8 +255,13 @@ impl fmt::Debug for Managed {
 /// The rows of a query. They borrow the connection: nothing else can run on it until they are dropped.
 #[must_use = "a query runs as its rows are fetched"]
 pub struct Rows<'c> {
-    rows: turso::Rows,
-    connection: &'c mut Managed,
+    /// `None` only while it is dropped.
+    rows: Option<turso::Rows>,
+    /// Goes back to the cache with the last row.
+    statement: Option<(String, Statement)>,
+    /// A row could not be fetched, or its future was dropped: the statement is not kept.
+    ended: bool,
+    connection: &'c mut Connection,
 }
 
 impl Rows<'_> {
@@ -173,192 +273,44 @@ impl Rows<'_> {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
-        self.connection.take_off();
-        let row = self.rows.next().await;
+        let Some(rows) = &mut self.rows else { return Ok(None) };
+        self.connection.cut |= self.connection.in_flight;
+        self.connection.in_flight = true;
+        let row = rows.next().await;
         self.connection.in_flight = false;
+        self.ended |= row.is_err();
         Ok(row?)
     }
 
     /// How many columns each row has.
     #[must_use]
     pub fn column_count(&self) -> usize {
-        self.rows.column_count()
+        self.rows.as_ref().map_or(0, turso::Rows::column_count)
     }
 
     /// The names of the columns.
     #[must_use]
     pub fn column_names(&self) -> Vec<String> {
-        self.rows.column_names()
+        self.rows.as_ref().map_or_else(Vec::new, turso::Rows::column_names)
     }
 }
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        // The engine's rows are a field and dropped after this; nothing can run in between.
+        // The rows first: they are another handle to the statement, and an operation of the connection.
+        drop(self.rows.take());
         self.connection.rows_open = false;
+        if let Some((sql, statement)) = self.statement.take()
+            && !self.ended
+            && !self.connection.in_flight
+        {
+            self.connection.statements.put(sql, statement);
+        }
     }
 }
 
 impl fmt::Debug for Rows<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rows").field("columns", &self.column_names()).finish_non_exhaustive()
-    }
-}
-
-/// When a transaction takes its locks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Behavior {
-    /// At its first statement, for what that statement needs. A read that later writes can fail with `BusySnapshot`.
-    #[default]
-    Deferred,
-    /// The write lock at once.
-    Immediate,
-}
-
-impl Behavior {
-    pub(crate) fn sql(self) -> &'static str {
-        match self {
-            Behavior::Deferred => "BEGIN",
-            Behavior::Immediate => "BEGIN IMMEDIATE",
-        }
-    }
-}
-
-/// An open transaction. It borrows its connection; dropped without [`commit`](Transaction::commit), it has no effect:
-/// the rollback runs before the connection's next statement, or the connection is discarded, whichever comes first.
-#[must_use = "a transaction that is dropped is rolled back"]
-pub struct Transaction<'c> {
-    /// `None` once it is over.
-    connection: Option<&'c mut Managed>,
-}
-
-impl Transaction<'_> {
-    fn connection(&mut self) -> Result<&mut Managed> {
-        self.connection.as_deref_mut().ok_or(Error::Closed)
-    }
-
-    /// Runs a statement that gives no rows; returns how many rows it changed.
-    ///
-    /// # Errors
-    /// The engine's error. The transaction stays open: what it did before is rolled back only if the caller says so.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, the statement may or may not have run inside the transaction, which can only be rolled back.
-    pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
-        self.connection()?.execute(sql, params).await
-    }
-
-    /// Runs a query; its rows borrow the transaction.
-    ///
-    /// # Errors
-    /// The engine's error.
-    ///
-    /// # Cancel safety
-    /// As for [`Transaction::execute`].
-    pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        self.connection()?.query(sql, params).await
-    }
-
-    /// The rowid of the last row inserted.
-    #[must_use]
-    pub fn last_insert_rowid(&self) -> i64 {
-        self.connection.as_deref().map_or(0, Managed::last_insert_rowid)
-    }
-
-    /// Makes it durable.
-    ///
-    /// # Errors
-    /// The engine's error while the transaction is still open (it is rolled back), [`Error::OutcomeUnknown`], or
-    /// [`Error::Misuse`] if one of its statements was cancelled half-way (it is rolled back).
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, the outcome is unknown; the connection is discarded when its guard comes back.
-    pub async fn commit(mut self) -> Result<()> {
-        let connection = self.connection()?;
-        if connection.is_cut() {
-            return Err(Error::Misuse("a statement of this transaction was cancelled half-way: it is rolled back"));
-        }
-        let outcome = connection.commit().await;
-        let open = !connection.is_autocommit();
-        match outcome {
-            Ok(()) => {
-                self.connection = None;
-                Ok(())
-            }
-            // Still open: nothing is committed, and dropping it rolls back.
-            Err(error) if open => Err(error),
-            Err(Error::Engine(error)) => Err(Error::OutcomeUnknown(error)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Undoes it.
-    ///
-    /// # Errors
-    /// The engine's error. The connection is then discarded when its guard comes back.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, it is rolled back before the connection's next statement.
-    pub async fn rollback(mut self) -> Result<()> {
-        let connection = self.connection()?;
-        connection.roll_back().await?;
-        self.connection = None;
-        Ok(())
-    }
-}
-
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.rollback_due = true;
-        }
-    }
-}
-
-impl fmt::Debug for Transaction<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction").finish_non_exhaustive()
-    }
-}
-
-/// A read transaction on a connection that refuses to write: everything it reads is of one moment.
-pub struct Snapshot<'c> {
-    connection: &'c mut Managed,
-}
-
-impl<'c> Snapshot<'c> {
-    /// Takes the snapshot now, not at the first query.
-    pub(crate) async fn take(connection: &'c mut Managed) -> Result<Self> {
-        connection.set_query_only(true).await?;
-        connection.execute("BEGIN", ()).await?;
-        connection.run("SELECT 1 FROM sqlite_schema LIMIT 1").await?;
-        Ok(Self { connection })
-    }
-
-    /// Ends it and makes the connection writable again.
-    pub(crate) async fn end(self) -> Result<()> {
-        self.connection.roll_back().await?;
-        self.connection.set_query_only(false).await
-    }
-
-    /// Runs a query; its rows borrow the snapshot.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for a statement that is no query, the engine's error for one that writes all the same, and any
-    /// other error of the engine's.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, the connection is discarded when the snapshot ends.
-    pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        if !statement::is_query(sql) {
-            return Err(Error::Misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
-        }
-        self.connection.query_as_is(sql, params).await
-    }
-}
-
-impl fmt::Debug for Snapshot<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").finish_non_exhaustive()
     }
 }

@@ -1,100 +1,109 @@
-//! A pool of any kind of connection: the core, a manager that knows how to connect, and one deadline.
+//! A pool of any kind of connection: the core, a manager that knows how to connect, time limits and hooks.
 //!
 //! [`ConnectionPool`](super::ConnectionPool) is its face for Turso. Another driver is pooled by implementing [`Manage`].
+//!
+//! A connection that is to be tested, or that a hook works on, is taken out of its lease meanwhile: should the test or the
+//! hook fail, panic, be cancelled or take too long, the connection is gone and the slot is whole.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::config::PoolConfig;
-use super::core::{Closed, Core, Lease};
+use super::clock::{self, Stopwatch};
+use super::config::{PoolConfig, validate_max};
+use super::core::{Acquire, Closed, Core, Lease, Parts};
+use super::forensics::{AcquireTimeout, Holder, HolderReport, Stage};
+use super::hooks::{HookError, Hooks};
+use super::maintenance::Maintenance;
+use super::manage::{Activity, Manage};
 use super::status::Status;
 use crate::error::Result;
 use crate::sync::Arc;
-
-/// Opens the connections of a pool and judges them when they come back.
-///
-/// ```
-/// use std::convert::Infallible;
-/// use poolproof::{Manage, Pool, PoolConfig};
-///
-/// struct Numbers;
-///
-/// impl Manage for Numbers {
-///     type Connection = u32;
-///     type Error = Infallible;
-///
-///     async fn connect(&self) -> Result<u32, Infallible> {
-///         Ok(7)
-///     }
-///
-///     fn is_reusable(&self, connection: &mut u32) -> bool {
-///         *connection == 7
-///     }
-/// }
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = Pool::new(Numbers, &PoolConfig::default())?;
-/// assert_eq!(*pool.get().await?, 7);
-/// assert_eq!(pool.status().idle, 1);
-/// # Ok(())
-/// # }
-/// ```
-pub trait Manage: Send + Sync + 'static {
-    /// What is pooled. Dropping it must end it at once, with whatever it was in the middle of.
-    type Connection: Send + 'static;
-    /// Why connecting failed.
-    type Error: std::error::Error + Send + Sync + 'static;
-
-    /// Opens a connection. May be cancelled at any await.
-    fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
-
-    /// Whether a connection that comes back may be handed to somebody else. Must neither block nor panic.
-    fn is_reusable(&self, connection: &mut Self::Connection) -> bool;
-}
 
 /// Why [`Pool::get`] gave no connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError<E> {
     /// No connection became free, or could be opened, in time.
-    #[error("no connection within {waited:?}: {} of {} are in use, others waiting: {}", .status.in_use, .status.max, .status.waiting)]
-    Timeout {
-        /// How long the call waited.
-        waited: Duration,
-        /// The pool when it gave up.
-        status: Status,
-    },
+    #[error("{0}")]
+    Timeout(Box<AcquireTimeout>),
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,
     /// Opening a connection failed.
     #[error("connecting failed: {0}")]
     Connect(#[source] E),
+    /// A hook turned a new connection down.
+    #[error("a hook turned a new connection down: {0}")]
+    Hook(#[source] HookError),
 }
 
-struct Context<M> {
+/// Connections are still in use, although the pool is closed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StillOpen {
+    /// Who holds them.
+    pub holders: Vec<HolderReport>,
+}
+
+impl fmt::Display for StillOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the pool is closed, but {} connections are still in use", self.holders.len())?;
+        self.holders.iter().try_for_each(|holder| write!(f, "; held at {holder}"))
+    }
+}
+
+impl std::error::Error for StillOpen {}
+
+/// A connection as the pool keeps it. Times are kept only where a setting needs them.
+pub(super) struct Entry<C> {
+    pub(super) connection: C,
+    /// When its lifetime is over.
+    expires: Option<Instant>,
+    /// When it came back last.
+    used: Option<Instant>,
+    /// It came back, and the hook for that has not run yet.
+    released: bool,
+}
+
+/// What beside the core every lease can reach.
+pub(super) struct Context<M: Manage> {
     manager: M,
-    acquire_timeout: Duration,
+    pub(super) config: PoolConfig,
+    hooks: Hooks<M::Connection>,
+    /// Connections opened so far.
+    opened: AtomicU64,
 }
 
-type SharedCore<M> = Arc<Core<<M as Manage>::Connection, Context<M>>>;
+/// A core for `M`'s connections.
+pub(super) struct Kind<M>(PhantomData<fn() -> M>);
+
+impl<M: Manage> Parts for Kind<M> {
+    type Connection = Entry<M::Connection>;
+    type Holder = Holder;
+    type Note = Arc<dyn Activity>;
+    type Context = Context<M>;
+}
 
 /// A pool of `M`'s connections. A clone is another handle to the same pool.
+///
+/// A waiter is overtaken by nobody: connections are handed from user to user in the order in which the users came, and
+/// while somebody waits, a newcomer takes nothing.
 pub struct Pool<M: Manage> {
-    core: SharedCore<M>,
+    core: Arc<Core<Kind<M>>>,
+    /// Ends with the last handle.
+    maintenance: Arc<Maintenance>,
 }
 
 impl<M: Manage> Clone for Pool<M> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core) }
+        Self { core: Arc::clone(&self.core), maintenance: Arc::clone(&self.maintenance) }
     }
 }
 
@@ -109,17 +118,29 @@ impl<M: Manage> Pool<M> {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that cannot work.
-    pub fn new(manager: M, config: &PoolConfig) -> Result<Self> {
+    pub fn new(manager: M, config: PoolConfig) -> Result<Self> {
+        Self::with_hooks(manager, config, Hooks::new())
+    }
+
+    /// A pool with hooks that has opened nothing yet. With `min_idle` it begins to, if a runtime is there.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for settings that cannot work.
+    pub fn with_hooks(manager: M, config: PoolConfig, hooks: Hooks<M::Connection>) -> Result<Self> {
         config.validate()?;
-        let context = Context { manager, acquire_timeout: config.acquire_timeout };
-        Ok(Self { core: Arc::new(Core::new(config.max_connections, context)) })
+        let max = config.max_connections;
+        let context = Context { manager, config, hooks, opened: AtomicU64::new(0) };
+        let pool = Self { core: Arc::new(Core::new(max, context)), maintenance: Arc::default() };
+        pool.maintenance.start(&pool.core);
+        Ok(pool)
     }
 
     /// Waits for a connection: an idle one, a new one while fewer than the maximum are open, or the one that the oldest
     /// waiter is handed. First come, first served.
     ///
     /// # Errors
-    /// [`AcquireError::Timeout`], [`AcquireError::Closed`], or [`AcquireError::Connect`] with the manager's error.
+    /// [`AcquireError::Timeout`] with who holds what, [`AcquireError::Closed`], [`AcquireError::Connect`] with the manager's
+    /// error, or [`AcquireError::Hook`].
     ///
     /// # Panics
     /// If it has to wait and is polled outside a tokio runtime with its timer enabled.
@@ -127,32 +148,122 @@ impl<M: Manage> Pool<M> {
     /// # Cancel safety
     /// Dropped at any await, it leaves the queue, passes on what it had been handed, and frees the slot in which it was
     /// connecting.
-    pub async fn get(&self) -> Result<Pooled<M>, AcquireError<M::Error>> {
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<Pooled<M>, AcquireError<M::Error>>> + Send + '_ {
+        self.get_from(Location::caller())
+    }
+
+    /// [`Pool::get`] on behalf of a caller at `site`.
+    pub(crate) fn get_from(
+        &self,
+        site: &'static Location<'static>,
+    ) -> impl Future<Output = Result<Pooled<M>, AcquireError<M::Error>>> + Send + '_ {
+        async move {
+            let mut watch = Stopwatch::new(self.core.context().config.acquire_timeout);
+            let lease = self.wait(&mut watch, site).await?;
+            self.fill(lease, &mut watch).await
+        }
+    }
+
+    async fn wait(
+        &self,
+        watch: &mut Stopwatch,
+        site: &'static Location<'static>,
+    ) -> Result<Lease<Kind<M>>, AcquireError<M::Error>> {
+        let limit = self.core.context().config.wait_timeout;
+        let mut waiting = self.core.acquire(Holder::at(site));
+        match watch.run(limit, &mut waiting).await {
+            Some(Ok(lease)) => Ok(lease),
+            Some(Err(Closed)) => Err(AcquireError::Closed),
+            None => Err(self.out_of_time(watch, Stage::Waiting, Some(&waiting))),
+        }
+    }
+
+    /// Makes a connection of a slot: the idle one in it if that still serves, else a new one.
+    async fn fill(
+        &self,
+        mut lease: Lease<Kind<M>>,
+        watch: &mut Stopwatch,
+    ) -> Result<Pooled<M>, AcquireError<M::Error>> {
         let context = self.core.context();
-        let mut clock = Clock { began: None, timeout: context.acquire_timeout };
-        let timed_out = |waited| AcquireError::Timeout { waited, status: self.status() };
-        let mut lease = match clock.run(self.core.acquire()).await {
-            Ok(Ok(lease)) => lease,
-            Ok(Err(Closed)) => return Err(AcquireError::Closed),
-            Err(waited) => return Err(timed_out(waited)),
-        };
-        if lease.connection().is_none() {
-            let connection = match clock.run(context.manager.connect()).await {
-                Ok(connected) => connected.map_err(AcquireError::Connect)?,
-                Err(waited) => return Err(timed_out(waited)),
+        if lease.get().is_some_and(|entry| context.needs_work(entry))
+            && let Some(entry) = lease.connection().take()
+        {
+            *lease.connection() = context.refresh(entry, watch).await;
+        }
+        if lease.get().is_none() {
+            // A note of the connection that was here before would be wrong by now.
+            lease.set_note(None);
+            self.maintenance.start(&self.core);
+            let entry = match watch.run(context.config.connect_timeout, context.open(true)).await {
+                Some(opened) => opened?,
+                None => return Err(self.out_of_time(watch, Stage::Connecting, None)),
             };
-            *lease.connection() = Some(connection);
-            if self.core.census().closed {
+            lease.set_note(context.activity(&entry));
+            *lease.connection() = Some(entry);
+            if self.core.is_closed() {
                 return Err(AcquireError::Closed);
             }
         }
         Ok(Pooled { lease, panicking: thread::panicking() })
     }
 
+    fn out_of_time(
+        &self,
+        watch: &Stopwatch,
+        stage: Stage,
+        waiting: Option<&Acquire<'_, Kind<M>>>,
+    ) -> AcquireError<M::Error> {
+        let now = clock::now();
+        let holders = self.holders();
+        AcquireError::Timeout(Box::new(AcquireTimeout {
+            waited: watch.began().map_or(Duration::ZERO, |began| now.saturating_duration_since(began)),
+            stage,
+            place: waiting.and_then(Acquire::place).unwrap_or(0),
+            status: self.status(),
+            verdict: AcquireTimeout::judge(stage, waiting.is_some_and(Acquire::others_were_served), &holders),
+            holders,
+        }))
+    }
+
+    /// Who holds a connection at this moment.
+    #[must_use]
+    pub fn holders(&self) -> Vec<HolderReport> {
+        let now = clock::now();
+        // The record is copied under the lock; what the connections say of themselves is asked after it.
+        let held = self.core.holders(|holder, activity| (*holder, activity.cloned()));
+        held.into_iter().map(|(holder, activity)| holder.report(activity.as_ref(), now)).collect()
+    }
+
     /// The pool at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
         self.core.census().into()
+    }
+
+    /// Changes how many connections there may be. Surplus idle ones are closed now, surplus ones in use when they come
+    /// back; who waits is admitted as far as there is new room.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for a number that cannot work.
+    pub fn resize(&self, max_connections: usize) -> Result<()> {
+        validate_max(max_connections)?;
+        self.core.resize(max_connections);
+        Ok(())
+    }
+
+    /// Closes the idle connections for which `keep` says false; returns how many. Those in use are not asked.
+    pub fn retain(&self, mut keep: impl FnMut(&mut M::Connection) -> bool) -> usize {
+        let mut closed = 0;
+        for mut lease in self.core.take_idle() {
+            let Some(mut entry) = lease.connection().take() else { continue };
+            if keep(&mut entry.connection) {
+                *lease.connection() = Some(entry);
+            } else {
+                closed += 1;
+            }
+        }
+        closed
     }
 
     /// Refuses everybody who waits or comes later, drops what is idle, and resolves when no connection is alive:
@@ -164,40 +275,125 @@ impl<M: Manage> Pool<M> {
         self.core.close();
         self.core.closed().await;
     }
+
+    /// [Closes](Pool::close) the pool, and waits at most `limit` for what is in use.
+    ///
+    /// # Errors
+    /// [`StillOpen`] says who still holds what. The pool is closed all the same.
+    ///
+    /// # Panics
+    /// If it has to wait and is polled outside a tokio runtime with its timer enabled.
+    ///
+    /// # Cancel safety
+    /// As for [`Pool::close`].
+    pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
+        let closed = Stopwatch::new(limit).run(limit, self.close()).await;
+        closed.ok_or_else(|| StillOpen { holders: self.holders() })
+    }
 }
 
-/// One deadline for all the steps of an acquire, read from the clock only once something has to be waited for.
-struct Clock {
-    began: Option<Instant>,
-    timeout: Duration,
-}
-
-impl Clock {
-    /// The future's output, or how long was waited in vain.
-    async fn run<F: Future>(&mut self, future: F) -> Result<F::Output, Duration> {
-        let mut future = pin!(future);
-        if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
-            return Ok(output);
+impl<M: Manage> Context<M> {
+    /// Opens a connection and runs the hooks for it: with `lend`, also the one before it is lent.
+    pub(super) async fn open(&self, lend: bool) -> Result<Entry<M::Connection>, AcquireError<M::Error>> {
+        let mut connection = self.manager.connect().await.map_err(AcquireError::Connect)?;
+        let before_acquire = self.hooks.before_acquire.as_ref().filter(|_| lend);
+        for hook in self.hooks.after_connect.iter().chain(before_acquire) {
+            let limit = self.config.hook_timeout;
+            match Stopwatch::new(limit).run(limit, hook(&mut connection)).await {
+                Some(outcome) => outcome.map_err(AcquireError::Hook)?,
+                None => return Err(AcquireError::Hook(format!("it took longer than {limit:?}").into())),
+            }
         }
-        let began = *self.began.get_or_insert_with(Instant::now);
-        // A time-out too long for the clock is none.
-        match began.checked_add(self.timeout) {
-            Some(deadline) => Self::until(deadline, future).await.map_err(|()| began.elapsed()),
-            None => Ok(future.await),
-        }
+        let count = self.opened.fetch_add(1, Ordering::Relaxed);
+        let expires = self
+            .config
+            .max_lifetime
+            .and_then(|lifetime| clock::now().checked_add(shortened(lifetime, self.config.lifetime_jitter, count)));
+        let used = self.keeps_time().then(clock::now);
+        Ok(Entry { connection, expires, used, released: false })
     }
 
-    async fn until<F: Future>(deadline: Instant, future: Pin<&mut F>) -> Result<F::Output, ()> {
-        timeout_at(deadline, future).await.map_err(drop)
+    /// What the entry's connection says of itself.
+    pub(super) fn activity(&self, entry: &Entry<M::Connection>) -> Option<Arc<dyn Activity>> {
+        self.manager.activity(&entry.connection)
+    }
+
+    /// Whether a setting needs to know when a connection was used.
+    fn keeps_time(&self) -> bool {
+        self.config.idle_timeout.is_some() || self.config.test_after.is_some()
+    }
+
+    /// Whether an idle connection has to be looked at before it is lent.
+    fn needs_work(&self, entry: &Entry<M::Connection>) -> bool {
+        entry.expires.is_some() || self.keeps_time() || entry.released || self.hooks.before_acquire.is_some()
+    }
+
+    /// An idle connection as the next user gets it; `None` if it does not serve any more.
+    async fn refresh(&self, mut entry: Entry<M::Connection>, watch: &mut Stopwatch) -> Option<Entry<M::Connection>> {
+        let now = clock::now();
+        if self.is_stale(&entry, now) {
+            return None;
+        }
+        let limit = self.config.hook_timeout;
+        if entry.released
+            && let Some(hook) = &self.hooks.after_release
+        {
+            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
+            entry.released = false;
+        }
+        let idle_for = entry.used.map(|used| now.saturating_duration_since(used));
+        if self.config.test_after.is_some_and(|grace| idle_for.is_none_or(|idle_for| idle_for > grace)) {
+            watch.run(limit, self.manager.test(&mut entry.connection)).await?.ok()?;
+        }
+        if let Some(hook) = &self.hooks.before_acquire {
+            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
+        }
+        Some(entry)
+    }
+
+    /// Whether its lifetime is over, or it has been idle for too long.
+    fn is_stale(&self, entry: &Entry<M::Connection>, now: Instant) -> bool {
+        self.is_expired(entry, now)
+            || entry
+                .used
+                .zip(self.config.idle_timeout)
+                .is_some_and(|(used, limit)| now.saturating_duration_since(used) > limit)
+    }
+
+    fn is_expired(&self, entry: &Entry<M::Connection>, now: Instant) -> bool {
+        entry.expires.is_some_and(|expires| now >= expires)
+    }
+}
+
+/// The `count`-th connection's share of `lifetime`. Multiples of the golden ratio, modulo 1, are spread evenly however many
+/// there are (Knuth, The Art of Computer Programming 3, 6.4), so that this needs no randomness.
+fn shortened(lifetime: Duration, jitter: f64, count: u64) -> Duration {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    let spread = (count as f64 * GOLDEN).fract();
+    lifetime.mul_f64(1.0 - jitter * spread)
+}
+
+/// Closes one connection that has been idle for too long or is too old, if there is one.
+pub(super) fn reap_one<M: Manage>(core: &Arc<Core<Kind<M>>>, now: Instant) -> bool {
+    let context = core.context();
+    let due = core.take_longest_idle(|entry, idle| {
+        context.is_expired(entry, now) || (idle > context.config.min_idle && context.is_stale(entry, now))
+    });
+    match due {
+        Some(mut lease) => {
+            drop(lease.connection().take());
+            true
+        }
+        None => false,
     }
 }
 
 /// A connection on loan. Dropping it gives it back, at once and without a runtime.
 ///
-/// It is discarded instead, and its slot freed, if the manager does not want it back or the thread is unwinding from a
-/// panic that began while it was held.
+/// It is discarded instead, and its slot freed, if the manager does not want it back, its lifetime is over, or the thread
+/// is unwinding from a panic that began while it was held.
 pub struct Pooled<M: Manage> {
-    lease: Lease<M::Connection, Context<M>>,
+    lease: Lease<Kind<M>>,
     /// Whether the thread was unwinding when this was acquired: then a panic says nothing about its use.
     panicking: bool,
 }
@@ -208,6 +404,7 @@ impl<M: Manage> Pooled<M> {
         drop(self.lease.connection().take());
     }
 
+    /// Whether it was not discarded.
     pub(crate) fn is_open(&self) -> bool {
         self.lease.get().is_some()
     }
@@ -215,17 +412,26 @@ impl<M: Manage> Pooled<M> {
     /// Opens another connection in the slot of one that was discarded.
     ///
     /// # Errors
-    /// [`AcquireError::Closed`] if the pool was closed, or [`AcquireError::Connect`] with the manager's error.
+    /// [`AcquireError::Closed`] if the pool was closed, otherwise as for opening any connection.
     pub(crate) async fn renew(&mut self) -> Result<(), AcquireError<M::Error>> {
         if self.lease.connection().is_none() {
             let core = Arc::clone(self.lease.core());
-            if core.census().closed {
+            if core.is_closed() {
                 return Err(AcquireError::Closed);
             }
-            let connection = core.context().manager.connect().await.map_err(AcquireError::Connect)?;
-            *self.lease.connection() = Some(connection);
+            self.lease.set_note(None);
+            let entry = core.context().open(true).await?;
+            self.lease.set_note(core.context().activity(&entry));
+            *self.lease.connection() = Some(entry);
         }
         Ok(())
+    }
+
+    /// Takes the connection out of the pool for good. Its slot is free at once.
+    #[must_use]
+    pub fn detach(mut self) -> M::Connection {
+        let entry = self.lease.connection().take();
+        entry.expect("a guard's slot holds its connection until the guard is dropped").connection
     }
 }
 
@@ -239,23 +445,35 @@ impl<M: Manage> Deref for Pooled<M> {
     type Target = M::Connection;
 
     fn deref(&self) -> &M::Connection {
-        self.lease.get().expect("a guard's slot holds its connection until the guard is dropped")
+        &self.lease.get().expect("a guard's slot holds its connection until the guard is dropped").connection
     }
 }
 
 impl<M: Manage> DerefMut for Pooled<M> {
     fn deref_mut(&mut self) -> &mut M::Connection {
-        self.lease.connection().as_mut().expect("a guard's slot holds its connection until the guard is dropped")
+        let entry = self.lease.connection().as_mut();
+        &mut entry.expect("a guard's slot holds its connection until the guard is dropped").connection
     }
 }
 
 impl<M: Manage> Drop for Pooled<M> {
     fn drop(&mut self) {
         // Taken out first: should the judgement panic, the connection is dropped and only the slot goes back.
-        let Some(mut connection) = self.lease.connection().take() else { return };
+        let Some(mut entry) = self.lease.connection().take() else { return };
+        let context = self.lease.core().context();
         let panicked = thread::panicking() && !self.panicking;
-        if !panicked && self.lease.core().context().manager.is_reusable(&mut connection) {
-            *self.lease.connection() = Some(connection);
+        if panicked || !context.manager.is_reusable(&mut entry.connection) {
+            return;
         }
+        if context.keeps_time() || entry.expires.is_some() {
+            let now = clock::now();
+            if context.is_expired(&entry, now) {
+                return;
+            }
+            entry.used = context.keeps_time().then_some(now);
+            reap_one(self.lease.core(), now);
+        }
+        entry.released = context.hooks.after_release.is_some();
+        *self.lease.connection() = Some(entry);
     }
 }

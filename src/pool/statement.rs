@@ -9,6 +9,14 @@ const CHANGING: [&str; 3] = ["PRAGMA", "ATTACH", "DETACH"];
 /// Statements that only read, unless a `WITH` hides a write; that is the engine's to refuse.
 const READING: [&str; 4] = ["SELECT", "VALUES", "WITH", "EXPLAIN"];
 
+/// Statements that come again and again, and change neither the schema nor the connection.
+const REPEATED: [&str; 7] = ["SELECT", "VALUES", "WITH", "INSERT", "UPDATE", "DELETE", "REPLACE"];
+
+/// Whether the statement's prepared form is worth keeping.
+pub(super) fn is_worth_keeping(sql: &str) -> bool {
+    is_one_of(word(skip_to_word(sql)).0, &REPEATED)
+}
+
 /// Whether the statement changes its connection.
 pub(super) fn changes_the_session(sql: &str) -> bool {
     let rest = skip_to_word(sql);

@@ -18,20 +18,15 @@ pub struct Status {
     pub in_use: usize,
     /// Users that wait for a connection.
     pub waiting: usize,
+    /// Times a connection, or the room for one, went straight from one user to another who waited for it.
+    pub handed_over: u64,
     /// Whether the pool is closed.
     pub closed: bool,
 }
 
 impl From<Census> for Status {
     fn from(census: Census) -> Self {
-        Self {
-            max: census.max,
-            open: census.open,
-            most_open: census.most_open,
-            idle: census.idle,
-            in_use: census.leased() + census.granted,
-            waiting: census.waiting,
-            closed: census.closed,
-        }
+        let Census { max, open, most_open, idle, waiting, handed_over, closed } = census;
+        Self { max, open, most_open, idle, in_use: open - idle, waiting, handed_over, closed }
     }
 }

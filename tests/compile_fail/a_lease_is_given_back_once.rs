@@ -17,12 +17,26 @@ mod sync {
     }
 }
 
-#[path = "../../src/pool/core.rs"]
+#[path = "../../src/pool/core/mod.rs"]
 mod core;
 
 fn main() {}
 
-fn released_twice(lease: core::Lease<(), ()>) {
+struct Any;
+
+impl core::Witness for Any {
+    fn is_waited_for(&mut self) {}
+    fn is_handed(&mut self) {}
+}
+
+impl core::Parts for Any {
+    type Connection = ();
+    type Holder = Any;
+    type Note = ();
+    type Context = ();
+}
+
+fn released_twice(lease: core::Lease<Any>) {
     drop(lease);
     drop(lease);
 }

@@ -107,7 +107,7 @@ impl<const HOLDERS: usize> Subject for Lending<HOLDERS> {
     async fn open(settings: &Settings) -> Result<Self, Failure> {
         let manager = Lender { database: open(&settings.path).await?, lent: StdMutex::default() };
         let config = PoolConfig { max_connections: settings.pool_size as usize, ..PoolConfig::default() };
-        let pool = Pool::new(manager, &config)?;
+        let pool = Pool::new(manager, config)?;
         if settings.warm {
             let mut guards = Vec::new();
             for _ in 0..settings.pool_size {

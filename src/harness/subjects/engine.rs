@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::workload::{Client, Failure, Value};
 use crate::error::Error;
-use crate::pool::{PooledConnection, Rows, Snapshot, Transaction};
+use crate::pool::{Connection, Rows, Snapshot, Transaction};
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -50,13 +50,13 @@ impl Client for Raw {
     }
 }
 
-impl Client for PooledConnection {
+impl Client for Connection {
     async fn execute(&mut self, sql: &str, params: Vec<Value>) -> Result<u64, Failure> {
-        Ok(PooledConnection::execute(self, sql, engine_values(params)).await?)
+        Ok(Connection::execute(self, sql, engine_values(params)).await?)
     }
 
     async fn query(&mut self, sql: &str, params: Vec<Value>) -> Result<Vec<Vec<Value>>, Failure> {
-        all(PooledConnection::query(self, sql, engine_values(params)).await?).await
+        all(Connection::query(self, sql, engine_values(params)).await?).await
     }
 }
 

@@ -54,7 +54,7 @@ impl Subject for Pooled {
             Op::Write(write) => self.db.write(async move |tx| write.perform(tx).await).await.map(|()| None),
             Op::PerformanceSummary => {
                 let mut guard = self.db.pool().get().await?;
-                workload::performance_summary(&mut guard).await.map(Some)
+                workload::performance_summary(&mut *guard).await.map(Some)
             }
             Op::SessionLog { pick } => {
                 self.db.read(async move |snapshot| workload::session_log(snapshot, pick).await).await.map(Some)

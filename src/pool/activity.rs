@@ -1,0 +1,50 @@
+//! What a Turso connection is doing, as others may see it while somebody holds it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::manage::Activity;
+
+/// Of a statement, as much as a line of a report can bear.
+const SHOWN: usize = 120;
+
+/// Written by whoever holds the connection, read by whoever waits for it.
+#[derive(Default)]
+pub(super) struct Doing {
+    sql: Mutex<String>,
+    in_transaction: AtomicBool,
+    in_flight: AtomicBool,
+}
+
+impl Doing {
+    pub(super) fn begins(&self, sql: &str) {
+        let end = sql.char_indices().nth(SHOWN).map_or(sql.len(), |(end, _)| end);
+        let mut last = self.sql.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clear();
+        last.push_str(&sql[..end]);
+        if end < sql.len() {
+            last.push_str("...");
+        }
+        self.in_flight.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn ends(&self, autocommit: bool) {
+        self.in_transaction.store(!autocommit, Ordering::Relaxed);
+        self.in_flight.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Activity for Doing {
+    fn last_sql(&self) -> Option<String> {
+        let last = self.sql.lock().unwrap_or_else(PoisonError::into_inner);
+        (!last.is_empty()).then(|| last.clone())
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
+    }
+
+    fn in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,51 @@
+//! The one place where time is read and waited for. It is tokio's clock, so a paused runtime controls it.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+/// The present.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Waits.
+pub(crate) async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// A limit for a whole operation of several steps. The clock is read only once something has to be waited for.
+pub(crate) struct Stopwatch {
+    began: Option<Instant>,
+    limit: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { began: None, limit }
+    }
+
+    /// When the operation first had to wait, if it had to.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// The future's output; `None` once the step has taken `step`, or the whole operation its limit.
+    pub(crate) async fn run<F: Future>(&mut self, step: Duration, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+            return Some(output);
+        }
+        let now = now();
+        let began = *self.began.get_or_insert(now);
+        // A limit too long for the clock is none.
+        let deadlines = [began.checked_add(self.limit), now.checked_add(step)];
+        match deadlines.into_iter().flatten().min() {
+            Some(deadline) => timeout_at(deadline, future).await.ok(),
+            None => Some(future.await),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Having a slot, and waiting for one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use super::{Closed, Core, Grant, Parts};
+use crate::sync::Arc;
+
+/// A slot in use. Dropping it gives the slot back, with the connection if it holds one.
+pub(crate) struct Lease<P: Parts> {
+    key: usize,
+    connection: Option<P::Connection>,
+    core: Arc<Core<P>>,
+}
+
+impl<P: Parts> Lease<P> {
+    pub(super) fn new(core: &Arc<Core<P>>, key: usize, connection: Option<P::Connection>) -> Self {
+        Self { key, connection, core: Arc::clone(core) }
+    }
+
+    /// The slot's connection, to look at.
+    pub(crate) fn get(&self) -> Option<&P::Connection> {
+        self.connection.as_ref()
+    }
+
+    /// The slot's connection; `None` if it is yet to be opened or was discarded.
+    pub(crate) fn connection(&mut self) -> &mut Option<P::Connection> {
+        &mut self.connection
+    }
+
+    /// Puts a note of its connection on the slot's record.
+    pub(crate) fn set_note(&self, note: Option<P::Note>) {
+        let _old = self.core.state.with(|state| std::mem::replace(&mut state.slots[self.key].note, note));
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core<P>> {
+        &self.core
+    }
+}
+
+impl<P: Parts> Drop for Lease<P> {
+    fn drop(&mut self) {
+        self.core.give_back(self.key, self.connection.take());
+    }
+}
+
+/// A connection on its way out: dropped first, then its slot is freed, even if the first panics. Fields are dropped in
+/// the order in which they stand.
+pub(super) struct Retired<'a, P: Parts, T> {
+    _connection: T,
+    _slot: Freed<'a, P>,
+}
+
+impl<'a, P: Parts, T> Retired<'a, P, T> {
+    pub(super) fn new(core: &'a Core<P>, key: usize, connection: T) -> Self {
+        Self { _connection: connection, _slot: Freed { core, key } }
+    }
+}
+
+/// Frees its slot when dropped.
+struct Freed<'a, P: Parts> {
+    core: &'a Core<P>,
+    key: usize,
+}
+
+impl<P: Parts> Drop for Freed<'_, P> {
+    fn drop(&mut self) {
+        self.core.free(self.key);
+    }
+}
+
+/// Resolves to a lease. Dropped before that, it leaves the queue, and passes on what it had been handed.
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct Acquire<'a, P: Parts> {
+    core: &'a Arc<Core<P>>,
+    /// Taken when it is queued or granted.
+    holder: Option<P::Holder>,
+    key: Option<usize>,
+    /// How many had been handed a slot when it queued.
+    handed_over: u64,
+    done: bool,
+}
+
+// Nothing in it is ever pinned.
+impl<P: Parts> Unpin for Acquire<'_, P> {}
+
+impl<'a, P: Parts> Acquire<'a, P> {
+    pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder) -> Self {
+        Self { core, holder: Some(holder), key: None, handed_over: 0, done: false }
+    }
+
+    /// How many wait before it; `None` if it does not wait.
+    pub(crate) fn place(&self) -> Option<usize> {
+        let key = self.key?;
+        self.core.state.with(|state| state.queue.get_mut(key).grant.is_none().then(|| state.queue.place(key)))
+    }
+
+    /// Whether others were handed something since it queued.
+    pub(crate) fn others_were_served(&self) -> bool {
+        self.key.is_some() && self.core.census().handed_over > self.handed_over
+    }
+
+    /// Leaves the queue; what it had been handed by then is the caller's to pass on.
+    pub(crate) fn leave(&mut self) -> Option<Grant<P::Connection>> {
+        let key = self.key.take()?;
+        // The waker is dropped here, outside the lock: it is somebody else's code.
+        self.core.state.with(|state| state.queue.remove(key)).grant
+    }
+
+    /// Its first poll: takes something at once, or queues.
+    fn begin(&mut self, context: &Context<'_>) -> Option<Grant<P::Connection>> {
+        let Self { core, holder, .. } = self;
+        if !core.crowded.load(Ordering::Relaxed)
+            && let Some(grant) = core.state.with(|state| state.take(holder))
+        {
+            return Some(grant);
+        }
+        // Cloned outside the lock; the look under the lock closes the gap between the two:
+        //
+        //   newcomer              holder
+        //   finds nothing
+        //                         releases: nobody is queued, so it becomes idle
+        //   looks again: takes it
+        let waker = context.waker().clone();
+        core.crowded.store(true, Ordering::Relaxed);
+        let (grant, queued, _unused) = core.state.with(|state| match state.take(holder) {
+            Some(grant) => (Some(grant), None, Some(waker)),
+            None => match holder.take() {
+                Some(holder) => (None, Some((state.join(waker, holder), state.handed_over)), None),
+                None => unreachable!("the holder is taken by a grant or by queueing, and it did neither before"),
+            },
+        });
+        if let Some((key, handed_over)) = queued {
+            (self.key, self.handed_over) = (Some(key), handed_over);
+        }
+        grant
+    }
+
+    /// A later poll: takes what it was handed; if nothing yet, remembers the latest waker.
+    fn look(&mut self, key: usize, context: &Context<'_>) -> Option<Grant<P::Connection>> {
+        let known = self.core.state.with(|state| {
+            let waiter = state.queue.get_mut(key);
+            match waiter.grant.take() {
+                Some(grant) => {
+                    state.queue.remove_granted(key);
+                    Ok(grant)
+                }
+                None => Err(waiter.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))),
+            }
+        });
+        let known = match known {
+            Ok(grant) => {
+                self.key = None;
+                return Some(grant);
+            }
+            Err(known) => known,
+        };
+        if !known {
+            let fresh = context.waker().clone();
+            let (granted, _stale) = self.core.state.with(|state| {
+                let waiter = state.queue.get_mut(key);
+                // Handed something between the two looks: whoever did that took the old waker and woke it, so there will
+                // be another poll, but this one can as well take it.
+                match waiter.grant.is_some() {
+                    true => (true, Some(fresh)),
+                    false => (false, waiter.waker.replace(fresh)),
+                }
+            });
+            if granted {
+                return self.look(key, context);
+            }
+        }
+        None
+    }
+}
+
+impl<P: Parts> Future for Acquire<'_, P> {
+    type Output = Result<Lease<P>, Closed>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.done, "polled after it was ready");
+        let grant = match self.key {
+            None => self.begin(context),
+            Some(key) => self.look(key, context),
+        };
+        let Some(grant) = grant else { return Poll::Pending };
+        self.done = true;
+        Poll::Ready(match grant {
+            Grant::Slot { key, connection } => Ok(Lease::new(self.core, key, connection)),
+            Grant::Closed => Err(Closed),
+        })
+    }
+}
+
+impl<P: Parts> Drop for Acquire<'_, P> {
+    fn drop(&mut self) {
+        if let Some(Grant::Slot { key, connection }) = self.leave() {
+            self.core.give_back(key, connection);
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Slots, permits and waiters: the pool's core as a state machine without I/O, clock or runtime.
+//!
+//! A *slot* is a place for one connection; a slot exists while it holds a connection or somebody has the right to open one
+//! in it, and there are never more than `max`. Whoever is granted a slot gets a [`Lease`], and a lease is given back by
+//! being dropped: with its connection, or without (the connection was discarded, or opening it failed). It cannot be
+//! cloned, so nothing can be given back twice.
+//!
+//! Every change happens under one lock, taken once to acquire (twice by those who have to wait) and once to release;
+//! wakers run, and connections are dropped, after it is let go. What holds whenever the lock is free:
+//!
+//! 1. There are at most `max` slots; after `max` was lowered, at most as many as before, and every release makes it fewer.
+//!    Each slot is idle, leased, or granted to a waiter that has not been polled yet.
+//! 2. An idle connection and a queued waiter never coexist: a release goes straight to the oldest waiter (*hand-off*),
+//!    and a newcomer takes nothing while somebody is queued. So nobody is ever overtaken.
+//! 3. A waiter that is cancelled after it was handed something passes it on:
+//!
+//! ```text
+//! waiter 1                holder                 waiter 2
+//! queued                                         queued
+//!                         drops its lease:
+//!                         granted to waiter 1
+//! dropped, never polled
+//! passes the grant on  ------------------------> granted, woken
+//! ```
+//!
+//! 4. Once closed, nothing becomes idle, and [`Close`] resolves when there is no slot.
+
+mod close;
+mod lease;
+mod queue;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use slab::Slab;
+
+use crate::sync::{Arc, Mutex};
+
+pub(crate) use self::close::Close;
+use self::lease::Retired;
+pub(crate) use self::lease::{Acquire, Lease};
+use self::queue::Queue;
+
+/// The pool is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+/// What a core is made of; to it, all of these are opaque.
+pub(crate) trait Parts {
+    /// What a slot holds.
+    type Connection;
+    /// What is on record of whoever holds a slot.
+    type Holder: Witness;
+    /// What is on record of a slot's connection, whoever holds it.
+    type Note;
+    /// What the layers above keep beside the core, so that a lease needs one reference only.
+    type Context;
+}
+
+/// A holder learns when it begins to hold others up, so that somebody can say later since when. Called under the lock.
+pub(crate) trait Witness {
+    /// It holds a slot, and the first waiter queues.
+    fn is_waited_for(&mut self);
+    /// It waited, and is handed a slot while others may wait behind it.
+    fn is_handed(&mut self);
+}
+
+/// A consistent count of everything, taken under the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub max: usize,
+    /// Slots in use: idle, leased or granted.
+    pub open: usize,
+    /// The most `open` has ever been.
+    pub most_open: usize,
+    pub idle: usize,
+    /// Waiters in the queue.
+    pub waiting: usize,
+    /// Times a slot was handed straight to a waiter.
+    pub handed_over: u64,
+    pub closed: bool,
+}
+
+/// What a waiter is handed.
+pub(crate) enum Grant<T> {
+    /// A slot, with its connection or to open one in.
+    Slot { key: usize, connection: Option<T> },
+    /// Nothing, ever: the pool was closed.
+    Closed,
+}
+
+struct Slot<P: Parts> {
+    /// The connection, while nobody holds the slot.
+    idle: Option<P::Connection>,
+    holder: Option<P::Holder>,
+    note: Option<P::Note>,
+}
+
+struct State<P: Parts> {
+    max: usize,
+    most_open: usize,
+    handed_over: u64,
+    slots: Slab<Slot<P>>,
+    /// Slots whose connection is idle; the one used last is taken first, since its caches are warm.
+    idle: VecDeque<usize>,
+    queue: Queue<Grant<P::Connection>, P::Holder>,
+    closed: bool,
+    /// Who waits for the last slot to go after closing.
+    closers: Slab<Waker>,
+}
+
+impl<P: Parts> State<P> {
+    /// What a newcomer gets at once, if anything.
+    fn take(&mut self, holder: &mut Option<P::Holder>) -> Option<Grant<P::Connection>> {
+        if self.closed {
+            return Some(Grant::Closed);
+        }
+        if !self.queue.is_empty() {
+            return None;
+        }
+        if let Some(key) = self.idle.pop_back() {
+            let slot = &mut self.slots[key];
+            slot.holder = holder.take();
+            return Some(Grant::Slot { key, connection: slot.idle.take() });
+        }
+        let key = self.open_slot()?;
+        self.slots[key].holder = holder.take();
+        Some(Grant::Slot { key, connection: None })
+    }
+
+    /// A new slot, unless there are as many as there may be.
+    fn open_slot(&mut self) -> Option<usize> {
+        if self.slots.len() >= self.max {
+            return None;
+        }
+        let key = self.slots.insert(Slot { idle: None, holder: None, note: None });
+        self.most_open = self.most_open.max(self.slots.len());
+        Some(key)
+    }
+
+    /// Queues a newcomer. If it is the first to wait, those it waits for learn of it.
+    fn join(&mut self, waker: Waker, holder: P::Holder) -> usize {
+        if self.queue.is_empty() {
+            for holding in self.slots.iter_mut().filter_map(|(_, slot)| slot.holder.as_mut()) {
+                holding.is_waited_for();
+            }
+        }
+        self.queue.join(waker, holder)
+    }
+
+    /// Whether a slot that comes back must go: the pool is closed, or has more than it may have by now.
+    fn is_surplus(&self) -> bool {
+        self.closed || self.slots.len() > self.max
+    }
+
+    /// A slot comes back with its connection. If the slot must go, the connection is refused: it has to be dropped before
+    /// its slot is given up, or `close` would resolve while it is alive.
+    fn put(&mut self, key: usize, connection: P::Connection) -> Result<Option<Waker>, P::Connection> {
+        if self.is_surplus() {
+            return Err(connection);
+        }
+        match self.hand(key, Some(connection)) {
+            Ok(waker) => Ok(waker),
+            Err(connection) => {
+                let slot = &mut self.slots[key];
+                slot.holder = None;
+                slot.idle = connection;
+                self.idle.push_back(key);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Hands a slot to the oldest waiter; gives the connection back if nobody waits.
+    fn hand(&mut self, key: usize, connection: Option<P::Connection>) -> Result<Option<Waker>, Option<P::Connection>> {
+        let Some(waiter) = self.queue.next() else { return Err(connection) };
+        let holder = &mut self.slots[key].holder;
+        *holder = waiter.holder.take();
+        holder.as_mut().into_iter().for_each(Witness::is_handed);
+        waiter.grant = Some(Grant::Slot { key, connection });
+        self.handed_over += 1;
+        Ok(waiter.waker.take())
+    }
+
+    /// A slot comes back empty.
+    fn free(&mut self, key: usize) -> Wakers {
+        self.slots[key].note = None;
+        if !self.is_surplus()
+            && let Ok(waker) = self.hand(key, None)
+        {
+            return Wakers::One(waker);
+        }
+        self.slots.remove(key);
+        if self.closed && self.slots.is_empty() {
+            return Wakers::Many(self.closers.drain().collect());
+        }
+        Wakers::One(None)
+    }
+
+    /// Opens slots for those who wait, as far as there is room.
+    fn admit(&mut self, wakers: &mut Vec<Waker>) {
+        while !self.queue.is_empty()
+            && let Some(key) = self.open_slot()
+            && let Ok(waker) = self.hand(key, None)
+        {
+            wakers.extend(waker);
+        }
+    }
+
+    /// Takes an idle connection out; its slot stays in use.
+    fn take_out(&mut self, key: usize) -> Option<P::Connection> {
+        self.slots[key].idle.take()
+    }
+}
+
+/// Who is to be woken once the lock is let go.
+enum Wakers {
+    One(Option<Waker>),
+    Many(Vec<Waker>),
+}
+
+impl Wakers {
+    fn wake(self) {
+        match self {
+            Wakers::One(waker) => waker.into_iter().for_each(Waker::wake),
+            Wakers::Many(wakers) => wakers.into_iter().for_each(Waker::wake),
+        }
+    }
+}
+
+/// The core of one pool.
+pub(crate) struct Core<P: Parts> {
+    state: Mutex<State<P>>,
+    /// A hint, nothing depends on it: whether a newcomer will probably have to wait. Then it prepares for that at once
+    /// and takes the lock once, not twice.
+    crowded: AtomicBool,
+    context: P::Context,
+}
+
+impl<P: Parts> Core<P> {
+    /// A core with `max` slots.
+    pub(crate) fn new(max: usize, context: P::Context) -> Self {
+        let state = State {
+            max,
+            most_open: 0,
+            handed_over: 0,
+            slots: Slab::with_capacity(max),
+            idle: VecDeque::with_capacity(max),
+            queue: Queue::new(),
+            closed: false,
+            closers: Slab::new(),
+        };
+        Self { state: Mutex::new(state), crowded: AtomicBool::new(false), context }
+    }
+
+    pub(crate) fn context(&self) -> &P::Context {
+        &self.context
+    }
+
+    /// Waits for a slot, first come, first served. `holder` will be on record as who has it.
+    pub(crate) fn acquire(self: &Arc<Self>, holder: P::Holder) -> Acquire<'_, P> {
+        Acquire::new(self, holder)
+    }
+
+    /// A slot to open a connection in that nobody asked for, if there is room and nobody waits.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Lease<P>> {
+        let key =
+            self.state.with(|state| if state.closed || !state.queue.is_empty() { None } else { state.open_slot() })?;
+        Some(Lease::new(self, key, None))
+    }
+
+    /// Takes out the connection that has been idle longest, if `is_due`, which is told how many are idle.
+    pub(crate) fn take_longest_idle(
+        self: &Arc<Self>,
+        is_due: impl FnOnce(&P::Connection, usize) -> bool,
+    ) -> Option<Lease<P>> {
+        let (key, connection) = self.state.with(|state| {
+            let key = *state.idle.front()?;
+            if !is_due(state.slots[key].idle.as_ref()?, state.idle.len()) {
+                return None;
+            }
+            state.idle.pop_front();
+            Some((key, state.take_out(key)))
+        })?;
+        Some(Lease::new(self, key, connection))
+    }
+
+    /// Takes out all idle connections. Dropping a lease puts its connection back.
+    pub(crate) fn take_idle(self: &Arc<Self>) -> Vec<Lease<P>> {
+        let taken: Vec<_> = self.state.with(|state| {
+            let keys = std::mem::take(&mut state.idle);
+            keys.into_iter().map(|key| (key, state.take_out(key))).collect()
+        });
+        taken.into_iter().map(|(key, connection)| Lease::new(self, key, connection)).collect()
+    }
+
+    /// Changes how many slots there may be. What is idle beyond that goes at once, what is leased when it comes back; who
+    /// waits is admitted as far as there is new room.
+    pub(crate) fn resize(&self, max: usize) {
+        let mut wakers = Vec::new();
+        let surplus: Vec<_> = self.state.with(|state| {
+            state.max = max;
+            if !state.closed {
+                state.admit(&mut wakers);
+            }
+            let surplus = state.slots.len().saturating_sub(max).min(state.idle.len());
+            let keys: Vec<_> = state.idle.drain(..surplus).collect();
+            keys.into_iter().map(|key| (key, state.take_out(key))).collect()
+        });
+        let _retired = self.retire(surplus);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Refuses all waiters and newcomers, and drops what is idle.
+    pub(crate) fn close(&self) {
+        let mut wakers = Vec::new();
+        let idle: Vec<_> = self.state.with(|state| {
+            state.closed = true;
+            while let Some(waiter) = state.queue.next() {
+                waiter.grant = Some(Grant::Closed);
+                wakers.extend(waiter.waker.take());
+            }
+            if state.slots.is_empty() {
+                // No release will come to tell those who wait for the end.
+                wakers.extend(state.closers.drain());
+            }
+            let keys = std::mem::take(&mut state.idle);
+            keys.into_iter().map(|key| (key, state.take_out(key))).collect()
+        });
+        // All of them own their slots before anybody else's code runs: a panic there costs no slot.
+        let _retired = self.retire(idle);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until a closed core has no slot.
+    pub(crate) fn closed(&self) -> Close<'_, P> {
+        Close::new(self)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.with(|state| state.closed)
+    }
+
+    pub(crate) fn census(&self) -> Census {
+        self.state.with(|state| Census {
+            max: state.max,
+            open: state.slots.len(),
+            most_open: state.most_open,
+            idle: state.idle.len(),
+            waiting: state.queue.len(),
+            handed_over: state.handed_over,
+            closed: state.closed,
+        })
+    }
+
+    /// Looks at everybody who holds a slot, under the lock: `look` must be short and of our own making.
+    pub(crate) fn holders<R>(&self, mut look: impl FnMut(&P::Holder, Option<&P::Note>) -> R) -> Vec<R> {
+        self.state.with(|state| {
+            let slots = state.slots.iter();
+            slots.filter_map(|(_, slot)| Some(look(slot.holder.as_ref()?, slot.note.as_ref()))).collect()
+        })
+    }
+
+    /// Gives back a slot with what it holds: to the oldest waiter, to the idle ones, or to nobody.
+    fn give_back(&self, key: usize, connection: Option<P::Connection>) {
+        match connection {
+            Some(connection) => match self.state.with(|state| state.put(key, connection)) {
+                Ok(Some(waker)) => waker.wake(),
+                Ok(None) => self.crowded.store(false, Ordering::Relaxed),
+                Err(connection) => drop(Retired::new(self, key, connection)),
+            },
+            None => self.free(key),
+        }
+    }
+
+    fn free(&self, key: usize) {
+        self.crowded.store(false, Ordering::Relaxed);
+        self.state.with(|state| state.free(key)).wake();
+    }
+
+    /// What drops connections, each before its slot is freed. All of them own their slots before the first is dropped, so
+    /// that one that panics costs no other its slot.
+    fn retire(&self, connections: Vec<(usize, Option<P::Connection>)>) -> Vec<Retired<'_, P, Option<P::Connection>>> {
+        connections.into_iter().map(|(key, connection)| Retired::new(self, key, connection)).collect()
+    }
+}

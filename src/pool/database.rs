@@ -1,0 +1,362 @@
+//! The pool's face for Turso: opening a database, lending its connections.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::panic::Location;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::config::PoolConfig;
+use super::connection::Connection;
+use super::forensics::HolderReport;
+use super::generic::{AcquireError, Pool, Pooled, StillOpen};
+use super::hooks::Hooks;
+use super::manage::{Activity, Manage};
+use super::status::Status;
+use super::transaction::Snapshot;
+use crate::error::{Error, Result};
+
+/// What every connection runs first, and why.
+pub(crate) const PRAGMAS: [&str; 3] = [
+    // A commit is durable when it returns; NORMAL and OFF can lose acknowledged commits in a crash.
+    "PRAGMA synchronous = FULL",
+    // Without it every BEGIN IMMEDIATE creates a temporary database on disk: two writes and two fsyncs.
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA foreign_keys = ON",
+    // No busy_timeout: the engine's never sleeps, it polls (500 ms of it took 360 ms of CPU). Writers queue instead.
+];
+
+/// Prepared statements that a connection keeps, unless set otherwise.
+const STATEMENT_CACHE: usize = 64;
+
+/// A pool of connections to one Turso database. A clone is another handle to the same pool.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("app.db");
+/// use poolproof::ConnectionPool;
+///
+/// let pool = ConnectionPool::builder(&path).max_connections(4).build().await?;
+/// let mut connection = pool.get().await?;
+/// connection.execute("CREATE TABLE t (x INTEGER)", ()).await?;
+/// connection.execute("INSERT INTO t VALUES (?1)", (42,)).await?;
+/// let mut rows = connection.query("SELECT x FROM t", ()).await?;
+/// let row = rows.next().await?.expect("one row");
+/// assert_eq!(row.get::<i64>(0)?, 42);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Writes from several guards compete for the one write lock of the database, and those that lose fail with `Busy`: let
+/// [`PooledDatabaseWriter`](crate::PooledDatabaseWriter) write instead.
+#[derive(Clone)]
+pub struct ConnectionPool {
+    pool: Pool<Turso>,
+    path: PathBuf,
+    /// Whether a writer's lane writes through it.
+    has_lane: Arc<AtomicBool>,
+}
+
+impl ConnectionPool {
+    /// Opens `path` with the default settings; see [`ConnectionPoolBuilder::build`].
+    ///
+    /// # Errors
+    /// As for [`ConnectionPoolBuilder::build`].
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, nothing stays open.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).build().await
+    }
+
+    /// Settings for a pool on the database at `path`.
+    pub fn builder(path: impl AsRef<Path>) -> ConnectionPoolBuilder {
+        ConnectionPoolBuilder {
+            path: path.as_ref().to_owned(),
+            config: PoolConfig::default(),
+            hooks: Hooks::new(),
+            statement_cache: STATEMENT_CACHE,
+        }
+    }
+
+    /// Waits for a connection, first come, first served.
+    ///
+    /// # Errors
+    /// [`Error::AcquireTimeout`] with who holds what, [`Error::Closed`], [`Error::Hook`], or the engine's error if a
+    /// connection could not be opened.
+    ///
+    /// # Panics
+    /// If it has to wait and is polled outside a tokio runtime with its timer enabled.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, it costs the pool nothing: its place in the queue, or the connection it was handed, goes to
+    /// the next waiter.
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<PooledConnection>> + Send + '_ {
+        let getting = self.pool.get_from(Location::caller());
+        async move { Ok(PooledConnection { guard: getting.await? }) }
+    }
+
+    /// The pool at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.pool.status()
+    }
+
+    /// Who holds a connection at this moment.
+    #[must_use]
+    pub fn holders(&self) -> Vec<HolderReport> {
+        self.pool.holders()
+    }
+
+    /// Changes how many connections there may be. Surplus idle ones are closed now, surplus ones in use when they come
+    /// back; who waits is admitted as far as there is new room.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a number that cannot work.
+    pub fn resize(&self, max_connections: usize) -> Result<()> {
+        self.pool.resize(max_connections)
+    }
+
+    /// Closes the idle connections for which `keep` says false; returns how many. Those in use are not asked.
+    pub fn retain(&self, keep: impl FnMut(&mut Connection) -> bool) -> usize {
+        self.pool.retain(keep)
+    }
+
+    /// Marks the pool as having a lane; `None` if it has one already.
+    pub(crate) fn claim_lane(&self) -> Option<LaneClaim> {
+        let claimed = self.has_lane.swap(true, Ordering::AcqRel);
+        (!claimed).then(|| LaneClaim { has_lane: Arc::clone(&self.has_lane) })
+    }
+
+    /// The database's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses everybody who waits or comes later, drops what is idle, and resolves when no connection is alive.
+    ///
+    /// # Cancel safety
+    /// The pool is closed from the first poll on, whether or not this is awaited to its end; it may be called again.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// [Closes](ConnectionPool::close) the pool, and waits at most `limit` for what is in use.
+    ///
+    /// # Errors
+    /// [`StillOpen`] says who still holds what. The pool is closed all the same.
+    ///
+    /// # Panics
+    /// If it has to wait and is polled outside a tokio runtime with its timer enabled.
+    ///
+    /// # Cancel safety
+    /// As for [`ConnectionPool::close`].
+    pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
+        self.pool.close_within(limit).await
+    }
+}
+
+/// The right to be the one lane of a pool, given back when dropped.
+pub(crate) struct LaneClaim {
+    has_lane: Arc<AtomicBool>,
+}
+
+impl Drop for LaneClaim {
+    fn drop(&mut self) {
+        self.has_lane.store(false, Ordering::Release);
+    }
+}
+
+impl From<AcquireError<Error>> for Error {
+    fn from(error: AcquireError<Error>) -> Self {
+        match error {
+            AcquireError::Timeout(timeout) => Error::AcquireTimeout(timeout),
+            AcquireError::Closed => Error::Closed,
+            AcquireError::Connect(error) => error,
+            AcquireError::Hook(error) => Error::Hook(error),
+        }
+    }
+}
+
+impl fmt::Debug for ConnectionPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status();
+        f.debug_struct("ConnectionPool").field("path", &self.path).field("status", &status).finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`ConnectionPool`].
+#[derive(Debug)]
+#[must_use = "a builder opens nothing until build is called"]
+pub struct ConnectionPoolBuilder {
+    path: PathBuf,
+    config: PoolConfig,
+    hooks: Hooks<Connection>,
+    statement_cache: usize,
+}
+
+impl ConnectionPoolBuilder {
+    /// Connections alive or being opened at once, at most. 10 unless set.
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.config.max_connections = max;
+        self
+    }
+
+    /// How long [`ConnectionPool::get`] may take, waiting and connecting together. 30 s unless set.
+    pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
+        self.config.acquire_timeout = timeout;
+        self
+    }
+
+    /// All settings at once, as read from a file for example.
+    pub fn config(mut self, config: PoolConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What is done to connections when they are opened, lent and given back.
+    pub fn hooks(mut self, hooks: Hooks<Connection>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// How many prepared statements each connection keeps, the least recently used making room. 64 unless set; 0 for none.
+    pub fn statement_cache(mut self, statements: usize) -> Self {
+        self.statement_cache = statements;
+        self
+    }
+
+    /// Opens the database, creating the file if there is none, and reads it once, so that a wrong path or a file that is
+    /// no database is an error here and not in the first user's hands. The pool itself has opened no connection yet.
+    ///
+    /// The engine opens files with blocking calls, for some tens of microseconds.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that cannot work, [`Error::Open`] if the file cannot be opened.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, nothing stays open.
+    pub async fn build(self) -> Result<ConnectionPool> {
+        self.config.validate()?;
+        let Some(name) = self.path.to_str() else {
+            let problem = "its name is not UTF-8, which the engine needs; rename it".to_owned();
+            return Err(Error::Open { path: self.path, problem });
+        };
+        let failed = |error: &turso::Error| Error::open(&self.path, error);
+        let database = turso::Builder::new_local(name).build().await.map_err(|error| failed(&error))?;
+        let turso = Turso { database, statement_cache: self.statement_cache };
+        match turso.connect().await {
+            Ok(mut connection) => match connection.run("SELECT COUNT(*) FROM sqlite_schema").await {
+                Ok(()) => {}
+                Err(Error::Engine(error)) => return Err(failed(&error)),
+                Err(error) => return Err(error),
+            },
+            Err(Error::Engine(error)) => return Err(failed(&error)),
+            Err(error) => return Err(error),
+        }
+        let pool = Pool::with_hooks(turso, self.config, self.hooks)?;
+        Ok(ConnectionPool { pool, path: self.path, has_lane: Arc::default() })
+    }
+}
+
+/// The manager of the engine's connections.
+struct Turso {
+    database: turso::Database,
+    statement_cache: usize,
+}
+
+impl Manage for Turso {
+    type Connection = Connection;
+    type Error = Error;
+
+    async fn connect(&self) -> Result<Connection> {
+        let mut connection = Connection::new(self.database.connect()?, self.statement_cache);
+        for pragma in PRAGMAS {
+            connection.run(pragma).await?;
+        }
+        Ok(connection)
+    }
+
+    fn is_reusable(&self, connection: &mut Connection) -> bool {
+        connection.is_reusable()
+    }
+
+    async fn test(&self, connection: &mut Connection) -> Result<()> {
+        connection.run("SELECT 1").await
+    }
+
+    fn activity(&self, connection: &Connection) -> Option<Arc<dyn Activity>> {
+        Some(Arc::clone(connection.doing()) as Arc<dyn Activity>)
+    }
+}
+
+/// A connection on loan from a [`ConnectionPool`]. Dropping it gives it back, at once and without a runtime.
+///
+/// It is not `Clone` and gives no way to the engine's connection, so nobody else can use it meanwhile; rows and
+/// transactions borrow it, so a second use while they live does not compile.
+///
+/// A connection that comes back inside a transaction, from a statement whose future was dropped half-way, from a panic, or
+/// altered (a pragma, an attached database, a temporary table) is discarded: dropping the engine's last handle rolls back
+/// and frees the write lock at once. The pool opens another when it needs one.
+///
+/// The engine does its I/O inside `poll`, on the thread that polls: some milliseconds for a commit. Writes through
+/// [`PooledDatabaseWriter`](crate::PooledDatabaseWriter), and its reads, happen on threads of their own.
+pub struct PooledConnection {
+    guard: Pooled<Turso>,
+}
+
+impl PooledConnection {
+    /// Takes the connection out of the pool for good; its slot is free at once. The pool does not count it any more, and
+    /// [`ConnectionPool::close`] does not wait for it.
+    #[must_use]
+    pub fn detach(self) -> Connection {
+        self.guard.detach()
+    }
+
+    /// Takes a snapshot; it borrows this guard.
+    pub(crate) async fn snapshot(&mut self) -> Result<Snapshot<'_>> {
+        Snapshot::take(&mut self.guard).await
+    }
+
+    /// Drops the engine's connection now, which rolls back and frees the write lock; the guard keeps its slot, and must be
+    /// [renewed](PooledConnection::renew) before it is used again.
+    pub(crate) fn discard(&mut self) {
+        self.guard.discard();
+    }
+
+    /// Whether it was not discarded.
+    pub(crate) fn is_open(&self) -> bool {
+        self.guard.is_open()
+    }
+
+    /// Opens another connection if this one was discarded.
+    pub(crate) async fn renew(&mut self) -> Result<()> {
+        Ok(self.guard.renew().await?)
+    }
+}
+
+impl Deref for PooledConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.guard
+    }
+}
+
+impl DerefMut for PooledConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.guard
+    }
+}
+
+impl fmt::Debug for PooledConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledConnection").field("connection", &**self).finish()
+    }
+}

@@ -1,0 +1,179 @@
+//! Who holds my connection? What is on record of holders, and what an acquire that ran out of time says about them.
+//!
+//! The hot path pays for a call site and a task id. The clock is read only once somebody has to wait: a holder's time
+//! counts from when it was handed its slot, or from when the first waiter queued behind it. So "held for" means "has held
+//! others up for", which is what the waiter wants to know.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::clock;
+use super::core::Witness;
+use super::manage::Activity;
+use super::status::Status;
+
+/// Who acquired a slot, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    site: &'static Location<'static>,
+    task: Option<tokio::task::Id>,
+    since: Option<Instant>,
+}
+
+impl Holder {
+    /// The task that runs now, at `site`.
+    pub(crate) fn at(site: &'static Location<'static>) -> Self {
+        Self { site, task: tokio::task::try_id(), since: None }
+    }
+
+    pub(crate) fn report(&self, activity: Option<&Arc<dyn Activity>>, now: Instant) -> HolderReport {
+        let this_task = tokio::task::try_id();
+        HolderReport {
+            site: self.site,
+            held_up: self.since.map(|since| now.saturating_duration_since(since)),
+            is_this_task: this_task.is_some() && self.task == this_task,
+            in_transaction: activity.is_some_and(|activity| activity.in_transaction()),
+            in_flight: activity.is_some_and(|activity| activity.in_flight()),
+            last_sql: activity.and_then(|activity| activity.last_sql()),
+        }
+    }
+}
+
+impl Witness for Holder {
+    fn is_waited_for(&mut self) {
+        self.since.get_or_insert_with(clock::now);
+    }
+
+    fn is_handed(&mut self) {
+        self.since = Some(clock::now());
+    }
+}
+
+/// Somebody who holds a connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HolderReport {
+    /// Where it called `get`.
+    pub site: &'static Location<'static>,
+    /// How long it has held others up; `None` if nobody has waited since it got the connection.
+    pub held_up: Option<Duration>,
+    /// Whether it is the very task that asks.
+    pub is_this_task: bool,
+    /// Whether a transaction is open.
+    pub in_transaction: bool,
+    /// Whether a statement runs right now.
+    pub in_flight: bool,
+    /// The last statement, shortened, without its parameters.
+    pub last_sql: Option<String>,
+}
+
+impl fmt::Display for HolderReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.site.file(), self.site.line())?;
+        if let Some(held_up) = self.held_up {
+            write!(f, ", for {held_up:.1?}")?;
+        }
+        if self.is_this_task {
+            f.write_str(", this task")?;
+        }
+        if self.in_transaction {
+            f.write_str(", in a transaction")?;
+        }
+        match &self.last_sql {
+            Some(sql) if self.in_flight => write!(f, ", running {sql:?}"),
+            Some(sql) => write!(f, ", last ran {sql:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What an acquire was doing when its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Waiting for a slot.
+    Waiting,
+    /// Opening a connection.
+    Connecting,
+}
+
+/// Why an acquire most probably ran out of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The task that waits holds a connection itself: it may be waiting for itself.
+    HoldsOneItself,
+    /// Nobody gave a connection back all the time, and nobody who holds one is running anything.
+    Leak,
+    /// Nobody gave a connection back all the time; statements are running.
+    SlowHolder,
+    /// Connections came back and went to others who had waited longer.
+    TooSmall,
+    /// A slot was there, but opening a connection in it took too long.
+    SlowConnect,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::HoldsOneItself => "you hold one yourself: give it back before you ask for another",
+            Verdict::Leak => "a leak: nobody gave one back, and nobody runs anything; drop guards when done",
+            Verdict::SlowHolder => "a slow holder: nobody gave one back; shorten what runs, or wait longer",
+            Verdict::TooSmall => "too small: connections came back, to others before you; raise max_connections",
+            Verdict::SlowConnect => "opening a connection took too long; look at the disk, and at the hooks",
+        })
+    }
+}
+
+/// An acquire that ran out of time: how it stood in the queue, and who held what.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AcquireTimeout {
+    /// How long it waited.
+    pub waited: Duration,
+    /// What it was doing.
+    pub stage: Stage,
+    /// How many waited before it.
+    pub place: usize,
+    /// The pool when it gave up.
+    pub status: Status,
+    /// Who held connections then.
+    pub holders: Vec<HolderReport>,
+    /// Why it most probably ran out of time.
+    pub verdict: Verdict,
+}
+
+impl AcquireTimeout {
+    pub(crate) fn judge(stage: Stage, handed_over: bool, holders: &[HolderReport]) -> Verdict {
+        match stage {
+            _ if holders.iter().any(|holder| holder.is_this_task && stage == Stage::Waiting) => Verdict::HoldsOneItself,
+            Stage::Connecting => Verdict::SlowConnect,
+            Stage::Waiting if handed_over => Verdict::TooSmall,
+            Stage::Waiting if holders.iter().any(|holder| holder.in_flight) => Verdict::SlowHolder,
+            Stage::Waiting => Verdict::Leak,
+        }
+    }
+}
+
+/// One line: what, and why. [`AcquireTimeout::holders`] has the rest; the first few are named.
+impl fmt::Display for AcquireTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { waited, place, status, verdict, holders, .. } = self;
+        let Status { in_use, max, waiting, .. } = status;
+        write!(
+            f,
+            "no connection within {waited:.1?}: {verdict} ({in_use} of {max} in use, {waiting} waiting, {place} before this"
+        )?;
+        for holder in holders.iter().take(3) {
+            write!(f, "; held at {holder}")?;
+        }
+        match holders.len().saturating_sub(3) {
+            0 => f.write_str(")"),
+            more => write!(f, "; and {more} more)"),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a pool does when nobody asks it to: keep `min_idle` connections open, close those that nobody uses any more.
+//!
+//! Connections in use are looked at when they are taken and given back. Only a pool that rests needs a task, and only if a
+//! setting asks for it. The task holds no strong reference while it waits, and ends with the last handle to the pool, even
+//! in the middle of connecting.
+
+use std::sync::{OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::clock::{self, Stopwatch};
+use super::config::PoolConfig;
+use super::core::Core;
+use super::generic::{Kind, reap_one};
+use super::manage::Manage;
+use crate::sync::Arc;
+
+/// The bounds of how often a pool is looked after.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The task of one pool, if it needs one. Dropping it ends the task.
+#[derive(Default)]
+pub(super) struct Maintenance {
+    task: OnceLock<AbortHandle>,
+}
+
+impl Maintenance {
+    /// Starts the task if the pool needs one, has none yet, and a runtime is there.
+    pub(super) fn start<M: Manage>(&self, core: &Arc<Core<Kind<M>>>) {
+        let Some(period) = period(&core.context().config) else { return };
+        if self.task.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.task.get_or_init(|| runtime.spawn(maintain(Arc::downgrade(core), period)).abort_handle());
+        }
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+/// How often the pool has to be looked after; `None` if never.
+fn period(config: &PoolConfig) -> Option<Duration> {
+    let limits = [config.idle_timeout, config.max_lifetime, (config.min_idle > 0).then_some(LONGEST)];
+    limits.into_iter().flatten().min().map(|limit| (limit / 4).clamp(SHORTEST, LONGEST))
+}
+
+async fn maintain<M: Manage>(core: Weak<Core<Kind<M>>>, period: Duration) {
+    loop {
+        match core.upgrade() {
+            Some(core) if !core.is_closed() => {
+                let now = clock::now();
+                while reap_one(&core, now) {}
+                refill(&core).await;
+            }
+            _ => return,
+        }
+        clock::sleep(period).await;
+    }
+}
+
+/// Opens connections until `min_idle` are idle, there is no room, somebody waits, or one cannot be opened: then the next
+/// acquire will say why.
+async fn refill<M: Manage>(core: &Arc<Core<Kind<M>>>) {
+    let context = core.context();
+    while core.census().idle < context.config.min_idle
+        && let Some(mut lease) = core.reserve()
+    {
+        let limit = context.config.connect_timeout;
+        let Some(Ok(entry)) = Stopwatch::new(limit).run(limit, context.open(false)).await else { return };
+        lease.set_note(context.activity(&entry));
+        *lease.connection() = Some(entry);
+    }
+}

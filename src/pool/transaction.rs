@@ -1,0 +1,171 @@
+//! Transactions and snapshots: what borrows a connection for more than one statement.
+
+use std::fmt;
+
+use turso::IntoParams;
+
+use super::connection::{Connection, Rows};
+use super::statement;
+use crate::error::{Error, Result};
+
+/// When a transaction takes its locks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behavior {
+    /// At its first statement, for what that statement needs. A read that later writes can fail with `BusySnapshot`.
+    #[default]
+    Deferred,
+    /// The write lock at once.
+    Immediate,
+}
+
+impl Behavior {
+    pub(super) fn sql(self) -> &'static str {
+        match self {
+            Behavior::Deferred => "BEGIN",
+            Behavior::Immediate => "BEGIN IMMEDIATE",
+        }
+    }
+}
+
+/// An open transaction. It borrows its connection; dropped without [`commit`](Transaction::commit), it has no effect:
+/// the rollback runs before the connection's next statement, or the connection is discarded, whichever comes first.
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Transaction<'c> {
+    /// `None` once it is over.
+    connection: Option<&'c mut Connection>,
+}
+
+impl<'c> Transaction<'c> {
+    pub(super) fn new(connection: &'c mut Connection) -> Self {
+        Self { connection: Some(connection) }
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection> {
+        self.connection.as_deref_mut().ok_or(Error::Closed)
+    }
+
+    /// Runs a statement that gives no rows; returns how many rows it changed.
+    ///
+    /// # Errors
+    /// The engine's error. The transaction stays open: what it did before is rolled back only if the caller says so.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the statement may or may not have run inside the transaction, which can only be rolled back.
+    pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
+        self.connection()?.execute(sql, params).await
+    }
+
+    /// Runs a query; its rows borrow the transaction.
+    ///
+    /// # Errors
+    /// The engine's error.
+    ///
+    /// # Cancel safety
+    /// As for [`Transaction::execute`].
+    pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+        self.connection()?.query(sql, params).await
+    }
+
+    /// The rowid of the last row inserted.
+    #[must_use]
+    pub fn last_insert_rowid(&self) -> i64 {
+        self.connection.as_deref().map_or(0, Connection::last_insert_rowid)
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// The engine's error while the transaction is still open (it is rolled back), [`Error::OutcomeUnknown`], or
+    /// [`Error::Misuse`] if one of its statements was cancelled half-way (it is rolled back).
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the outcome is unknown; the connection is discarded when its guard comes back.
+    pub async fn commit(mut self) -> Result<()> {
+        let connection = self.connection()?;
+        if connection.is_cut() {
+            return Err(Error::Misuse("a statement of this transaction was cancelled half-way: it is rolled back"));
+        }
+        let outcome = connection.commit().await;
+        let open = !connection.is_autocommit();
+        match outcome {
+            Ok(()) => {
+                self.connection = None;
+                Ok(())
+            }
+            // Still open: nothing is committed, and dropping it rolls back.
+            Err(error) if open => Err(error),
+            Err(Error::Engine(error)) => Err(Error::OutcomeUnknown(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Undoes it.
+    ///
+    /// # Errors
+    /// The engine's error. The connection is then discarded when its guard comes back.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, it is rolled back before the connection's next statement.
+    pub async fn rollback(mut self) -> Result<()> {
+        let connection = self.connection()?;
+        connection.roll_back().await?;
+        self.connection = None;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.rollback_due = true;
+        }
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+/// A read transaction on a connection that refuses to write: everything it reads is of one moment.
+pub struct Snapshot<'c> {
+    connection: &'c mut Connection,
+}
+
+impl<'c> Snapshot<'c> {
+    /// Takes the snapshot now, not at the first query.
+    pub(crate) async fn take(connection: &'c mut Connection) -> Result<Self> {
+        connection.set_query_only(true).await?;
+        connection.execute("BEGIN", ()).await?;
+        connection.run("SELECT 1 FROM sqlite_schema LIMIT 1").await?;
+        Ok(Self { connection })
+    }
+
+    /// Ends it and makes the connection writable again.
+    pub(crate) async fn end(self) -> Result<()> {
+        self.connection.roll_back().await?;
+        self.connection.set_query_only(false).await
+    }
+
+    /// Runs a query; its rows borrow the snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a statement that is no query, the engine's error for one that writes all the same, and any
+    /// other error of the engine's.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the connection is discarded when the snapshot ends.
+    pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+        if !statement::is_query(sql) {
+            return Err(Error::Misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
+        }
+        self.connection.query_as_is(sql, params).await
+    }
+}
+
+impl fmt::Debug for Snapshot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
