@@ -41,9 +41,9 @@ pub enum Error {
     Misuse(&'static str),
     /// A commit failed: whether its writes are durable cannot be told. They are applied wholly or not at all.
     #[error("the outcome is unknown, the commit failed: {0}")]
-    OutcomeUnknown(#[source] turso::Error),
+    OutcomeUnknown(turso::Error),
     /// The engine's own error.
-    #[error("{0}")]
+    #[error(transparent)]
     Engine(#[from] turso::Error),
 }
 

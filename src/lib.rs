@@ -61,11 +61,11 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use pool::{
-    AcquireError, AcquireTimeout, Activity, Behavior, Connection, ConnectionPool, ConnectionPoolBuilder, HolderReport,
-    HookError, HookFuture, Hooks, Manage, Pool, PoolConfig, Pooled, PooledConnection, Rows, Snapshot, Stage, Status,
-    StillOpen, Transaction, Verdict,
+    AcquireError, AcquireTimeout, Activity, Behavior, Connection, ConnectionPool, ConnectionPoolBuilder, FromValue,
+    HolderReport, HookError, HookFuture, Hooks, Manage, Pool, PoolConfig, Pooled, PooledConnection, Row, Rows,
+    Snapshot, Stage, Status, StillOpen, Transaction, Verdict,
 };
-pub use turso::{Row, Value};
+pub use turso::{IntoParams, Value};
 pub use writer::{PooledDatabaseWriter, WriterStatus};
 
 /// The README's example, compiled with the documentation's tests.

@@ -152,11 +152,33 @@ fn ctrl_c_ends_a_run_cleanly_and_what_was_found_is_still_reported() {
         .unwrap();
     wait_until_at_work(&mut running, &database);
     assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
-    assert_eq!(running.wait().unwrap().code(), Some(1), "a run that was stopped proves nothing");
+    assert_eq!(running.wait().unwrap().code(), Some(2), "a run that was stopped shows nothing");
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     assert_eq!((&report["stopped"], &report["ok"]), (&true.into(), &true.into()), "{report}");
     assert!(report["acknowledged"].as_u64() > Some(0), "{report}");
     assert_eq!(report["sqlite_integrity"], "ok");
+}
+
+#[test]
+fn a_name_that_is_no_file_is_refused() {
+    for name in [":memory:", "file:x.db?mode=memory"] {
+        assert_refused(&poolproof(&["stress", "--database", name]), &["needs a file"]);
+    }
+}
+
+#[test]
+fn json_on_stdout_stands_alone() {
+    let output = poolproof(&["stress", "--json", "-"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["ok"]), (Some(0), &true.into()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_takes_nothing_is_said_so() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(common::poolproof()).arg("stress").stdout(full).output().unwrap();
+    assert_refused(&output, &["stdout"]);
 }
 
 #[test]

@@ -65,13 +65,6 @@ fn a_run_that_is_stopped_says_so_and_is_still_checked() {
     assert_eq!(report.sqlite_integrity, "ok");
 }
 
-#[test]
-fn a_run_that_does_not_end_is_given_up() {
-    let spec = Spec { operations: u64::MAX >> 1, concurrency: 4, seed: 8 };
-    let report = run(&Stress { spec, watchdog: Duration::from_millis(500), ..Stress::default() });
-    assert!(report.hung && !report.ok, "{report:?}");
-}
-
 /// What the double holder is but for its fault: sound. So it is the fault that is found out below.
 #[test]
 fn the_counterpart_of_the_double_holder_is_clean() {

@@ -496,3 +496,67 @@ async fn a_pragma_does_not_reach_the_next_user() {
     drop(guard);
     assert_eq!(synchronous().await, 2, "FULL again");
 }
+
+#[tokio::test]
+async fn a_second_statement_is_refused_not_dropped() {
+    let (db, _folder) = writer().await;
+    let two = "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)";
+    assert!(matches!(db.execute(two, ()).await, Err(Error::Misuse(_))));
+    let in_transaction: Result<u64> = db.write(async move |tx| tx.execute(two, ()).await).await;
+    assert!(matches!(in_transaction, Err(Error::Misuse(_))));
+    let mut guard = db.pool().get().await.unwrap();
+    assert!(matches!(guard.execute(two, ()).await, Err(Error::Misuse(_))));
+    assert!(matches!(guard.query("SELECT 1; SELECT 2", ()).await.map(drop), Err(Error::Misuse(_))));
+    drop(guard);
+    assert_eq!(rows(&db).await, 0);
+    db.execute_batch(two).await.unwrap();
+    assert_eq!(rows(&db).await, 2);
+}
+
+#[tokio::test]
+async fn a_batch_takes_effect_wholly_or_not_at_all() {
+    let (db, _folder) = writer().await;
+    assert!(db.execute_batch("INSERT INTO t VALUES (1); INSERT INTO missing VALUES (2)").await.is_err());
+    assert_eq!(rows(&db).await, 0);
+}
+
+/// The engine ends the transaction by itself; whatever came after would commit by itself, under a write that fails.
+#[tokio::test]
+async fn nothing_runs_after_a_conflict_has_rolled_the_transaction_back() {
+    let (db, _folder) = writer().await;
+    db.execute_batch("CREATE TABLE u (x INTEGER PRIMARY KEY); INSERT INTO u VALUES (5)").await.unwrap();
+    let outcome: Result<u64> = db
+        .write(async |tx| {
+            tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+            let conflict = tx.execute("INSERT OR ROLLBACK INTO u VALUES (5)", ()).await;
+            assert!(conflict.is_err());
+            tx.execute("INSERT INTO t VALUES (99)", ()).await
+        })
+        .await;
+    assert!(matches!(outcome, Err(Error::Misuse(_))), "{outcome:?}");
+    assert_eq!(rows(&db).await, 0);
+}
+
+#[tokio::test]
+async fn a_transaction_is_not_ended_by_a_statement() {
+    let (db, _folder) = writer().await;
+    for sql in ["COMMIT", "ROLLBACK", " end;", "BEGIN", "/* so */ commit"] {
+        let outcome: Result<u64> = db
+            .write(async move |tx| {
+                tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+                tx.execute(sql, ()).await
+            })
+            .await;
+        assert!(matches!(outcome, Err(Error::Misuse(_))), "{sql}: {outcome:?}");
+    }
+    assert_eq!(rows(&db).await, 0);
+    db.write(async |tx| {
+        tx.execute("SAVEPOINT s", ()).await?;
+        tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+        tx.execute("ROLLBACK TO s", ()).await?;
+        tx.execute("INSERT INTO t VALUES (2)", ()).await
+    })
+    .await
+    .unwrap();
+    assert_eq!(rows(&db).await, 1);
+}

@@ -31,13 +31,12 @@ pub struct ChildError {
 /// If the program cannot be started, or says (by exit code 2) that it could not run.
 pub fn run(program: &Path, args: &[String], watchdog: Duration) -> Result<RunReport, ChildError> {
     let error = |problem: String| ChildError { program: program.to_owned(), problem };
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|cause| error(format!("cannot be started: {cause}")))?;
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Ctrl-C is for whoever asks: it lets the runs that it began end, and says what they found.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().map_err(|cause| error(format!("cannot be started: {cause}")))?;
     // Read by threads of their own: a child that fills a pipe nobody empties would never end.
     let stdout = child.stdout.take().map(read_to_end);
     let stderr = child.stderr.take().map(read_to_end);

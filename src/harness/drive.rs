@@ -2,8 +2,8 @@
 //!
 //! A [`Subject`] is whatever hands out database access: the pool, a connection that everybody shares, a pool that is
 //! broken on purpose. [`drive`] prepares the file on a connection of its own, opens the subject afresh, lets all clients
-//! start at once, closes the subject, and holds the records against the history. It never hangs: what has not ended when
-//! the watchdog's time is over is reported as a hang, with what is known by then.
+//! start at once, closes the subject, and holds the records against the history. It never hangs: when nothing has moved for
+//! the watchdog's time, that is reported as a hang, with what is known by then.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,7 +68,7 @@ pub struct Plan {
     pub workers: usize,
     /// Ends the work after this time even if operations are left.
     pub duration: Option<Duration>,
-    /// Gives the run up after this time.
+    /// Gives the run up after this time without an operation that ended.
     pub watchdog: Duration,
     /// What the subject is opened with.
     pub settings: Settings,
@@ -120,12 +120,12 @@ pub fn drive<S: Subject>(connections: &str, plan: &Plan, control: &Arc<Control>)
         })
         .map_err(|error| Failure::unexpected(format!("cannot start a thread: {error}")))?;
 
-    let mut report = match ended.recv_timeout(plan.watchdog) {
+    let mut report = match wait_while_it_moves(&ended, plan.watchdog, control) {
         Ok(outcome) => outcome?,
         Err(gone @ (RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) => {
             let mut report = RunReport { hung: gone == RecvTimeoutError::Timeout, ..RunReport::default() };
             report.finding(|| match gone {
-                RecvTimeoutError::Timeout => format!("nothing ended it within {:?}", plan.watchdog),
+                RecvTimeoutError::Timeout => format!("nothing has happened for {:?}", plan.watchdog),
                 RecvTimeoutError::Disconnected => "the run itself panicked".to_owned(),
             });
             report
@@ -139,6 +139,21 @@ pub fn drive<S: Subject>(connections: &str, plan: &Plan, control: &Arc<Control>)
     control.stop();
     report.connections = connections.to_owned();
     Ok(report.conclude())
+}
+
+/// The run's outcome; a time-out once no operation has ended for as long as `patience`.
+fn wait_while_it_moves<T>(
+    ended: &mpsc::Receiver<T>,
+    patience: Duration,
+    control: &Control,
+) -> Result<T, RecvTimeoutError> {
+    loop {
+        let before = control.performed();
+        match ended.recv_timeout(patience) {
+            Err(RecvTimeoutError::Timeout) if control.performed() > before => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// In microseconds: what takes longer is counted as this.

@@ -30,7 +30,7 @@ pub struct Stress {
     pub pool_size: u32,
     /// Whether all connections are opened before the first operation.
     pub warm: bool,
-    /// Gives the run up after this time.
+    /// Gives the run up after this time without an operation that ended.
     pub watchdog: Duration,
     /// The file to use, which must not exist; a temporary one if `None`.
     pub database: Option<PathBuf>,
@@ -97,6 +97,8 @@ impl Stress {
             format!("max_connections is {size}: a writer needs at least 2, one for the lane and one for readers")
         } else if self.duration == Some(Duration::ZERO) {
             "seconds is 0: nothing would be tried; ask for at least 1".to_owned()
+        } else if self.watchdog.is_zero() {
+            "watchdog is 0: every run would be given up at once; ask for at least 1".to_owned()
         } else if operations == 0 {
             "operations is 0: nothing would be tried; ask for at least 1".to_owned()
         } else if concurrency == 0 || concurrency > MAX_CONCURRENCY {
@@ -118,6 +120,11 @@ impl Stress {
             })?;
             return Ok((folder.path().join("stress.db"), Some(folder)));
         };
+        let name = path.to_str().unwrap_or_default();
+        if name.is_empty() || name == ":memory:" || name.starts_with("file:") {
+            let path = path.display();
+            return Err(CannotRun(format!("cannot use database {path}: the run needs a file; name one, in UTF-8")));
+        }
         if path.exists() {
             return Err(CannotRun(match existing(path) {
                 Some(trouble) => trouble,
@@ -141,6 +148,9 @@ impl Stress {
             self.workers,
             self.pool_size
         );
+        if self.watchdog != Self::default().watchdog {
+            line.push_str(&format!(" --watchdog {}", self.watchdog.as_secs().max(1)));
+        }
         if self.warm {
             line.push_str(" --warm");
         }
@@ -158,25 +168,34 @@ fn existing(path: &Path) -> Option<String> {
         return cannot("it is a folder; name a file");
     }
     let mut start = Vec::new();
-    if let Err(error) = File::open(path).and_then(|file| file.take(HEADER).read_to_end(&mut start)) {
+    if let Err(error) = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start)) {
         return cannot(&format!("{error}; name another file"));
     }
     if !start.is_empty() && !start.starts_with(MAGIC) {
         return cannot("the file is no database; name another file");
     }
-    // Only opening it tells whether another process has it. The engine would turn a file with a rollback journal into one
-    // with a write-ahead log, so such a file is left alone.
-    if start.get(18).is_some_and(|version| *version != WRITE_AHEAD_LOG) {
-        return None;
+    if is_locked(path) {
+        return cannot("another process has it open; stop that process, or name another file");
     }
-    block_on(Pooled::fresh(path)).err().map(|failure| failure.message)
+    None
 }
 
-/// How a file of SQLite's format begins, and which version it says is needed to write it.
-/// Source: <https://www.sqlite.org/fileformat2.html#the_database_header>.
+/// Whether another process holds the lock that the engine takes on its files.
+#[cfg(unix)]
+fn is_locked(path: &Path) -> bool {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+    let Ok(file) = File::options().read(true).write(true).open(path) else { return false };
+    // Given back when the file is closed; this process holds no other lock on it.
+    fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
+#[cfg(not(unix))]
+fn is_locked(_path: &Path) -> bool {
+    false
+}
+
+/// How a file of SQLite's format begins (<https://www.sqlite.org/fileformat2.html#the_database_header>).
 const MAGIC: &[u8] = b"SQLite format 3\0";
-const HEADER: u64 = 100;
-const WRITE_AHEAD_LOG: u8 = 2;
 
 /// Whether the engine's words are those for a disk without room.
 fn is_full(error: &str) -> bool {

@@ -8,13 +8,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use turso::{IntoParams, Row, Statement};
+use turso::{IntoParams, Statement};
 
 use super::activity::Doing;
+use super::row::Row;
 use super::statement;
 use super::statements::Statements;
 use super::transaction::{Behavior, Transaction};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
 pub struct Connection {
@@ -54,7 +55,9 @@ impl Connection {
     /// Runs a statement that gives no rows; returns how many rows it changed. Its prepared form is kept for the next time.
     ///
     /// # Errors
-    /// The engine's error; `Busy` if another connection is writing.
+    /// The engine's error; `Busy` if another connection is writing. A statement that gives rows, `RETURNING` among them, is
+    /// an error: use [`query`](Connection::query). [`Error::Misuse`] for more than one statement: use
+    /// [`execute_batch`](Connection::execute_batch).
     ///
     /// # Cancel safety
     /// Dropped half-way, the statement may or may not have taken effect, wholly or not at all; the connection is
@@ -95,7 +98,7 @@ impl Connection {
     /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time.
     ///
     /// # Errors
-    /// The engine's error.
+    /// The engine's error, or [`Error::Misuse`] for more than one statement.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the guard comes back.
@@ -105,7 +108,7 @@ impl Connection {
     }
 
     /// A query that is the pool's own, or known to change nothing but the database.
-    pub(super) async fn query_as_is(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+    async fn query_as_is(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         let params = params.into_params()?;
         self.settle().await?;
         self.take_off(sql);
@@ -129,7 +132,10 @@ impl Connection {
     async fn prepared(&mut self, sql: &str) -> Result<(String, Statement)> {
         match self.statements.take(sql) {
             Some(kept) => Ok(kept),
-            None => Ok((sql.to_owned(), self.raw.prepare(sql).await?)),
+            None => {
+                only_one(sql)?;
+                Ok((sql.to_owned(), self.raw.prepare(sql).await?))
+            }
         }
     }
 
@@ -246,6 +252,14 @@ impl Connection {
     }
 }
 
+/// The engine would run the first statement and drop the rest without a word.
+fn only_one(sql: &str) -> Result<()> {
+    match statement::has_a_tail(sql) {
+        true => Err(Error::Misuse("only one statement runs at a time; use execute_batch for several: none was run")),
+        false => Ok(()),
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("autocommit", &self.is_autocommit()).finish_non_exhaustive()
@@ -279,7 +293,7 @@ impl Rows<'_> {
         let row = rows.next().await;
         self.connection.in_flight = false;
         self.ended |= row.is_err();
-        Ok(row?)
+        Ok(row?.map(Row::new))
     }
 
     /// How many columns each row has.

@@ -16,6 +16,7 @@ mod generic;
 mod hooks;
 mod maintenance;
 mod manage;
+mod row;
 mod statement;
 mod statements;
 mod status;
@@ -28,6 +29,7 @@ pub use self::forensics::{AcquireTimeout, HolderReport, Stage, Verdict};
 pub use self::generic::{AcquireError, Pool, Pooled, StillOpen};
 pub use self::hooks::{HookError, HookFuture, Hooks};
 pub use self::manage::{Activity, Manage};
+pub use self::row::{FromValue, Row};
 pub use self::status::Status;
 pub use self::transaction::{Behavior, Snapshot, Transaction};
 

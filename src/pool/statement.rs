@@ -1,4 +1,5 @@
-//! What can be told from a statement's first words: whether it leaves something behind on its connection.
+//! What can be told from the text of a statement: where it ends, whether it is a query, whether it leaves something behind
+//! on its connection, whether it begins or ends a transaction.
 //!
 //! A pragma, an attached database or a temporary table outlives the statement and would be the next user's. Telling by the
 //! first words errs on the safe side: a connection that only read a pragma is discarded too, which costs some tens of
@@ -15,6 +16,68 @@ const REPEATED: [&str; 7] = ["SELECT", "VALUES", "WITH", "INSERT", "UPDATE", "DE
 /// Whether the statement's prepared form is worth keeping.
 pub(super) fn is_worth_keeping(sql: &str) -> bool {
     is_one_of(word(skip_to_word(sql)).0, &REPEATED)
+}
+
+/// Statements that begin or end a transaction.
+const BOUNDARY: [&str; 4] = ["BEGIN", "COMMIT", "END", "ROLLBACK"];
+
+/// Whether something comes after the first statement. The engine would run the first, and silently drop the rest.
+pub(super) fn has_a_tail(sql: &str) -> bool {
+    !skip_to_word(&sql[first_end(sql)..]).is_empty()
+}
+
+/// Whether a statement of the batch begins or ends a transaction. `ROLLBACK TO` a savepoint does neither.
+pub(super) fn bounds_a_transaction(mut batch: &str) -> bool {
+    while !batch.is_empty() {
+        let statement = skip_to_word(batch);
+        let (first, rest) = word(statement);
+        let (second, _) = word(skip_to_word(rest));
+        if is_one_of(first, &BOUNDARY) && !second.eq_ignore_ascii_case("TO") {
+            return true;
+        }
+        batch = &statement[first_end(statement)..];
+    }
+    false
+}
+
+/// Where the first statement ends: behind its semicolon, or at the end of the text. The body of a trigger has semicolons
+/// of its own; it ends with `END`.
+fn first_end(sql: &str) -> usize {
+    let is_trigger = is_trigger(sql);
+    let mut at = 0;
+    let mut last_word = "";
+    while let Some(letter) = sql[at..].chars().next() {
+        let rest = &sql[at..];
+        let length = match letter {
+            ';' if !is_trigger || last_word.eq_ignore_ascii_case("END") => return at + 1,
+            '\'' | '"' | '`' => quoted(rest, letter),
+            '[' => quoted(rest, ']'),
+            '-' if rest.starts_with("--") => rest.find('\n').map_or(rest.len(), |end| end + 1),
+            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+            _ if letter.is_alphanumeric() || letter == '_' => {
+                let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
+                last_word = &rest[..end];
+                end
+            }
+            _ => letter.len_utf8(),
+        };
+        at += length;
+    }
+    sql.len()
+}
+
+/// How long a quoted text is, its quotes included. A doubled quote ends one and begins another, which comes to the same.
+fn quoted(text: &str, end: char) -> usize {
+    let quote = text.chars().next().map_or(0, char::len_utf8);
+    text[quote..].find(end).map_or(text.len(), |found| quote + found + end.len_utf8())
+}
+
+fn is_trigger(sql: &str) -> bool {
+    let (first, rest) = word(skip_to_word(sql));
+    let (second, rest) = word(skip_to_word(rest));
+    let (third, _) = word(skip_to_word(rest));
+    let kind = if is_one_of(second, &["TEMP", "TEMPORARY"]) { third } else { second };
+    is_one_of(first, &["CREATE"]) && is_one_of(kind, &["TRIGGER"])
 }
 
 /// Whether the statement changes its connection.
@@ -76,6 +139,42 @@ mod tests {
         }
         for sql in ["SELECT 'PRAGMA'", "INSERT INTO pragma VALUES (1)", "CREATE TABLE temp_log (x)", ""] {
             assert!(!changes_the_session(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_tail_is_seen_and_what_only_looks_like_one_is_not() {
+        for sql in
+            ["SELECT 1; SELECT 2", "INSERT INTO t VALUES (';') ; x", "SELECT 1;/* so */ -- and\n SELECT 2", "a;b;"]
+        {
+            assert!(has_a_tail(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT 1",
+            "SELECT 1;",
+            "SELECT ';;', \";\", `;`, [;] ; -- SELECT 2",
+            "SELECT 'it''s; fine' /* ; */ ;  ",
+            "CREATE TRIGGER r AFTER INSERT ON t BEGIN UPDATE t SET x = 1; DELETE FROM u; END;",
+            "SELECT 'never closed; ",
+            "",
+        ] {
+            assert!(!has_a_tail(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_begins_or_ends_a_transaction_is_seen_in_a_batch_too() {
+        for sql in ["BEGIN", " commit ;", "INSERT INTO t VALUES (1); ROLLBACK", "/**/END", "SELECT 1;;COMMIT"] {
+            assert!(bounds_a_transaction(sql), "{sql}");
+        }
+        for sql in [
+            "SAVEPOINT s",
+            "ROLLBACK TO s",
+            "RELEASE s",
+            "SELECT CASE x WHEN 1 THEN 2 END; SELECT 'COMMIT'",
+            "CREATE TEMP TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; END",
+        ] {
+            assert!(!bounds_a_transaction(sql), "{sql}");
         }
     }
 

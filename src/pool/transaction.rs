@@ -40,19 +40,38 @@ impl<'c> Transaction<'c> {
         Self { connection: Some(connection) }
     }
 
+    /// The connection, as long as the transaction is open on it.
     fn connection(&mut self) -> Result<&mut Connection> {
-        self.connection.as_deref_mut().ok_or(Error::Closed)
+        match self.connection.as_deref_mut() {
+            Some(connection) if !connection.is_autocommit() => Ok(connection),
+            _ => Err(Error::Misuse("the transaction is over: a conflict rolled it back; nothing runs in it any more")),
+        }
     }
 
     /// Runs a statement that gives no rows; returns how many rows it changed.
     ///
     /// # Errors
     /// The engine's error. The transaction stays open: what it did before is rolled back only if the caller says so.
+    /// [`Error::Misuse`] for more than one statement, for one that begins or ends a transaction (savepoints are fine), and
+    /// after a conflict that rolled the transaction back (`INSERT OR ROLLBACK`).
     ///
     /// # Cancel safety
     /// Dropped half-way, the statement may or may not have run inside the transaction, which can only be rolled back.
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
+        within(sql)?;
         self.connection()?.execute(sql, params).await
+    }
+
+    /// Runs several statements, separated by semicolons.
+    ///
+    /// # Errors
+    /// The engine's error at the first statement that fails, otherwise as for [`Transaction::execute`].
+    ///
+    /// # Cancel safety
+    /// As for [`Transaction::execute`].
+    pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
+        within(sql)?;
+        self.connection()?.execute_batch(sql).await
     }
 
     /// Runs a query; its rows borrow the transaction.
@@ -63,6 +82,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// As for [`Transaction::execute`].
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+        within(sql)?;
         self.connection()?.query(sql, params).await
     }
 
@@ -114,6 +134,14 @@ impl<'c> Transaction<'c> {
     }
 }
 
+/// Where a transaction ends is said by `commit` and `rollback`, and by nothing else.
+fn within(sql: &str) -> Result<()> {
+    match statement::bounds_a_transaction(sql) {
+        true => Err(Error::Misuse("a transaction is ended by commit or rollback, not by a statement: it was not run")),
+        false => Ok(()),
+    }
+}
+
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if let Some(connection) = &mut self.connection {
@@ -160,7 +188,7 @@ impl<'c> Snapshot<'c> {
         if !statement::is_query(sql) {
             return Err(Error::Misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
         }
-        self.connection.query_as_is(sql, params).await
+        self.connection.query(sql, params).await
     }
 }
 

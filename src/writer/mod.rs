@@ -135,12 +135,59 @@ impl PooledDatabaseWriter {
         .await
     }
 
+    /// Runs several statements, separated by semicolons, as one transaction: all of them take effect, or none.
+    ///
+    /// # Errors
+    /// As for [`write`](PooledDatabaseWriter::write).
+    ///
+    /// # Cancel safety
+    /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
+    pub async fn execute_batch(&self, sql: impl Into<String>) -> Result<()> {
+        let sql = sql.into();
+        self.write(async move |tx| tx.execute_batch(&sql).await).await
+    }
+
     /// Runs `work` as one transaction. It is committed if `work` returns `Ok`, and rolled back if it returns `Err` or
     /// panics; `Ok` means committed and synced to disk.
     ///
     /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`). While it runs no
     /// other write does: keep it short, and wait in it for nothing but the database. A write inside it would wait for
     /// itself, and is refused.
+    ///
+    /// The closure is `async move`, so that it owns what it uses, and its error is any type that is made from [`Error`]. Where
+    /// nothing else says which, end it with `Ok::<_, Error>(...)`; for a boxed error take `Box<dyn Error + Send + Sync>`.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("bank.db");
+    /// use poolproof::{Error, PooledDatabaseWriter};
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// enum BankError {
+    ///     #[error("{0} has not enough")]
+    ///     NotEnough(String),
+    ///     #[error(transparent)]
+    ///     Database(#[from] Error),
+    /// }
+    ///
+    /// let db = PooledDatabaseWriter::open(&path).await?;
+    /// db.execute_batch("CREATE TABLE accounts (name TEXT, balance INTEGER); INSERT INTO accounts VALUES ('ada', 10)").await?;
+    /// let (name, amount) = ("ada".to_owned(), 30);
+    /// let outcome = db
+    ///     .write(async move |tx| {
+    ///         let sql = "UPDATE accounts SET balance = balance - ?2 WHERE name = ?1 AND balance >= ?2";
+    ///         match tx.execute(sql, (name.as_str(), amount)).await? {
+    ///             0 => Err(BankError::NotEnough(name)),
+    ///             _ => Ok(()),
+    ///         }
+    ///     })
+    ///     .await;
+    /// assert!(matches!(outcome, Err(BankError::NotEnough(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What `work` returns, or the engine's error: nothing was applied. [`Error::OutcomeUnknown`] if COMMIT failed in a

@@ -64,8 +64,10 @@ fn main() -> ExitCode {
 /// Help goes to stdout as it is; what clap says of an error in several lines becomes one.
 fn not_understood(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{error}");
-        return ExitCode::from(HOLDS);
+        return match output::say(&error.to_string()) {
+            Ok(()) => ExitCode::from(HOLDS),
+            Err(_) => ExitCode::from(COULD_NOT_RUN),
+        };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         eprint!("{error}");
@@ -110,20 +112,38 @@ impl ValueEnum for Subject {
     }
 }
 
-/// Ctrl-C lets what runs end cleanly, so that what was found is still printed; a second one ends the process.
-fn stop_on_ctrl_c(control: &Arc<Control>) -> Result<(), Trouble> {
+/// What a command says that was stopped: nothing is shown to hold or not to hold.
+const STOPPED: &str = "stopped before its end, so it shows nothing; run it again";
+
+/// Ctrl-C, and SIGTERM, let what runs end cleanly, so that what was found is still printed; a second one ends the process.
+fn stop_on_signal(control: &Arc<Control>) -> Result<(), Trouble> {
     let cannot = |error: std::io::Error| format!("cannot watch for Ctrl-C: {error}; allow this process more threads");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(cannot)?;
     let control = Arc::clone(control);
     let watch = move || {
         runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
+            if signal().await.is_ok() {
                 control.stop();
-                if tokio::signal::ctrl_c().await.is_ok() {
+                if signal().await.is_ok() {
                     std::process::exit(130);
                 }
             }
         });
     };
-    thread::Builder::new().name("ctrl-c".to_owned()).spawn(watch).map(drop).map_err(cannot)
+    thread::Builder::new().name("signals".to_owned()).spawn(watch).map(drop).map_err(cannot)
+}
+
+#[cfg(unix)]
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
 }

@@ -1,7 +1,7 @@
 //! Where results go: JSON files, numbers as a person reads them, a progress bar on a terminal.
 
 use std::fs::{self, OpenOptions};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,14 +18,31 @@ pub fn json(file: &Path, value: &impl Serialize) -> Result<(), Trouble> {
 
 /// Writes `text` to `file`; `-` is stdout.
 pub fn write(file: &Path, text: &str) -> Result<(), Trouble> {
-    let written =
-        if file == Path::new("-") { std::io::stdout().write_all(text.as_bytes()) } else { fs::write(file, text) };
-    written.map_err(|error| cannot_write(file, &error))
+    if is_stdout(file) {
+        return say(text);
+    }
+    fs::write(file, text).map_err(|error| cannot_write(file, &error))
+}
+
+/// Writes `text` to stdout. That nobody reads it any more is no trouble.
+pub fn say(text: &str) -> Result<(), Trouble> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to stdout: {error}; free some room, or send it elsewhere"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether results go where a person would read.
+pub fn is_stdout(file: &Path) -> bool {
+    file == Path::new("-")
 }
 
 /// Asks before a long run whether `file` can be written at its end. Leaves no file behind that was not there.
 pub fn writable(file: Option<&Path>) -> Result<(), Trouble> {
-    let Some(file) = file.filter(|file| *file != Path::new("-")) else { return Ok(()) };
+    let Some(file) = file.filter(|file| !is_stdout(file)) else { return Ok(()) };
     let existed = file.exists();
     let opened = OpenOptions::new().append(true).create(true).open(file);
     opened.map_err(|error| cannot_write(file, &error))?;

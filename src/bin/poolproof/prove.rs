@@ -13,8 +13,8 @@ use poolproof::harness::prove::{Event, Phase, Proof, Prove};
 use poolproof::harness::subjects::Kind;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::output::{bar, json, micros, number, writable, write};
-use crate::{Subject, Trouble, stop_on_ctrl_c};
+use crate::output::{bar, is_stdout, json, micros, number, say, writable, write};
+use crate::{STOPPED, Subject, Trouble, stop_on_signal};
 
 /// Reproduce the BorrowMutError on the engine that had it, and prove that the pool ends it
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ pub struct Args {
     /// Write the proof as JSON to FILE; - is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the proof as a JUnit report to FILE
+    /// Write the proof as a JUnit report to FILE; - is stdout
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
@@ -42,20 +42,24 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<bool, Trouble> {
     writable(args.json.as_deref())?;
     writable(args.junit.as_deref())?;
+    if args.json.is_some() && args.json == args.junit {
+        return Err("--json and --junit name the same file; name two".to_owned());
+    }
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
     let announce = || eprintln!("building the affected engine (turso 0.2.2), once; some minutes");
     let affected = affected::find_or_build(&program, announce).map_err(|error| error.to_string())?;
     let prove = Prove { program, affected, subject: args.subject.0, seed: args.seed, quick: args.quick };
 
     let control = Arc::new(Control::default());
-    stop_on_ctrl_c(&control)?;
+    stop_on_signal(&control)?;
     let mut progress = Progress::new();
     let proof = prove.run(&control, &mut |event| progress.show(&event)).map_err(|error| error.to_string())?;
     progress.clear();
 
     // Said before it is written down: a disk that is full by now must not swallow the verdict.
-    if args.json.as_deref() != Some(std::path::Path::new("-")) {
-        print(&proof, args.subject.0);
+    let outputs = [args.json.as_deref(), args.junit.as_deref()];
+    if !outputs.into_iter().flatten().any(is_stdout) {
+        say(&text(&proof, args.subject.0))?;
     }
     if let Some(file) = &args.json {
         json(file, &proof)?;
@@ -64,7 +68,10 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
         let text = junit(&proof).to_string().map_err(|error| format!("cannot write the JUnit report: {error}"))?;
         write(file, &text)?;
     }
-    Ok(proof.holds())
+    match proof.stopped {
+        true => Err(STOPPED.to_owned()),
+        false => Ok(proof.holds()),
+    }
 }
 
 /// A bar for the phase that runs, on a terminal; elsewhere a line for each phase that ended.
@@ -105,7 +112,9 @@ fn mark(phase: &Phase) -> &'static str {
     }
 }
 
-fn print(proof: &Proof, subject: Kind) {
+/// What a person reads.
+fn text(proof: &Proof, subject: Kind) -> String {
+    let mut lines = Vec::new();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
@@ -151,27 +160,32 @@ fn print(proof: &Proof, subject: Kind) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    println!("{table}");
+    lines.push(table.to_string());
+    lines.push(
+        "refused: the engine would not, for what others were doing; failed: any error, the refused among them."
+            .to_owned(),
+    );
+    lines.push("holds: part of the proof, and as it must be; shown: whatever it is, for comparison.".to_owned());
     for phase in proof.phases.iter().take(1) {
-        println!("{} of {} gated runs panicked at {}", phase.as_expected, phase.runs, places(phase));
+        lines.push(format!("{} of {} gated runs panicked at {}", phase.as_expected, phase.runs, places(phase)));
     }
     for phase in proof.phases.iter().filter(|phase| !phase.required && phase.panics > 0) {
-        println!(
+        lines.push(format!(
             "{}, {}: {} of {} runs panicked, at {}",
             phase.engine,
             phase.name,
             phase.runs_with_panic,
             phase.runs,
             places(phase)
-        );
+        ));
     }
     if let Some(most) = proof.phases.iter().filter_map(|phase| phase.max_open).max() {
-        println!("{}: at most {most} connections open in any run", subject.name());
+        lines.push(format!("{}: at most {most} connections open in any run", subject.name()));
     }
     for phase in proof.failed() {
-        println!("\nnot as it must be: {}, {}, {}", phase.engine, phase.connections, phase.name);
+        lines.push(format!("\nnot as it must be: {}, {}, {}", phase.engine, phase.connections, phase.name));
         for finding in &phase.findings {
-            println!("  {finding}");
+            lines.push(format!("  {finding}"));
         }
     }
     let how = match (proof.stopped, proof.quick) {
@@ -179,7 +193,9 @@ fn print(proof: &Proof, subject: Kind) {
         (false, true) => ", the quick way",
         (false, false) => "",
     };
-    println!("\nverdict: {} ({:.0} s{how})", proof.verdict, proof.seconds);
+    lines.push(format!("\nverdict: {} ({:.0} s{how})", proof.verdict, proof.seconds));
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// The places of a phase's panics, the most frequent first.
@@ -196,6 +212,13 @@ fn places(phase: &Phase) -> String {
 
 fn junit(proof: &Proof) -> Report {
     let mut report = Report::new("poolproof prove");
+    if proof.stopped {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_message("stopped before its end");
+        let mut suite = TestSuite::new("the whole proof");
+        suite.add_test_case(TestCase::new("runs to its end", status));
+        report.add_test_suite(suite);
+    }
     for phase in &proof.phases {
         let mut status = TestCaseStatus::success();
         if phase.required && !phase.ok {

@@ -11,8 +11,8 @@ use poolproof::harness::run::RunReport;
 use poolproof::harness::stress::Stress;
 use poolproof::harness::workload::Spec;
 
-use crate::output::{bar, json, micros, number, writable};
-use crate::{Subject, Trouble, stop_on_ctrl_c};
+use crate::output::{bar, is_stdout, json, micros, number, say, writable};
+use crate::{STOPPED, Subject, Trouble, stop_on_signal};
 
 /// Run the story's work on real threads and a real file, and check everything afterwards
 #[derive(clap::Args)]
@@ -42,8 +42,8 @@ pub struct Args {
     /// Open all connections before the first operation
     #[arg(long)]
     warm: bool,
-    /// Give the run up as hung after this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    /// Give the run up as hung after this many seconds in which no operation ends
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     watchdog: u64,
     /// The database to use, which must not exist [default: a temporary file]
     #[arg(long, value_name = "FILE")]
@@ -68,20 +68,23 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
         workers: args.workers,
         pool_size: args.pool_size,
         warm: args.warm,
-        watchdog: Duration::from_secs(args.watchdog.saturating_add(args.seconds.unwrap_or(0))),
+        watchdog: Duration::from_secs(args.watchdog),
         database: args.database.clone(),
     };
     let control = Arc::new(Control::default());
-    stop_on_ctrl_c(&control)?;
+    stop_on_signal(&control)?;
     let report = watched(&stress, &control, !args.quiet && args.operations.is_some())?;
     // Said before it is written down: a disk that is full by now must not swallow it.
-    if !args.quiet {
-        print(&report);
+    if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
+        say(&text(&report))?;
     }
     if let Some(file) = &args.json {
         json(file, &report)?;
     }
-    Ok(report.ok && !report.stopped)
+    match report.stopped {
+        true => Err(STOPPED.to_owned()),
+        false => Ok(report.ok),
+    }
 }
 
 /// Runs it behind a progress bar.
@@ -104,42 +107,46 @@ fn watched(stress: &Stress, control: &Arc<Control>, show: bool) -> Result<RunRep
     })
 }
 
-fn print(report: &RunReport) {
+/// What a person reads.
+fn text(report: &RunReport) -> String {
+    let mut lines = Vec::new();
     let start = if report.warm { "warm" } else { "cold" };
     let RunReport { engine, connections, concurrency, workers, .. } = report;
-    println!("{engine}, {connections}, {concurrency} clients on {workers} threads, {start}");
-    println!(
+    lines.push(format!("{engine}, {connections}, {concurrency} clients on {workers} threads, {start}"));
+    lines.push(format!(
         "{} operations in {:.2} s, {:.0}/s, p50 {}, p99 {}",
         number(report.operations),
         report.seconds,
         report.ops_per_s,
         micros(report.p50_us),
         micros(report.p99_us)
-    );
-    println!("{} writes acknowledged, {} found again", number(report.acknowledged), number(report.found));
+    ));
+    lines.push(format!("{} writes acknowledged, {} found again", number(report.acknowledged), number(report.found)));
     if let Some(most) = report.max_open {
-        println!("at most {most} connections open");
+        lines.push(format!("at most {most} connections open"));
     }
     for (by, verdict) in [("the engine", &report.integrity), ("SQLite", &report.sqlite_integrity)] {
         if !verdict.is_empty() {
-            println!("integrity_check by {by}: {verdict}");
+            lines.push(format!("integrity_check by {by}: {verdict}"));
         }
     }
     for (location, count) in &report.locations {
-        println!("panic x {count} at {location}");
+        lines.push(format!("panic x {count} at {location}"));
     }
     for (message, count) in report.messages.iter().chain(&report.errors) {
-        println!("    {count} x {message}");
+        lines.push(format!("    {count} x {message}"));
     }
     for finding in &report.findings {
-        println!("finding: {finding}");
+        lines.push(format!("finding: {finding}"));
     }
     match (report.ok, report.stopped) {
-        (true, false) => println!("holds"),
-        (true, true) => println!("stopped early; nothing at fault so far"),
+        (true, false) => lines.push(format!("holds")),
+        (true, true) => lines.push(format!("stopped early; nothing at fault so far")),
         (false, _) => {
-            println!("DOES NOT HOLD: {}", report.faults().join(", "));
-            println!("repeat: {}", report.repeat);
+            lines.push(format!("DOES NOT HOLD: {}", report.faults().join(", ")));
+            lines.push(format!("repeat: {}", report.repeat));
         }
     }
+    lines.push(String::new());
+    lines.join("\n")
 }

@@ -280,7 +280,7 @@ impl Planned {
 }
 
 /// Longer than any run's own watchdog.
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// "ok" only if every run that was asked said so.
 fn keep_worst(kept: &mut String, verdict: &str) {

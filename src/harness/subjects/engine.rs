@@ -83,7 +83,7 @@ impl Client for Snapshot<'_> {
 async fn all(mut rows: Rows<'_>) -> Result<Vec<Vec<Value>>, Failure> {
     let mut all = Vec::new();
     while let Some(row) = rows.next().await? {
-        all.push(values(&row)?);
+        all.push((0..row.column_count()).map(|column| value(row.value(column)?)).collect::<Result<_, Failure>>()?);
     }
     Ok(all)
 }
@@ -99,12 +99,15 @@ fn engine_values(values: Vec<Value>) -> Vec<turso::Value> {
 }
 
 fn values(row: &turso::Row) -> Result<Vec<Value>, Failure> {
-    let value = |index| match row.get_value(index)? {
+    (0..row.column_count()).map(|column| value(row.get_value(column)?)).collect()
+}
+
+fn value(value: turso::Value) -> Result<Value, Failure> {
+    match value {
         turso::Value::Null => Ok(Value::Null),
         turso::Value::Integer(value) => Ok(Value::Integer(value)),
         turso::Value::Real(value) => Ok(Value::Real(value)),
         turso::Value::Text(value) => Ok(Value::Text(value)),
         turso::Value::Blob(_) => Err(Failure::unexpected("a blob, where the story has none")),
-    };
-    (0..row.column_count()).map(value).collect()
+    }
 }

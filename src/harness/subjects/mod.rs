@@ -69,3 +69,54 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::super::drive::{Closed, Settings, Subject};
+    use super::super::workload::{Op, Seen, Spec};
+    use super::engine::Raw;
+    use super::*;
+
+    /// A subject that never ends an operation.
+    struct Stuck;
+
+    impl Subject for Stuck {
+        const ENGINE: &'static str = ENGINE;
+        type Fresh = Raw;
+
+        async fn fresh(path: &Path) -> Result<Raw, Failure> {
+            Raw::fresh(path).await
+        }
+
+        async fn open(_settings: &Settings) -> Result<Self, Failure> {
+            Ok(Self)
+        }
+
+        async fn perform(&self, _op: Op) -> Result<Option<Seen>, Failure> {
+            pending().await
+        }
+
+        async fn close(self) -> Result<Closed, Failure> {
+            Ok(Closed::default())
+        }
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_moves_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            spec: Spec { operations: 10, concurrency: 2, seed: 1 },
+            workers: 2,
+            duration: None,
+            watchdog: Duration::from_secs(1),
+            settings: Settings { path: folder.path().join("stuck.db"), pool_size: 2, warm: false },
+        };
+        let report = drive::<Stuck>("stuck", &plan, &Arc::default()).unwrap();
+        assert!(report.hung && !report.ok, "{report:?}");
+        assert_eq!((report.operations, report.acknowledged), (0, 0));
+    }
+}
