@@ -15,13 +15,13 @@ type Hook<C> = Box<dyn for<'c> Fn(&'c mut C) -> HookFuture<'c> + Send + Sync>;
 /// panics or takes longer costs the connection, never the slot.
 ///
 /// ```
-/// use poolproof::{ConnectionPool, Hooks};
+/// use poolproof::{Connection, ConnectionPool, Hooks};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("app.db");
-/// let hooks = Hooks::new().after_connect(|connection| {
+/// let hooks = Hooks::new().after_connect(|connection: &mut Connection| {
 ///     Box::pin(async move { Ok(connection.run("PRAGMA cache_size = -8000").await?) })
 /// });
 /// let pool = ConnectionPool::builder(&path).hooks(hooks).build().await?;
