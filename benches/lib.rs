@@ -46,7 +46,7 @@ impl Peer for Pool<Nothing> {
 
     async fn open() -> Self {
         let config = PoolConfig { max_connections: SIZE, ..PoolConfig::default() };
-        Pool::new(Nothing, &config).expect("a valid configuration")
+        Pool::new(Nothing, config).expect("a valid configuration")
     }
 
     async fn get(&self) -> Self::Guard {

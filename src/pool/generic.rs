@@ -154,15 +154,10 @@ impl<M: Manage> Pool<M> {
     }
 
     /// [`Pool::get`] on behalf of a caller at `site`.
-    pub(crate) fn get_from(
-        &self,
-        site: &'static Location<'static>,
-    ) -> impl Future<Output = Result<Pooled<M>, AcquireError<M::Error>>> + Send + '_ {
-        async move {
-            let mut watch = Stopwatch::new(self.core.context().config.acquire_timeout);
-            let lease = self.wait(&mut watch, site).await?;
-            self.fill(lease, &mut watch).await
-        }
+    pub(crate) async fn get_from(&self, site: &'static Location<'static>) -> Result<Pooled<M>, AcquireError<M::Error>> {
+        let mut watch = Stopwatch::new(self.core.context().config.acquire_timeout);
+        let lease = self.wait(&mut watch, site).await?;
+        self.fill(lease, &mut watch).await
     }
 
     async fn wait(
