@@ -28,6 +28,11 @@ impl Doing {
         self.in_flight.store(true, Ordering::Relaxed);
     }
 
+    /// It goes on, or pauses until the next row is asked for.
+    pub(super) fn moves(&self, in_flight: bool) {
+        self.in_flight.store(in_flight, Ordering::Relaxed);
+    }
+
     pub(super) fn ends(&self, autocommit: bool) {
         self.in_transaction.store(!autocommit, Ordering::Relaxed);
         self.in_flight.store(false, Ordering::Relaxed);

@@ -290,8 +290,10 @@ impl Rows<'_> {
         let Some(rows) = &mut self.rows else { return Ok(None) };
         self.connection.cut |= self.connection.in_flight;
         self.connection.in_flight = true;
+        self.connection.doing.moves(true);
         let row = rows.next().await;
         self.connection.in_flight = false;
+        self.connection.doing.moves(false);
         self.ended |= row.is_err();
         Ok(row?.map(Row::new))
     }
@@ -314,6 +316,8 @@ impl Drop for Rows<'_> {
         // The rows first: they are another handle to the statement, and an operation of the connection.
         drop(self.rows.take());
         self.connection.rows_open = false;
+        // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
+        self.connection.doing.ends(self.connection.is_autocommit());
         if let Some((sql, statement)) = self.statement.take()
             && !self.ended
             && !self.connection.in_flight

@@ -181,15 +181,18 @@ impl<M: Manage> Pool<M> {
         watch: &mut Stopwatch,
     ) -> Result<Pooled<M>, AcquireError<M::Error>> {
         let context = self.core.context();
+        self.maintenance.start(&self.core);
         if lease.get().is_some_and(|entry| context.needs_work(entry))
             && let Some(entry) = lease.connection().take()
         {
             *lease.connection() = context.refresh(entry, watch).await;
+            if self.core.is_closed() {
+                return Err(AcquireError::Closed);
+            }
         }
         if lease.get().is_none() {
             // A note of the connection that was here before would be wrong by now.
             lease.set_note(None);
-            self.maintenance.start(&self.core);
             let entry = match watch.run(context.config.connect_timeout, context.open(true)).await {
                 Some(opened) => opened?,
                 None => return Err(self.out_of_time(watch, Stage::Connecting, None)),
@@ -268,6 +271,7 @@ impl<M: Manage> Pool<M> {
     /// The pool is closed from the first poll on, whether or not this is awaited to its end; it may be called again.
     pub async fn close(&self) {
         self.core.close();
+        self.maintenance.stop();
         self.core.closed().await;
     }
 
@@ -326,7 +330,8 @@ impl<M: Manage> Context<M> {
     /// An idle connection as the next user gets it; `None` if it does not serve any more.
     async fn refresh(&self, mut entry: Entry<M::Connection>, watch: &mut Stopwatch) -> Option<Entry<M::Connection>> {
         let now = clock::now();
-        if self.is_stale(&entry, now) {
+        // One that is kept open for `min_idle` is idle on purpose.
+        if self.is_expired(&entry, now) || (self.config.min_idle == 0 && self.is_stale(&entry, now)) {
             return None;
         }
         let limit = self.config.hook_timeout;
@@ -371,7 +376,7 @@ fn shortened(lifetime: Duration, jitter: f64, count: u64) -> Duration {
 /// Closes one connection that has been idle for too long or is too old, if there is one.
 pub(super) fn reap_one<M: Manage>(core: &Arc<Core<Kind<M>>>, now: Instant) -> bool {
     let context = core.context();
-    let due = core.take_longest_idle(|entry, idle| {
+    let due = core.take_due(|entry, idle| {
         context.is_expired(entry, now) || (idle > context.config.min_idle && context.is_stale(entry, now))
     });
     match due {

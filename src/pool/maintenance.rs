@@ -4,7 +4,8 @@
 //! setting asks for it. The task holds no strong reference while it waits, and ends with the last handle to the pool, even
 //! in the middle of connecting.
 
-use std::sync::{OnceLock, Weak};
+use std::panic::Location;
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -13,8 +14,10 @@ use tokio::task::AbortHandle;
 use super::clock::{self, Stopwatch};
 use super::config::PoolConfig;
 use super::core::Core;
+use super::forensics::Holder;
 use super::generic::{Kind, reap_one};
 use super::manage::Manage;
+use crate::catch::catch;
 use crate::sync::Arc;
 
 /// The bounds of how often a pool is looked after.
@@ -24,26 +27,31 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The task of one pool, if it needs one. Dropping it ends the task.
 #[derive(Default)]
 pub(super) struct Maintenance {
-    task: OnceLock<AbortHandle>,
+    task: Mutex<Option<AbortHandle>>,
 }
 
 impl Maintenance {
-    /// Starts the task if the pool needs one, has none yet, and a runtime is there.
+    /// Starts the task if the pool needs one, none runs (any more: it ends with its runtime), and a runtime is there.
     pub(super) fn start<M: Manage>(&self, core: &Arc<Core<Kind<M>>>) {
         let Some(period) = period(&core.context().config) else { return };
-        if self.task.get().is_none()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            self.task.get_or_init(|| runtime.spawn(maintain(Arc::downgrade(core), period)).abort_handle());
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(AbortHandle::is_finished) && !core.is_closed() {
+            *task = Some(runtime.spawn(maintain(Arc::downgrade(core), period)).abort_handle());
+        }
+    }
+
+    /// Ends the task, even in the middle of connecting.
+    pub(super) fn stop(&self) {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
         }
     }
 }
 
 impl Drop for Maintenance {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get() {
-            task.abort();
-        }
+        self.stop();
     }
 }
 
@@ -56,15 +64,18 @@ fn period(config: &PoolConfig) -> Option<Duration> {
 async fn maintain<M: Manage>(core: Weak<Core<Kind<M>>>, period: Duration) {
     loop {
         match core.upgrade() {
-            Some(core) if !core.is_closed() => {
-                let now = clock::now();
-                while reap_one(&core, now) {}
-                refill(&core).await;
-            }
+            // A panic of somebody else's code costs the connection it was about, and nothing else.
+            Some(core) if !core.is_closed() => drop(catch(look_after(&core)).await),
             _ => return,
         }
         clock::sleep(period).await;
     }
+}
+
+async fn look_after<M: Manage>(core: &Arc<Core<Kind<M>>>) {
+    let now = clock::now();
+    while reap_one(core, now) {}
+    refill(core).await;
 }
 
 /// Opens connections until `min_idle` are idle, there is no room, somebody waits, or one cannot be opened: then the next
@@ -72,7 +83,7 @@ async fn maintain<M: Manage>(core: Weak<Core<Kind<M>>>, period: Duration) {
 async fn refill<M: Manage>(core: &Arc<Core<Kind<M>>>) {
     let context = core.context();
     while core.census().idle < context.config.min_idle
-        && let Some(mut lease) = core.reserve()
+        && let Some(mut lease) = core.reserve(Holder::at(Location::caller()))
     {
         let limit = context.config.connect_timeout;
         let Some(Ok(entry)) = Stopwatch::new(limit).run(limit, context.open(false)).await else { return };

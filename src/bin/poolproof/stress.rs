@@ -140,8 +140,8 @@ fn text(report: &RunReport) -> String {
         lines.push(format!("finding: {finding}"));
     }
     match (report.ok, report.stopped) {
-        (true, false) => lines.push(format!("holds")),
-        (true, true) => lines.push(format!("stopped early; nothing at fault so far")),
+        (true, false) => lines.push("holds".to_owned()),
+        (true, true) => lines.push("stopped early; nothing at fault so far".to_owned()),
         (false, _) => {
             lines.push(format!("DOES NOT HOLD: {}", report.faults().join(", ")));
             lines.push(format!("repeat: {}", report.repeat));

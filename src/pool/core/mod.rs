@@ -264,23 +264,25 @@ impl<P: Parts> Core<P> {
     }
 
     /// A slot to open a connection in that nobody asked for, if there is room and nobody waits.
-    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Lease<P>> {
-        let key =
-            self.state.with(|state| if state.closed || !state.queue.is_empty() { None } else { state.open_slot() })?;
+    pub(crate) fn reserve(self: &Arc<Self>, holder: P::Holder) -> Option<Lease<P>> {
+        let key = self.state.with(|state| {
+            if state.closed || !state.queue.is_empty() {
+                return None;
+            }
+            let key = state.open_slot()?;
+            state.slots[key].holder = Some(holder);
+            Some(key)
+        })?;
         Some(Lease::new(self, key, None))
     }
 
-    /// Takes out the connection that has been idle longest, if `is_due`, which is told how many are idle.
-    pub(crate) fn take_longest_idle(
-        self: &Arc<Self>,
-        is_due: impl FnOnce(&P::Connection, usize) -> bool,
-    ) -> Option<Lease<P>> {
+    /// Takes out the first idle connection that `is_due`, from the one idle longest on; `is_due` is told how many are idle.
+    pub(crate) fn take_due(self: &Arc<Self>, is_due: impl Fn(&P::Connection, usize) -> bool) -> Option<Lease<P>> {
         let (key, connection) = self.state.with(|state| {
-            let key = *state.idle.front()?;
-            if !is_due(state.slots[key].idle.as_ref()?, state.idle.len()) {
-                return None;
-            }
-            state.idle.pop_front();
+            let count = state.idle.len();
+            let due = |key: &usize| state.slots[*key].idle.as_ref().is_some_and(|idle| is_due(idle, count));
+            let place = state.idle.iter().position(due)?;
+            let key = state.idle.remove(place)?;
             Some((key, state.take_out(key)))
         })?;
         Some(Lease::new(self, key, connection))

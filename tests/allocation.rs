@@ -1,0 +1,82 @@
+//! Taking a connection that is idle, and giving it back, allocates nothing: a binary of its own, whose allocator counts.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::convert::Infallible;
+
+use poolproof::{ConnectionPool, Manage, Pool, PoolConfig};
+use tokio_test::assert_ready_ok;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting for each thread.
+struct Counting;
+
+// SAFETY: everything is the system allocator's; the count touches no memory of anybody else's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `work` allocated on this thread.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// Polls by hand, with a waker that does nothing: nobody waits here.
+fn now<F: Future>(future: F) -> std::task::Poll<F::Output> {
+    std::pin::pin!(future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
+
+struct Numbers;
+
+impl Manage for Numbers {
+    type Connection = u32;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<u32, Infallible> {
+        Ok(7)
+    }
+
+    fn is_reusable(&self, _: &mut u32) -> bool {
+        true
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn a_warm_pool_allocates_nothing() {
+    let pool = Pool::new(Numbers, PoolConfig::default()).unwrap();
+    let round = || drop(assert_ready_ok!(now(pool.get())));
+    round();
+    assert_eq!(allocations(|| (0..1_000).for_each(|_| round())), 0);
+}
+
+#[tokio::test]
+async fn a_warm_connection_pool_allocates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+    drop(pool.get().await.unwrap());
+    let round = || drop(assert_ready_ok!(now(pool.get())));
+    round();
+    assert_eq!(allocations(|| (0..1_000).for_each(|_| round())), 0);
+}

@@ -1,0 +1,343 @@
+//! A pool whose size changes under its users: `resize`, `retain` and `detach`.
+//!
+//! Whatever happens in between, the number of slots is the number of permits: once all came back, exactly the maximum can
+//! be had. Futures are polled by hand, so every test decides who runs when.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use poolproof::{AcquireError, Error, Manage, Pool, PoolConfig, Pooled, Status};
+use tokio_test::task::{self, Spawn};
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
+
+/// Opens numbered connections, every fifth of them at the second poll only.
+#[derive(Default)]
+struct Manager {
+    asked: AtomicUsize,
+    alive: Arc<AtomicUsize>,
+}
+
+struct Connection {
+    number: usize,
+    broken: bool,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Manage for Manager {
+    type Connection = Connection;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<Connection, Infallible> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        if number.is_multiple_of(5) {
+            tokio::task::yield_now().await;
+        }
+        self.alive.fetch_add(1, Ordering::SeqCst);
+        Ok(Connection { number, broken: false, alive: Arc::clone(&self.alive) })
+    }
+
+    fn is_reusable(&self, connection: &mut Connection) -> bool {
+        !connection.broken
+    }
+}
+
+/// A pool, and how many of its connections are alive.
+fn pool(max_connections: usize) -> (Pool<Manager>, Arc<AtomicUsize>) {
+    let manager = Manager::default();
+    let alive = Arc::clone(&manager.alive);
+    (Pool::new(manager, PoolConfig { max_connections, ..PoolConfig::default() }).unwrap(), alive)
+}
+
+type Outcome = Result<Pooled<Manager>, AcquireError<Infallible>>;
+
+/// A get that finds what it wants at its first poll.
+fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
+    assert_ready_ok!(task::spawn(pool.get()).poll())
+}
+
+/// A get that has to wait, polled once.
+fn queue(pool: &Pool<Manager>) -> Spawn<impl Future<Output = Outcome> + use<'_>> {
+    let mut waiter = task::spawn(pool.get());
+    assert_pending!(waiter.poll());
+    waiter
+}
+
+/// `[open, idle, in use, waiting]`.
+fn numbers(pool: &Pool<Manager>) -> [usize; 4] {
+    let Status { open, idle, in_use, waiting, .. } = pool.status();
+    assert_eq!(open, idle + in_use);
+    assert!(idle == 0 || waiting == 0, "an idle connection and a waiter coexist");
+    [open, idle, in_use, waiting]
+}
+
+#[tokio::test]
+async fn a_larger_maximum_admits_waiters_in_the_order_in_which_they_came() {
+    let (pool, _) = pool(1);
+    let held = get(&pool);
+    let mut waiters = [queue(&pool), queue(&pool), queue(&pool)];
+    pool.resize(3).unwrap();
+    assert_eq!(waiters.each_ref().map(Spawn::is_woken), [true, true, false]);
+    assert_eq!(numbers(&pool), [3, 0, 3, 1], "the slots are spoken for before their waiters are polled");
+    assert_pending!(waiters[2].poll());
+    let _others = (assert_ready_ok!(waiters[0].poll()), assert_ready_ok!(waiters[1].poll()));
+    drop(held);
+    assert_ready_ok!(waiters[2].poll());
+}
+
+#[tokio::test]
+async fn an_admitted_waiter_that_is_cancelled_passes_its_slot_on() {
+    let (pool, _) = pool(1);
+    let _held = get(&pool);
+    let (first, mut second) = (queue(&pool), queue(&pool));
+    pool.resize(2).unwrap();
+    assert!(!second.is_woken());
+    drop(first);
+    assert!(second.is_woken());
+    assert_ready_ok!(second.poll());
+}
+
+#[tokio::test]
+async fn a_smaller_maximum_retires_the_idle_at_once_and_the_leased_on_return() {
+    let (pool, alive) = pool(4);
+    let [first, second, third, fourth] = [0; 4].map(|_| get(&pool));
+    drop((first, second));
+    pool.resize(1).unwrap();
+    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([2, 0, 2, 0], 2));
+    drop(third);
+    assert_eq!(
+        (numbers(&pool), alive.load(Ordering::SeqCst)),
+        ([1, 0, 1, 0], 1),
+        "one that came back was one too many"
+    );
+    drop(fourth);
+    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([1, 1, 0, 0], 1), "the last is kept");
+    assert_eq!((pool.status().max, pool.status().most_open), (1, 4));
+}
+
+#[tokio::test]
+async fn a_smaller_maximum_keeps_what_it_has_room_for() {
+    let (pool, alive) = pool(4);
+    let held = [0; 4].map(|_| get(&pool));
+    drop(held);
+    pool.resize(3).unwrap();
+    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([3, 3, 0, 0], 3));
+    assert_eq!(get(&pool).number, 4, "those used last are kept: their caches are warm");
+}
+
+#[tokio::test]
+async fn surplus_that_comes_back_goes_to_no_waiter() {
+    let (pool, alive) = pool(2);
+    let (first, second) = (get(&pool), get(&pool));
+    let mut waiter = queue(&pool);
+    pool.resize(1).unwrap();
+    drop(first);
+    assert!(!waiter.is_woken());
+    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([1, 0, 1, 1], 1));
+    drop(second);
+    assert_eq!(assert_ready_ok!(waiter.poll()).number, 2);
+}
+
+/// It shrinks, and grows again before the surplus came back: nothing was surplus after all.
+#[tokio::test]
+async fn a_maximum_lowered_and_raised_again_costs_nobody_in_use_a_connection() {
+    let (pool, alive) = pool(2);
+    let (first, second) = (get(&pool), get(&pool));
+    pool.resize(1).unwrap();
+    pool.resize(2).unwrap();
+    drop((first, second));
+    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([2, 2, 0, 0], 2));
+}
+
+#[tokio::test]
+async fn a_closed_pool_that_is_resized_stays_closed() {
+    let (pool, alive) = pool(1);
+    let held = get(&pool);
+    let mut close = task::spawn(pool.close());
+    assert_pending!(close.poll());
+    pool.resize(5).unwrap();
+    drop(held);
+    assert_ready!(close.poll());
+    assert!(matches!(pool.get().await, Err(AcquireError::Closed)));
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_maximum_that_cannot_work_is_refused_and_changes_nothing() {
+    let (pool, _) = pool(2);
+    let (held, idle) = (get(&pool), get(&pool));
+    drop(idle);
+    let before = pool.status();
+    for max in [0, PoolConfig::MAX_CONNECTIONS + 1] {
+        assert!(matches!(pool.resize(max), Err(Error::Config { field: "max_connections", .. })));
+        assert_eq!(pool.status(), before);
+    }
+    drop(held);
+    assert_eq!(numbers(&pool), [2, 2, 0, 0]);
+}
+
+/// Numerical Recipes' linear congruential generator: the same sequence every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// One pseudo-random life of a pool. `ceiling` is what may be open: the maximum, or what was open when it was lowered and
+/// has not come back since.
+fn live(seed: u64, steps: usize) {
+    let (pool, alive) = pool(3);
+    let mut random = Random(seed);
+    let mut held = VecDeque::new();
+    // Oldest first.
+    let mut waiters = VecDeque::new();
+    let mut ceiling = 3;
+    for step in 0..steps {
+        match random.below(10) {
+            0..=3 => {
+                let mut getting = task::spawn(pool.get());
+                match getting.poll() {
+                    Poll::Ready(guard) => held.push_back(guard.unwrap()),
+                    Poll::Pending => waiters.push_back(getting),
+                }
+            }
+            4..=6 if !held.is_empty() => {
+                let mut guard = held.remove(random.below(held.len())).unwrap();
+                guard.broken = random.below(4) == 0;
+                if random.below(8) == 0 { drop(guard.detach()) } else { drop(guard) }
+            }
+            7 if !waiters.is_empty() => drop(waiters.remove(random.below(waiters.len()))),
+            8 => {
+                let max = random.below(6) + 1;
+                pool.resize(max).unwrap();
+                ceiling = pool.status().open.max(max);
+            }
+            9 => drop(pool.retain(|connection| connection.number % 3 != 0)),
+            _ => {}
+        }
+        // Whoever was woken is polled, sometimes.
+        let woken = waiters.iter().position(Spawn::is_woken);
+        if let Some(place) = woken.filter(|_| random.below(3) > 0)
+            && let Poll::Ready(guard) = waiters[place].poll()
+        {
+            held.push_back(guard.unwrap());
+            drop(waiters.remove(place));
+        }
+        let Status { max, open, .. } = pool.status();
+        let [_, idle, in_use, waiting] = numbers(&pool);
+        assert!(open <= ceiling, "seed {seed}, step {step}: {open} open, {ceiling} allowed");
+        ceiling = ceiling.min(open).max(max);
+        assert!(waiting == 0 || open >= max, "seed {seed}, step {step}: somebody waits though there is room");
+        assert!(held.len() <= in_use && waiting <= waiters.len(), "seed {seed}, step {step}");
+        // Alive, but neither idle nor in anybody's hands: handed to a waiter that has not taken it yet.
+        let granted = alive.load(Ordering::SeqCst).checked_sub(idle + held.len());
+        assert!(granted.is_some_and(|granted| granted <= in_use - held.len()), "seed {seed}, step {step}: {granted:?}");
+    }
+    drop((held, waiters));
+    let Status { max, open, idle, in_use, waiting, .. } = pool.status();
+    assert!(open <= max && open == idle && (in_use, waiting) == (0, 0), "seed {seed}: {:?}", pool.status());
+    assert_eq!(alive.load(Ordering::SeqCst), idle);
+    let mut all = Vec::new();
+    for _ in 0..max {
+        let mut getting = task::spawn(pool.get());
+        let guard = match getting.poll() {
+            Poll::Ready(guard) => guard,
+            Poll::Pending => assert_ready!(getting.poll(), "seed {seed}: a permit is lost"),
+        };
+        all.push(guard.unwrap());
+    }
+    assert_eq!(alive.load(Ordering::SeqCst), max);
+    drop(queue(&pool));
+}
+
+#[tokio::test]
+async fn permits_and_capacity_agree_whatever_happens() {
+    for seed in 1..=20 {
+        live(seed, 1_000);
+    }
+}
+
+#[tokio::test]
+async fn retain_closes_exactly_the_idle_ones_it_is_told() {
+    let (pool, alive) = pool(4);
+    let [first, second, third, fourth] = [0; 4].map(|_| get(&pool));
+    drop((first, second, third));
+    let mut asked = Vec::new();
+    let closed = pool.retain(|connection| {
+        asked.push(connection.number);
+        connection.number != 2
+    });
+    assert_eq!((closed, asked), (1, vec![1, 2, 3]), "those in use are not asked");
+    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([3, 2, 1, 0], 3));
+    assert_eq!(fourth.number, 4);
+    assert_eq!([get(&pool), get(&pool)].map(|guard| guard.number), [3, 1], "the order in which they serve is kept");
+}
+
+#[tokio::test]
+async fn a_keep_that_panics_loses_no_slot() {
+    let (pool, alive) = pool(3);
+    let held = [0; 3].map(|_| get(&pool));
+    drop(held);
+    let retained = catch_unwind(AssertUnwindSafe(|| {
+        pool.retain(|connection| {
+            assert_ne!(connection.number, 2, "keep panics");
+            true
+        })
+    }));
+    assert!(retained.is_err());
+    assert_eq!(
+        (numbers(&pool), alive.load(Ordering::SeqCst)),
+        ([2, 2, 0, 0], 2),
+        "only the one it panicked on is gone"
+    );
+    let _all = [0; 3].map(|_| get(&pool));
+    assert_eq!(numbers(&pool), [3, 0, 3, 0]);
+}
+
+#[tokio::test]
+async fn who_comes_during_retain_gets_what_it_keeps() {
+    let (pool, _) = pool(1);
+    drop(get(&pool));
+    let mut waiter = None;
+    pool.retain(|_| {
+        waiter = Some(queue(&pool));
+        true
+    });
+    let mut waiter = waiter.unwrap();
+    assert!(waiter.is_woken());
+    assert_eq!(assert_ready_ok!(waiter.poll()).number, 1);
+}
+
+#[tokio::test]
+async fn a_detached_connection_frees_its_slot_at_once() {
+    let (pool, alive) = pool(1);
+    let held = get(&pool);
+    let mut waiter = queue(&pool);
+    let detached = held.detach();
+    assert!(waiter.is_woken());
+    let second = assert_ready_ok!(waiter.poll());
+    assert_eq!((detached.number, second.number, alive.load(Ordering::SeqCst)), (1, 2, 2));
+    assert_eq!(numbers(&pool), [1, 0, 1, 0], "it is not the pool's any more");
+    drop(detached);
+    assert_eq!(numbers(&pool), [1, 0, 1, 0]);
+}
+
+#[tokio::test]
+async fn close_does_not_wait_for_a_detached_connection() {
+    let (pool, alive) = pool(1);
+    let detached = get(&pool).detach();
+    assert_ready!(task::spawn(pool.close()).poll());
+    assert_eq!((detached.number, alive.load(Ordering::SeqCst)), (1, 1));
+}
