@@ -146,7 +146,7 @@ async fn every_future_can_be_spawned() {
         user.write(async |transaction| transaction.execute("INSERT INTO t VALUES (32)", ()).await).await?;
         user.read(async |snapshot| {
             let mut rows = snapshot.query("SELECT SUM(x) FROM t", ()).await?;
-            Ok::<i64, Error>(rows.next().await?.expect("a sum").get(0)?)
+            rows.next().await?.expect("a sum").get::<i64>(0)
         })
         .await
     });
