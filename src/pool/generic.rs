@@ -155,8 +155,29 @@ impl<M: Manage> Pool<M> {
 
     /// [`Pool::get`] on behalf of a caller at `site`.
     pub(crate) async fn get_from(&self, site: &'static Location<'static>) -> Result<Pooled<M>, AcquireError<M::Error>> {
+        let context = self.core.context();
+        let idle = self.core.take_idle_now(Holder::at(site));
+        match idle {
+            // The common case, with none of the state that waiting needs.
+            Some(lease)
+                if context.config.min_idle == 0 && lease.get().is_some_and(|entry| !context.needs_work(entry)) =>
+            {
+                Ok(Pooled { lease, panicking: thread::panicking() })
+            }
+            lease => self.get_slowly(lease, site).await,
+        }
+    }
+
+    async fn get_slowly(
+        &self,
+        lease: Option<Lease<Kind<M>>>,
+        site: &'static Location<'static>,
+    ) -> Result<Pooled<M>, AcquireError<M::Error>> {
         let mut watch = Stopwatch::new(self.core.context().config.acquire_timeout);
-        let lease = self.wait(&mut watch, site).await?;
+        let lease = match lease {
+            Some(lease) => lease,
+            None => self.wait(&mut watch, site).await?,
+        };
         self.fill(lease, &mut watch).await
     }
 

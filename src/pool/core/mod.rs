@@ -263,6 +263,23 @@ impl<P: Parts> Core<P> {
         Acquire::new(self, holder)
     }
 
+    /// An idle connection, if there is one and nobody waits. The same as the first poll of [`Core::acquire`] would take, for
+    /// callers who want no future for it.
+    pub(crate) fn take_idle_now(self: &Arc<Self>, holder: P::Holder) -> Option<Lease<P>> {
+        if self.crowded.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (key, connection) = self.state.with(|state| {
+            if state.closed || !state.queue.is_empty() {
+                return None;
+            }
+            let key = state.idle.pop_back()?;
+            state.slots[key].holder = Some(holder);
+            Some((key, state.take_out(key)))
+        })?;
+        Some(Lease::new(self, key, connection))
+    }
+
     /// A slot to open a connection in that nobody asked for, if there is room and nobody waits.
     pub(crate) fn reserve(self: &Arc<Self>, holder: P::Holder) -> Option<Lease<P>> {
         let key = self.state.with(|state| {
