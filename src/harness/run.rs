@@ -120,6 +120,11 @@ impl RunReport {
         faults
     }
 
+    /// What speaks against the run beside operations that failed.
+    pub fn faults_beside_failures(&self) -> Vec<String> {
+        Self { failed: 0, ..self.clone() }.faults()
+    }
+
     /// Closes the report: `ok` says whether there are no faults and no findings.
     pub fn conclude(mut self) -> Self {
         if self.operations == 0 && !self.stopped && self.faults().is_empty() {

@@ -78,7 +78,8 @@ impl Stress {
             report.finding(|| format!("{most} connections were open at once, of at most {}", self.pool_size));
         }
         if let Some(error) = report.errors.keys().find(|error| is_full(error))
-            && only_failed(&report)
+            && report.faults_beside_failures().is_empty()
+            && report.findings.is_empty()
         {
             return Err(full_disk(&path, report.acknowledged, error));
         }
@@ -200,11 +201,6 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 /// Whether the engine's words are those for a disk without room.
 fn is_full(error: &str) -> bool {
     error.contains("no storage space") || error.contains("the disk is full")
-}
-
-/// Whether operations that failed are all there is to say against the run.
-fn only_failed(report: &RunReport) -> bool {
-    RunReport { failed: 0, ..report.clone() }.faults().is_empty() && report.findings.is_empty()
 }
 
 fn full_disk(path: &Path, acknowledged: u64, error: &str) -> CannotRun {

@@ -89,8 +89,7 @@ fn not_reproduced(run: &RunReport) -> Option<String> {
 
 /// Anything but operations that were refused.
 fn at_fault(run: &RunReport) -> Option<String> {
-    let refused = RunReport { failed: 0, ..run.clone() };
-    let faults = refused.faults();
+    let faults = run.faults_beside_failures();
     match faults.is_empty() && run.findings.is_empty() {
         true => None,
         false => Some(faults.join(", ") + &first_finding(run)),

@@ -5,7 +5,8 @@
 //! being dropped: with its connection, or without (the connection was discarded, or opening it failed). It cannot be
 //! cloned, so nothing can be given back twice.
 //!
-//! Every change happens under one lock, taken once to acquire (twice by those who have to wait) and once to release;
+//! Every change happens under one lock, taken once to acquire an idle connection and once to release (those who find none
+//! idle look again when they queue, or take an empty slot);
 //! wakers run, and connections are dropped, after it is let go. What holds whenever the lock is free:
 //!
 //! 1. There are at most `max` slots; after `max` was lowered, at most as many as before, and every release makes it fewer.
@@ -119,14 +120,22 @@ impl<P: Parts> State<P> {
         if !self.queue.is_empty() {
             return None;
         }
-        if let Some(key) = self.idle.pop_back() {
-            let slot = &mut self.slots[key];
-            slot.holder = holder.take();
-            return Some(Grant::Slot { key, connection: slot.idle.take() });
+        if let Some((key, connection)) = self.take_idle(holder) {
+            return Some(Grant::Slot { key, connection });
         }
         let key = self.open_slot()?;
         self.slots[key].holder = holder.take();
         Some(Grant::Slot { key, connection: None })
+    }
+
+    /// The connection used last, if one is idle and nobody waits.
+    fn take_idle(&mut self, holder: &mut Option<P::Holder>) -> Option<(usize, Option<P::Connection>)> {
+        if self.closed || !self.queue.is_empty() {
+            return None;
+        }
+        let key = self.idle.pop_back()?;
+        self.slots[key].holder = holder.take();
+        Some((key, self.take_out(key)))
     }
 
     /// A new slot, unless there are as many as there may be.
@@ -269,14 +278,7 @@ impl<P: Parts> Core<P> {
         if self.crowded.load(Ordering::Relaxed) {
             return None;
         }
-        let (key, connection) = self.state.with(|state| {
-            if state.closed || !state.queue.is_empty() {
-                return None;
-            }
-            let key = state.idle.pop_back()?;
-            state.slots[key].holder = Some(holder);
-            Some((key, state.take_out(key)))
-        })?;
+        let (key, connection) = self.state.with(|state| state.take_idle(&mut Some(holder)))?;
         Some(Lease::new(self, key, connection))
     }
 
