@@ -243,3 +243,96 @@ fn pool(prove: &Prove, name: &'static str, operations: u64, warm: bool, workers:
         must: Must::BeClean { operations },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(must: Must, run: &RunReport) -> Option<String> {
+        let planned = Planned {
+            name: "",
+            connections: String::new(),
+            required: true,
+            program: PathBuf::new(),
+            runs: vec![],
+            at_once: 1,
+            must,
+        };
+        planned.judge(run)
+    }
+
+    /// A run to which every judgement but [`Must::Reproduce`] says yes.
+    fn good() -> RunReport {
+        let ok = "ok".to_owned();
+        RunReport {
+            operations: 10,
+            acknowledged: 2,
+            max_open: Some(2),
+            integrity: ok.clone(),
+            sqlite_integrity: ok,
+            ok: true,
+            ..RunReport::default()
+        }
+    }
+
+    #[test]
+    fn a_clean_run_must_have_done_everything_side_by_side_and_been_asked_about_its_file() {
+        let must = Must::BeClean { operations: 10 };
+        assert_eq!(judge(must, &good()), None);
+        for run in [
+            RunReport { operations: 9, ..good() },
+            RunReport { acknowledged: 0, ..good() },
+            RunReport { max_open: Some(1), ..good() },
+            RunReport { max_open: None, ..good() },
+            RunReport { integrity: String::new(), ..good() },
+            RunReport { sqlite_integrity: String::new(), ..good() },
+            RunReport { ok: false, failed: 1, ..good() },
+        ] {
+            assert!(judge(must, &run).is_some(), "{run:?}");
+        }
+    }
+
+    #[test]
+    fn the_second_task_behind_the_gate_must_have_met_the_first() {
+        let repeat = "gate --statement insert".to_owned();
+        let met = RunReport { repeat, failed: 1, rejected: 1, ..good() };
+        assert_eq!(judge(Must::NotPanic, &met), None);
+        for run in [
+            RunReport { failed: 0, rejected: 0, ..met.clone() },
+            RunReport { acknowledged: 0, ..met.clone() },
+            RunReport { panics: 1, ..met.clone() },
+            RunReport { hung: true, ..met.clone() },
+        ] {
+            assert!(judge(Must::NotPanic, &run).is_some(), "{run:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_all_that_may_fail_where_nothing_may_be_lost() {
+        let must = Must::LoseNothing { operations: 10 };
+        assert_eq!(judge(must, &RunReport { failed: 3, rejected: 3, ..good() }), None);
+        for run in [
+            RunReport { failed: 3, rejected: 2, ..good() },
+            RunReport { lost: 1, ..good() },
+            RunReport { died: true, ..good() },
+            RunReport { operations: 9, ..good() },
+        ] {
+            assert!(judge(must, &run).is_some(), "{run:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_panic_of_the_story_at_its_place_reproduces_it() {
+        let once = |text: &str| std::iter::once((text.to_owned(), 1)).collect();
+        let (locations, messages) = (once(KNOWN_LOCATION), once("RefCell already borrowed"));
+        let story = RunReport { panics: 1, locations, messages, ..good() };
+        assert_eq!(judge(Must::Reproduce, &story), None);
+        for run in [
+            good(),
+            RunReport { locations: once("elsewhere.rs:1:1"), ..story.clone() },
+            RunReport { messages: once("another reason"), ..story.clone() },
+        ] {
+            assert!(judge(Must::Reproduce, &run).is_some(), "{run:?}");
+        }
+    }
+}
