@@ -1,0 +1,213 @@
+//! A make-believe server: a manager whose connects, tests and hooks do what a script tells them, and which counts what is
+//! alive.
+//!
+//! The connections are numbers that know their server; nothing here is Turso's. What the engine itself does is tested with
+//! real files.
+
+#![allow(dead_code, reason = "each test needs a part of it")]
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use poolproof::{AcquireError, HookError, HookFuture, Hooks, Manage, Pool, PoolConfig, Pooled};
+use tokio::sync::oneshot;
+
+/// Where the pool calls into user code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    Connect,
+    Test,
+    AfterConnect,
+    BeforeAcquire,
+    AfterRelease,
+    /// `is_reusable`, which is not async: it can succeed, fail (say no) or panic.
+    IsReusable,
+}
+
+/// What one call does. Without a script it succeeds at its first poll.
+#[derive(Debug)]
+pub enum Does {
+    Succeed,
+    Fail,
+    /// Panics when it is called, before there is a future.
+    PanicAtOnce,
+    /// Panics at the future's second poll.
+    PanicLater,
+    Hang,
+    /// Is pending this often, waking itself each time, and then succeeds.
+    Yield(usize),
+    /// Succeeds after this long.
+    Take(Duration),
+    /// Succeeds once the sender has sent, or is gone.
+    Wait(oneshot::Receiver<()>),
+}
+
+/// What the test and its pool share.
+#[derive(Default)]
+pub struct Server {
+    scripts: Mutex<HashMap<Call, VecDeque<Does>>>,
+    calls: Mutex<HashMap<Call, usize>>,
+    opened: AtomicUsize,
+    alive: AtomicUsize,
+    most_alive: AtomicUsize,
+}
+
+impl Server {
+    /// What the next call of this kind that has no script yet does.
+    pub fn next(&self, call: Call, does: Does) {
+        self.scripts.lock().unwrap().entry(call).or_default().push_back(does);
+    }
+
+    /// Forgets what the scripts still hold.
+    pub fn behave(&self) {
+        self.scripts.lock().unwrap().clear();
+    }
+
+    /// How often it was called so.
+    pub fn calls(&self, call: Call) -> usize {
+        self.calls.lock().unwrap().get(&call).copied().unwrap_or(0)
+    }
+
+    /// Connections opened so far.
+    pub fn opened(&self) -> usize {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    /// Connections alive.
+    pub fn alive(&self) -> usize {
+        self.alive.load(Ordering::SeqCst)
+    }
+
+    /// The most connections that were ever alive at once.
+    pub fn most_alive(&self) -> usize {
+        self.most_alive.load(Ordering::SeqCst)
+    }
+
+    fn called(&self, call: Call) -> Does {
+        *self.calls.lock().unwrap().entry(call).or_default() += 1;
+        let does = self.scripts.lock().unwrap().get_mut(&call).and_then(VecDeque::pop_front);
+        assert!(!matches!(does, Some(Does::PanicAtOnce)), "{call:?} panics");
+        does.unwrap_or(Does::Succeed)
+    }
+
+    async fn act(call: Call, does: Does) -> Result<(), NobodyListens> {
+        match does {
+            Does::Succeed | Does::PanicAtOnce => {}
+            Does::Fail => return Err(NobodyListens),
+            Does::PanicLater => {
+                yield_once().await;
+                panic!("{call:?} panics later");
+            }
+            Does::Hang => std::future::pending().await,
+            Does::Yield(times) => {
+                for _ in 0..times {
+                    yield_once().await;
+                }
+            }
+            Does::Take(time) => tokio::time::sleep(time).await,
+            Does::Wait(signal) => drop(signal.await),
+        }
+        Ok(())
+    }
+
+    fn hook(
+        self: &Arc<Self>,
+        call: Call,
+    ) -> impl for<'c> Fn(&'c mut Connection) -> HookFuture<'c> + Send + Sync + 'static {
+        let server = Arc::clone(self);
+        move |_| {
+            let does = server.called(call);
+            Box::pin(async move { Self::act(call, does).await.map_err(HookError::from) })
+        }
+    }
+
+    /// Hooks of all three kinds that follow the scripts.
+    pub fn hooks(self: &Arc<Self>) -> Hooks<Connection> {
+        Hooks::new()
+            .after_connect(self.hook(Call::AfterConnect))
+            .before_acquire(self.hook(Call::BeforeAcquire))
+            .after_release(self.hook(Call::AfterRelease))
+    }
+}
+
+/// Pending once. Unlike tokio's, it wakes at once, so that it can be polled by hand.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+/// A connection: its number, from 1 on, and whether its user broke it.
+#[derive(Debug)]
+pub struct Connection {
+    pub number: usize,
+    /// A broken one is not reusable.
+    pub broken: AtomicBool,
+    server: Arc<Server>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("alive", &self.alive()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.server.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("nobody listens")]
+pub struct NobodyListens;
+
+pub struct Manager(pub Arc<Server>);
+
+impl Manage for Manager {
+    type Connection = Connection;
+    type Error = NobodyListens;
+
+    async fn connect(&self) -> Result<Connection, NobodyListens> {
+        let does = self.0.called(Call::Connect);
+        // It is alive from here on: one that is being opened counts.
+        let alive = self.0.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.most_alive.fetch_max(alive, Ordering::SeqCst);
+        let number = self.0.opened.fetch_add(1, Ordering::SeqCst) + 1;
+        let connection = Connection { number, broken: AtomicBool::new(false), server: Arc::clone(&self.0) };
+        Server::act(Call::Connect, does).await?;
+        Ok(connection)
+    }
+
+    fn is_reusable(&self, connection: &mut Connection) -> bool {
+        !matches!(self.0.called(Call::IsReusable), Does::Fail) && !connection.broken.load(Ordering::SeqCst)
+    }
+
+    async fn test(&self, _: &mut Connection) -> Result<(), NobodyListens> {
+        let does = self.0.called(Call::Test);
+        Server::act(Call::Test, does).await
+    }
+}
+
+/// What a get gives.
+pub type Outcome = Result<Pooled<Manager>, AcquireError<NobodyListens>>;
+
+/// A pool without hooks, and its server.
+pub fn pool(config: PoolConfig) -> (Pool<Manager>, Arc<Server>) {
+    let server = Arc::new(Server::default());
+    (Pool::new(Manager(Arc::clone(&server)), config).unwrap(), server)
+}
+
+/// A pool with hooks of every kind, and its server.
+pub fn pool_with_hooks(config: PoolConfig) -> (Pool<Manager>, Arc<Server>) {
+    let server = Arc::new(Server::default());
+    (Pool::with_hooks(Manager(Arc::clone(&server)), config, server.hooks()).unwrap(), server)
+}
