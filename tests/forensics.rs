@@ -93,7 +93,7 @@ async fn a_pool_that_is_too_small_is_told_from_a_leak() {
     // The first in the queue is served while the second waits.
     drop(held);
     let timeout = second.await.unwrap();
-    assert_eq!((timeout.verdict, timeout.place), (Verdict::TooSmall, 0), "{timeout}");
+    assert_eq!((timeout.verdict, timeout.place), (Verdict::TooSmall, 1), "{timeout}");
     first.abort();
 }
 

@@ -18,11 +18,9 @@ mod world;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use crate::core::Closed;
-use crate::world::{
-    Holder, Sometimes, Wakes, acquire, assert_at_rest, assert_closed, block_on, connect, explore, failure,
-};
-use crate::world::{pool, spawn, visit};
+use crate::core::Refused;
+use crate::world::{Sometimes, Wakes, acquire, assert_at_rest, assert_closed, block_on, connect, explore, failure};
+use crate::world::{pool, spawn, visit, waiter};
 
 #[test]
 fn two_acquire_one_slot() {
@@ -64,7 +62,7 @@ fn a_release_and_an_enqueue_never_miss_each_other() {
         let lease = acquire(&pool).unwrap();
         let holder = loom::thread::spawn(move || drop(lease));
         let wakes = Arc::new(Wakes::default());
-        let mut newcomer = pool.acquire(Holder);
+        let mut newcomer = waiter(&pool);
         let first = wakes.poll(&mut newcomer);
         holder.join().unwrap();
         match first {
@@ -110,7 +108,7 @@ fn cancelled_waiter(leaving: Leaving, empty: bool) -> (Sometimes, Sometimes) {
         let mut lease = acquire(&pool).unwrap();
         let first = spawn(&pool, move |pool| {
             let wakes = Arc::new(Wakes::default());
-            let mut waiter = pool.acquire(Holder);
+            let mut waiter = waiter(&pool);
             assert!(wakes.poll(&mut waiter).is_pending(), "the only slot is leased, or granted to the second");
             match leaving {
                 Leaving::PassesOn => drop(waiter),
@@ -119,7 +117,7 @@ fn cancelled_waiter(leaving: Leaving, empty: bool) -> (Sometimes, Sometimes) {
             wakes
         });
         let wakes = Arc::new(Wakes::default());
-        let mut second = pool.acquire(Holder);
+        let mut second = waiter(&pool);
         assert!(wakes.poll(&mut second).is_pending(), "the only slot is leased");
         if empty {
             *lease.connection() = None;
@@ -157,7 +155,7 @@ fn the_latest_waker_is_the_one_woken() {
         let pool = pool(1);
         let lease = acquire(&pool).unwrap();
         let (early, late) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
-        let mut waiter = pool.acquire(Holder);
+        let mut waiter = waiter(&pool);
         assert!(early.poll(&mut waiter).is_pending());
         let holder = loom::thread::spawn(move || drop(lease));
         let again = late.poll(&mut waiter);
@@ -182,7 +180,7 @@ fn three_threads_are_served_first_come_first_served() {
         let lease = acquire(&pool).unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let wakes = Arc::new(Wakes::default());
-        let (mut first, mut second) = (pool.acquire(Holder), pool.acquire(Holder));
+        let (mut first, mut second) = (waiter(&pool), waiter(&pool));
         assert!(wakes.poll(&mut first).is_pending() && wakes.poll(&mut second).is_pending());
 
         let holder = loom::thread::spawn(move || drop(lease));
@@ -213,7 +211,7 @@ fn a_connect_that_fails_gives_its_slot_to_the_next() {
     explore("a connect that fails versus waiters", || {
         let pool = pool(1);
         let fails = spawn(&pool, |pool| {
-            let mut lease = block_on(pool.acquire(Holder)).unwrap();
+            let mut lease = block_on(waiter(&pool)).unwrap();
             // If it was handed a connection, that one breaks instead.
             drop(lease.connection().take());
         });
@@ -303,7 +301,7 @@ fn a_connection_opened_while_the_pool_closes_does_not_outlive_close() {
         assert_closed(&pool);
         let outcome = user.join().unwrap();
         saw_open.seen_if(outcome.is_ok());
-        saw_refusal.seen_if(outcome == Err(Closed));
+        saw_refusal.seen_if(outcome == Err(Refused::Closed));
     });
     opened.assert("served");
     refused.assert("refused");
@@ -315,10 +313,10 @@ fn a_closed_pool_refuses_who_waits_and_who_comes() {
     explore("a waiter versus close", || {
         let pool = pool(1);
         let lease = acquire(&pool).unwrap();
-        let waiter = spawn(&pool, |pool| acquire(pool).map(drop));
+        let queued = spawn(&pool, |pool| acquire(pool).map(drop));
         pool.close();
-        assert_eq!(waiter.join().unwrap(), Err(Closed), "refused while the only slot is still leased");
-        assert_eq!(block_on(pool.acquire(Holder)).map(drop), Err(Closed));
+        assert_eq!(queued.join().unwrap(), Err(Refused::Closed), "refused while the only slot is still leased");
+        assert_eq!(block_on(waiter(&pool)).map(drop), Err(Refused::Closed));
         drop(lease);
         block_on(pool.closed());
         assert_eq!(pool.context().alive(), 0);
@@ -335,7 +333,7 @@ fn a_grant_in_flight_does_not_outlive_close() {
         let pool = pool(1);
         let lease = acquire(&pool).unwrap();
         let wakes = Arc::new(Wakes::default());
-        let mut waiter = pool.acquire(Holder);
+        let mut waiter = waiter(&pool);
         assert!(wakes.poll(&mut waiter).is_pending());
         let holder = loom::thread::spawn(move || drop(lease));
         let closer = spawn(&pool, |pool| {

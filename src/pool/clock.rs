@@ -5,7 +5,16 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, Sleep, timeout_at};
+
+/// Whose timer is used; `None` outside a runtime.
+pub(crate) type Runtime = Option<Id>;
+
+/// The runtime that this is polled in.
+pub(crate) fn runtime() -> Runtime {
+    Handle::try_current().ok().map(|runtime| runtime.id())
+}
 
 /// The present.
 pub(crate) fn now() -> Instant {
@@ -17,6 +26,11 @@ pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
+/// Waits until `deadline`.
+pub(crate) fn sleep_until(deadline: Instant) -> Sleep {
+    tokio::time::sleep_until(deadline)
+}
+
 /// A limit for a whole operation of several steps. The clock is read only once something has to be waited for.
 pub(crate) struct Stopwatch {
     began: Option<Instant>,
@@ -24,8 +38,9 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    pub(crate) fn new(limit: Duration) -> Self {
-        Self { began: None, limit }
+    /// For an operation that began then, or begins when it first has to wait.
+    pub(crate) fn new(began: Option<Instant>, limit: Duration) -> Self {
+        Self { began, limit }
     }
 
     /// When the operation first had to wait, if it had to.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::error::{Error, Result};
 
 /// Settings of a pool of any kind of connection. Durations have the clock's resolution, a millisecond.
@@ -60,6 +62,11 @@ impl Default for PoolConfig {
 }
 
 impl PoolConfig {
+    /// Until when somebody waits in the queue who came at `came`; `None` if that is beyond the clock.
+    pub(crate) fn end_of_waiting(&self, came: Instant) -> Option<Instant> {
+        came.checked_add(self.wait_timeout.min(self.acquire_timeout))
+    }
+
     /// More connections than this are a mistake: each holds a page cache and file descriptors.
     pub const MAX_CONNECTIONS: usize = 10_000;
 

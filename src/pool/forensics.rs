@@ -1,8 +1,9 @@
 //! Who holds my connection? What is on record of holders, and what an acquire that ran out of time says about them.
 //!
-//! The hot path pays for a call site and a task id. The clock is read only once somebody has to wait: a holder's time
-//! counts from when it was handed its slot, or from when the first waiter queued behind it. So "held for" means "has held
-//! others up for", which is what the waiter wants to know.
+//! The hot path pays for a call site and a task id. The clock is read once by each who has to wait, and never by who gives
+//! back: a holder's time counts from when the first waiter queued behind it, or, if it was handed its slot while others
+//! waited, from when the last of them had come. So "held for" means "has held others up for", which is what the waiter wants
+//! to know; after a hand-over it is an upper bound, exact to the time between two arrivals.
 
 use std::fmt;
 use std::panic::Location;
@@ -11,7 +12,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::clock;
 use super::core::Witness;
 use super::manage::Activity;
 use super::status::Status;
@@ -43,13 +43,9 @@ impl Holder {
     }
 }
 
-impl Witness for Holder {
-    fn is_waited_for(&mut self) {
-        self.since.get_or_insert_with(clock::now);
-    }
-
-    fn is_handed(&mut self) {
-        self.since = Some(clock::now());
+impl Witness<Instant> for Holder {
+    fn is_waited_for(&mut self, came: Instant) {
+        self.since.get_or_insert(came);
     }
 }
 
@@ -59,7 +55,9 @@ impl Witness for Holder {
 pub struct HolderReport {
     /// Where it called `get`.
     pub site: &'static Location<'static>,
-    /// How long it has held others up; `None` if nobody has waited since it got the connection.
+    /// How long it has held others up, at most; `None` if nobody has waited since it got the connection. Exact if it had
+    /// the connection before the first of those who wait came; if it was handed it later, this counts from the last time
+    /// before that that somebody came.
     pub held_up: Option<Duration>,
     /// Whether it is the very task that asks.
     pub is_this_task: bool,
@@ -137,7 +135,7 @@ pub struct AcquireTimeout {
     pub waited: Duration,
     /// What it was doing.
     pub stage: Stage,
-    /// How many waited before it.
+    /// How many waited before it when it came.
     pub place: usize,
     /// The pool when it gave up.
     pub status: Status,
@@ -153,7 +151,10 @@ impl AcquireTimeout {
             _ if holders.iter().any(|holder| holder.is_this_task && stage == Stage::Waiting) => Verdict::HoldsOneItself,
             Stage::Connecting => Verdict::SlowConnect,
             Stage::Waiting if handed_over => Verdict::TooSmall,
-            Stage::Waiting if holders.iter().any(|holder| holder.in_flight) => Verdict::SlowHolder,
+            // One that is gone by now came back too late.
+            Stage::Waiting if holders.is_empty() || holders.iter().any(|holder| holder.in_flight) => {
+                Verdict::SlowHolder
+            }
             Stage::Waiting => Verdict::Leak,
         }
     }

@@ -9,15 +9,18 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{self, Poll};
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::clock::{self, Stopwatch};
+use super::alarm::Alarms;
+use super::clock::{self, Runtime, Stopwatch};
 use super::config::{PoolConfig, validate_max};
-use super::core::{Acquire, Closed, Core, Lease, Parts};
+use super::core::{Acquire, Core, Lease, Parts, Refused, Seen};
 use super::forensics::{AcquireTimeout, Holder, HolderReport, Stage};
 use super::hooks::{HookError, Hooks};
 use super::maintenance::Maintenance;
@@ -79,14 +82,20 @@ pub(super) struct Context<M: Manage> {
     hooks: Hooks<M::Connection>,
     /// Connections opened so far.
     opened: AtomicU64,
+    /// Nothing is asked of a connection between two users: no hook, no test, no limit to its time.
+    is_plain: bool,
+    alarms: Alarms,
 }
 
 /// A core for `M`'s connections.
 pub(super) struct Kind<M>(PhantomData<fn() -> M>);
 
 impl<M: Manage> Parts for Kind<M> {
-    type Connection = Entry<M::Connection>;
+    /// Boxed once when it is opened: what moves at each get and drop is a pointer.
+    type Connection = Box<Entry<M::Connection>>;
     type Holder = Holder;
+    type Stamp = Instant;
+    type Clock = Runtime;
     type Note = Arc<dyn Activity>;
     type Context = Context<M>;
 }
@@ -129,7 +138,12 @@ impl<M: Manage> Pool<M> {
     pub fn with_hooks(manager: M, config: PoolConfig, hooks: Hooks<M::Connection>) -> Result<Self> {
         config.validate()?;
         let max = config.max_connections;
-        let context = Context { manager, config, hooks, opened: AtomicU64::new(0) };
+        let is_plain = config.min_idle == 0
+            && [config.idle_timeout, config.max_lifetime, config.test_after].iter().all(Option::is_none)
+            && hooks.before_acquire.is_none()
+            && hooks.after_release.is_none();
+        let context =
+            Context { manager, config, hooks, opened: AtomicU64::new(0), is_plain, alarms: Alarms::default() };
         let pool = Self { core: Arc::new(Core::new(max, context)), maintenance: Arc::default() };
         pool.maintenance.start(&pool.core);
         Ok(pool)
@@ -155,92 +169,53 @@ impl<M: Manage> Pool<M> {
 
     /// [`Pool::get`] on behalf of a caller at `site`.
     pub(crate) async fn get_from(&self, site: &'static Location<'static>) -> Result<Pooled<M>, AcquireError<M::Error>> {
-        let context = self.core.context();
-        let idle = self.core.take_idle_now(Holder::at(site));
-        match idle {
-            // The common case, with none of the state that waiting needs.
-            Some(lease)
-                if context.config.min_idle == 0 && lease.get().is_some_and(|entry| !context.needs_work(entry)) =>
-            {
-                Ok(Pooled { lease, panicking: thread::panicking() })
+        let holder = Holder::at(site);
+        let (lease, came) = match self.core.take_idle_now(holder) {
+            Some(lease) => (lease, None),
+            None => {
+                let came = clock::now();
+                (Waiting { pool: self, acquire: self.core.acquire(holder, came, clock::runtime()) }.await?, Some(came))
             }
-            lease => self.get_slowly(lease, site).await,
-        }
-    }
-
-    async fn get_slowly(
-        &self,
-        lease: Option<Lease<Kind<M>>>,
-        site: &'static Location<'static>,
-    ) -> Result<Pooled<M>, AcquireError<M::Error>> {
-        let mut watch = Stopwatch::new(self.core.context().config.acquire_timeout);
-        let lease = match lease {
-            Some(lease) => lease,
-            None => self.wait(&mut watch, site).await?,
         };
-        self.fill(lease, &mut watch).await
-    }
-
-    async fn wait(
-        &self,
-        watch: &mut Stopwatch,
-        site: &'static Location<'static>,
-    ) -> Result<Lease<Kind<M>>, AcquireError<M::Error>> {
-        let limit = self.core.context().config.wait_timeout;
-        let mut waiting = self.core.acquire(Holder::at(site));
-        match watch.run(limit, &mut waiting).await {
-            Some(Ok(lease)) => Ok(lease),
-            Some(Err(Closed)) => Err(AcquireError::Closed),
-            None => Err(self.out_of_time(watch, Stage::Waiting, Some(&waiting))),
+        if self.core.context().is_plain && lease.get().is_some() {
+            // The common case: it is lent as it is.
+            return Ok(Pooled::new(lease));
         }
+        self.fill(lease, Stopwatch::new(came, self.core.context().config.acquire_timeout)).await
     }
 
     /// Makes a connection of a slot: the idle one in it if that still serves, else a new one.
-    async fn fill(
-        &self,
-        mut lease: Lease<Kind<M>>,
-        watch: &mut Stopwatch,
-    ) -> Result<Pooled<M>, AcquireError<M::Error>> {
+    async fn fill(&self, mut lease: Lease<Kind<M>>, mut watch: Stopwatch) -> Result<Pooled<M>, AcquireError<M::Error>> {
         let context = self.core.context();
         self.maintenance.start(&self.core);
         if lease.get().is_some_and(|entry| context.needs_work(entry))
             && let Some(entry) = lease.connection().take()
         {
-            *lease.connection() = context.refresh(entry, watch).await;
+            *lease.connection() = context.refresh(entry, &mut watch).await;
             if self.core.is_closed() {
                 return Err(AcquireError::Closed);
             }
         }
         if lease.get().is_none() {
-            // A note of the connection that was here before would be wrong by now.
-            lease.set_note(None);
-            let entry = match watch.run(context.config.connect_timeout, context.open(true)).await {
+            match watch.run(context.config.connect_timeout, open_in(&mut lease, true)).await {
                 Some(opened) => opened?,
-                None => return Err(self.out_of_time(watch, Stage::Connecting, None)),
-            };
-            lease.set_note(context.activity(&entry));
-            *lease.connection() = Some(entry);
-            if self.core.is_closed() {
-                return Err(AcquireError::Closed);
+                None => return Err(self.out_of_time(watch.began(), Stage::Connecting, None)),
             }
         }
-        Ok(Pooled { lease, panicking: thread::panicking() })
+        Ok(Pooled::new(lease))
     }
 
-    fn out_of_time(
-        &self,
-        watch: &Stopwatch,
-        stage: Stage,
-        waiting: Option<&Acquire<'_, Kind<M>>>,
-    ) -> AcquireError<M::Error> {
+    fn out_of_time(&self, began: Option<Instant>, stage: Stage, seen: Option<Seen>) -> AcquireError<M::Error> {
         let now = clock::now();
         let holders = self.holders();
+        let status = self.status();
+        let others_were_served = seen.is_some_and(|seen| status.handed_over > seen.handed_over);
         AcquireError::Timeout(Box::new(AcquireTimeout {
-            waited: watch.began().map_or(Duration::ZERO, |began| now.saturating_duration_since(began)),
+            waited: began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began)),
             stage,
-            place: waiting.and_then(Acquire::place).unwrap_or(0),
-            status: self.status(),
-            verdict: AcquireTimeout::judge(stage, waiting.is_some_and(Acquire::others_were_served), &holders),
+            place: seen.map_or(0, |seen| seen.place),
+            status,
+            verdict: AcquireTimeout::judge(stage, others_were_served, &holders),
             holders,
         }))
     }
@@ -307,19 +282,44 @@ impl<M: Manage> Pool<M> {
     /// # Cancel safety
     /// As for [`Pool::close`].
     pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
-        let closed = Stopwatch::new(limit).run(limit, self.close()).await;
+        let closed = Stopwatch::new(None, limit).run(limit, self.close()).await;
         closed.ok_or_else(|| StillOpen { holders: self.holders() })
+    }
+}
+
+/// Waits in the queue, and sees to it that an alarm ends that.
+struct Waiting<'a, M: Manage> {
+    pool: &'a Pool<M>,
+    acquire: Acquire<'a, Kind<M>>,
+}
+
+impl<M: Manage> Future for Waiting<'_, M> {
+    type Output = Result<Lease<Kind<M>>, AcquireError<M::Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Self { pool, acquire } = &mut *self;
+        match Pin::new(&mut *acquire).poll(context) {
+            Poll::Ready(Ok(lease)) => Poll::Ready(Ok(lease)),
+            Poll::Ready(Err(Refused::Closed)) => Poll::Ready(Err(AcquireError::Closed)),
+            Poll::Ready(Err(Refused::Expired)) => {
+                Poll::Ready(Err(pool.out_of_time(Some(acquire.stamp()), Stage::Waiting, acquire.seen())))
+            }
+            Poll::Pending => {
+                pool.core.context().alarms.watch(acquire);
+                Poll::Pending
+            }
+        }
     }
 }
 
 impl<M: Manage> Context<M> {
     /// Opens a connection and runs the hooks for it: with `lend`, also the one before it is lent.
-    pub(super) async fn open(&self, lend: bool) -> Result<Entry<M::Connection>, AcquireError<M::Error>> {
+    async fn open(&self, lend: bool) -> Result<Entry<M::Connection>, AcquireError<M::Error>> {
         let mut connection = self.manager.connect().await.map_err(AcquireError::Connect)?;
         let before_acquire = self.hooks.before_acquire.as_ref().filter(|_| lend);
         for hook in self.hooks.after_connect.iter().chain(before_acquire) {
             let limit = self.config.hook_timeout;
-            match Stopwatch::new(limit).run(limit, hook(&mut connection)).await {
+            match Stopwatch::new(None, limit).run(limit, hook(&mut connection)).await {
                 Some(outcome) => outcome.map_err(AcquireError::Hook)?,
                 None => return Err(AcquireError::Hook(format!("it took longer than {limit:?}").into())),
             }
@@ -333,11 +333,6 @@ impl<M: Manage> Context<M> {
         Ok(Entry { connection, expires, used, released: false })
     }
 
-    /// What the entry's connection says of itself.
-    pub(super) fn activity(&self, entry: &Entry<M::Connection>) -> Option<Arc<dyn Activity>> {
-        self.manager.activity(&entry.connection)
-    }
-
     /// Whether a setting needs to know when a connection was used.
     fn keeps_time(&self) -> bool {
         self.config.idle_timeout.is_some() || self.config.test_after.is_some()
@@ -349,7 +344,11 @@ impl<M: Manage> Context<M> {
     }
 
     /// An idle connection as the next user gets it; `None` if it does not serve any more.
-    async fn refresh(&self, mut entry: Entry<M::Connection>, watch: &mut Stopwatch) -> Option<Entry<M::Connection>> {
+    async fn refresh(
+        &self,
+        mut entry: Box<Entry<M::Connection>>,
+        watch: &mut Stopwatch,
+    ) -> Option<Box<Entry<M::Connection>>> {
         let now = clock::now();
         // One that is kept open for `min_idle` is idle on purpose.
         if self.is_expired(&entry, now) || (self.config.min_idle == 0 && self.is_stale(&entry, now)) {
@@ -386,6 +385,18 @@ impl<M: Manage> Context<M> {
     }
 }
 
+/// Opens a connection in a slot, and puts it on record; with `lend`, for somebody who waits for it.
+pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -> Result<(), AcquireError<M::Error>> {
+    // A note of the connection that was here before would be wrong by now.
+    lease.set_note(None);
+    let core = Arc::clone(lease.core());
+    let entry = core.context().open(lend).await?;
+    lease.set_note(core.context().manager.activity(&entry.connection));
+    *lease.connection() = Some(Box::new(entry));
+    // Whoever closes the pool meanwhile waits for this slot: it must not be lent any more.
+    if core.is_closed() { Err(AcquireError::Closed) } else { Ok(()) }
+}
+
 /// The `count`-th connection's share of `lifetime`. Multiples of the golden ratio, modulo 1, are spread evenly however many
 /// there are (Knuth, The Art of Computer Programming 3, 6.4), so that this needs no randomness.
 fn shortened(lifetime: Duration, jitter: f64, count: u64) -> Duration {
@@ -420,6 +431,10 @@ pub struct Pooled<M: Manage> {
 }
 
 impl<M: Manage> Pooled<M> {
+    fn new(lease: Lease<Kind<M>>) -> Self {
+        Self { lease, panicking: thread::panicking() }
+    }
+
     /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.
     pub(crate) fn discard(&mut self) {
         drop(self.lease.connection().take());
@@ -436,14 +451,10 @@ impl<M: Manage> Pooled<M> {
     /// [`AcquireError::Closed`] if the pool was closed, otherwise as for opening any connection.
     pub(crate) async fn renew(&mut self) -> Result<(), AcquireError<M::Error>> {
         if self.lease.connection().is_none() {
-            let core = Arc::clone(self.lease.core());
-            if core.is_closed() {
+            if self.lease.core().is_closed() {
                 return Err(AcquireError::Closed);
             }
-            self.lease.set_note(None);
-            let entry = core.context().open(true).await?;
-            self.lease.set_note(core.context().activity(&entry));
-            *self.lease.connection() = Some(entry);
+            open_in(&mut self.lease, true).await?;
         }
         Ok(())
     }
@@ -486,7 +497,7 @@ impl<M: Manage> Drop for Pooled<M> {
         if panicked || !context.manager.is_reusable(&mut entry.connection) {
             return;
         }
-        if context.keeps_time() || entry.expires.is_some() {
+        if !context.is_plain && (context.keeps_time() || entry.expires.is_some()) {
             let now = clock::now();
             if context.is_expired(&entry, now) {
                 return;

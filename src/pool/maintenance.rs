@@ -15,7 +15,7 @@ use super::clock::{self, Stopwatch};
 use super::config::PoolConfig;
 use super::core::Core;
 use super::forensics::Holder;
-use super::generic::{Kind, reap_one};
+use super::generic::{Kind, open_in, reap_one};
 use super::manage::Manage;
 use crate::catch::catch;
 use crate::sync::Arc;
@@ -86,8 +86,6 @@ async fn refill<M: Manage>(core: &Arc<Core<Kind<M>>>) {
         && let Some(mut lease) = core.reserve(Holder::at(Location::caller()))
     {
         let limit = context.config.connect_timeout;
-        let Some(Ok(entry)) = Stopwatch::new(limit).run(limit, context.open(false)).await else { return };
-        lease.set_note(context.activity(&entry));
-        *lease.connection() = Some(entry);
+        let Some(Ok(())) = Stopwatch::new(None, limit).run(limit, open_in(&mut lease, false)).await else { return };
     }
 }

@@ -6,6 +6,7 @@
 //! `statements`, and the `transaction`s that borrow it), `database` (the face).
 
 mod activity;
+mod alarm;
 mod clock;
 mod config;
 mod connection;

@@ -13,7 +13,7 @@ use loom::model::Builder;
 use loom::sync::Notify;
 use loom::thread::JoinHandle;
 
-use crate::core::{Closed, Core, Parts, Witness};
+use crate::core::{Acquire, Core, Parts, Refused, Witness};
 use crate::sync::in_model;
 
 pub(crate) type Pool = Core<Model>;
@@ -25,6 +25,8 @@ pub(crate) struct Model;
 impl Parts for Model {
     type Connection = Connection;
     type Holder = Holder;
+    type Stamp = u64;
+    type Clock = ();
     type Note = ();
     type Context = Arc<World>;
 }
@@ -32,9 +34,13 @@ impl Parts for Model {
 /// Nobody asks in a model who holds what.
 pub(crate) struct Holder;
 
-impl Witness for Holder {
-    fn is_waited_for(&mut self) {}
-    fn is_handed(&mut self) {}
+impl Witness<u64> for Holder {
+    fn is_waited_for(&mut self, _: u64) {}
+}
+
+/// A future acquire whose stamp is 0.
+pub(crate) fn waiter(pool: &Arc<Pool>) -> Acquire<'_, Model> {
+    pool.acquire(Holder, 0, ())
 }
 
 /// The connections that are alive. The count is loom's, so that a switch can come right before a connection is gone.
@@ -73,8 +79,8 @@ pub(crate) fn pool(max: usize) -> Arc<Pool> {
 }
 
 /// Acquires as the pool does: waits, and connects if the slot is empty.
-pub(crate) fn acquire(pool: &Arc<Pool>) -> Result<Lease, Closed> {
-    let mut lease = block_on(pool.acquire(Holder))?;
+pub(crate) fn acquire(pool: &Arc<Pool>) -> Result<Lease, Refused> {
+    let mut lease = block_on(waiter(pool))?;
     connect(&mut lease);
     Ok(lease)
 }
@@ -155,7 +161,7 @@ pub(crate) fn assert_at_rest(pool: &Arc<Pool>) {
     // Not one slot is lost, and not one is there twice.
     let wakes = Arc::new(Wakes::default());
     let mut leases = Vec::new();
-    while let Poll::Ready(lease) = wakes.poll(&mut pool.acquire(Holder)) {
+    while let Poll::Ready(lease) = wakes.poll(&mut waiter(pool)) {
         leases.push(lease.expect("the pool is open"));
     }
     assert_eq!(leases.len(), census.max, "slots that can be acquired");
@@ -165,7 +171,7 @@ pub(crate) fn assert_at_rest(pool: &Arc<Pool>) {
 pub(crate) fn assert_closed(pool: &Arc<Pool>) {
     let census = pool.census();
     assert_eq!((census.open, census.idle, census.waiting), (0, 0, 0), "{census:?}: all is gone");
-    assert!(matches!(Arc::new(Wakes::default()).poll(&mut pool.acquire(Holder)), Poll::Ready(Err(Closed))));
+    assert!(matches!(Arc::new(Wakes::default()).poll(&mut waiter(pool)), Poll::Ready(Err(Refused::Closed))));
 }
 
 /// Something that the exploration must come across, or it explored too little.

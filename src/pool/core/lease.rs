@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::{Closed, Core, Grant, Parts};
+use super::{Core, Grant, Parts, Refused};
 use crate::sync::Arc;
 
 /// A slot in use. Dropping it gives the slot back, with the connection if it holds one.
@@ -77,29 +77,58 @@ pub(crate) struct Acquire<'a, P: Parts> {
     core: &'a Arc<Core<P>>,
     /// Taken when it is queued or granted.
     holder: Option<P::Holder>,
+    stamp: P::Stamp,
+    clock: P::Clock,
     key: Option<usize>,
-    /// How many had been handed a slot when it queued.
-    handed_over: u64,
+    /// What it saw when it queued.
+    seen: Option<Seen>,
+    /// Nobody has set the clock's alarm yet: whoever polls this has to.
+    unwatched: bool,
     done: bool,
+}
+
+/// What a waiter sees when it queues.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// How many waited before it.
+    pub place: usize,
+    /// How many had been handed a slot.
+    pub handed_over: u64,
 }
 
 // Nothing in it is ever pinned.
 impl<P: Parts> Unpin for Acquire<'_, P> {}
 
 impl<'a, P: Parts> Acquire<'a, P> {
-    pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder) -> Self {
-        Self { core, holder: Some(holder), key: None, handed_over: 0, done: false }
+    pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Self {
+        Self { core, holder: Some(holder), stamp, clock, key: None, seen: None, unwatched: false, done: false }
     }
 
-    /// How many wait before it; `None` if it does not wait.
-    pub(crate) fn place(&self) -> Option<usize> {
-        let key = self.key?;
-        self.core.state.with(|state| state.queue.get_mut(key).grant.is_none().then(|| state.queue.place(key)))
+    pub(crate) fn core(&self) -> &'a Arc<Core<P>> {
+        self.core
     }
 
-    /// Whether others were handed something since it queued.
-    pub(crate) fn others_were_served(&self) -> bool {
-        self.key.is_some() && self.core.census().handed_over > self.handed_over
+    pub(crate) fn stamp(&self) -> P::Stamp {
+        self.stamp
+    }
+
+    pub(crate) fn clock(&self) -> P::Clock {
+        self.clock
+    }
+
+    /// What it saw when it queued, if it did.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        self.seen
+    }
+
+    /// Whether whoever polled this has to set an alarm for its clock and stamp, and to [say so](Acquire::is_watched).
+    pub(crate) fn is_unwatched(&self) -> bool {
+        self.unwatched
+    }
+
+    /// The alarm is set.
+    pub(crate) fn is_watched(&mut self) {
+        self.unwatched = false;
     }
 
     /// Leaves the queue; what it had been handed by then is the caller's to pass on.
@@ -111,7 +140,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
 
     /// Its first poll: takes something at once, or queues.
     fn begin(&mut self, context: &Context<'_>) -> Option<Grant<P::Connection>> {
-        let Self { core, holder, .. } = self;
+        let Self { core, holder, stamp, clock, .. } = self;
         if !core.crowded.load(Ordering::Relaxed)
             && let Some(grant) = core.state.with(|state| state.take(holder))
         {
@@ -128,12 +157,15 @@ impl<'a, P: Parts> Acquire<'a, P> {
         let (grant, queued, _unused) = core.state.with(|state| match state.take(holder) {
             Some(grant) => (Some(grant), None, Some(waker)),
             None => match holder.take() {
-                Some(holder) => (None, Some((state.join(waker, holder), state.handed_over)), None),
+                Some(holder) => {
+                    let seen = Seen { place: state.queue.len(), handed_over: state.handed_over };
+                    (None, Some((state.join(waker, holder, *stamp), seen, state.watch(*clock))), None)
+                }
                 None => unreachable!("the holder is taken by a grant or by queueing, and it did neither before"),
             },
         });
-        if let Some((key, handed_over)) = queued {
-            (self.key, self.handed_over) = (Some(key), handed_over);
+        if let Some((key, seen, unwatched)) = queued {
+            (self.key, self.seen, self.unwatched) = (Some(key), Some(seen), unwatched);
         }
         grant
     }
@@ -159,15 +191,16 @@ impl<'a, P: Parts> Acquire<'a, P> {
         };
         if !known {
             let fresh = context.waker().clone();
-            let (granted, _stale) = self.core.state.with(|state| {
+            let (granted, unwatched, _stale) = self.core.state.with(|state| {
                 let waiter = state.queue.get_mut(key);
                 // Handed something between the two looks: whoever did that took the old waker and woke it, so there will
                 // be another poll, but this one can as well take it.
                 match waiter.grant.is_some() {
-                    true => (true, Some(fresh)),
-                    false => (false, waiter.waker.replace(fresh)),
+                    true => (true, false, Some(fresh)),
+                    false => (false, state.watch(self.clock), state.queue.get_mut(key).waker.replace(fresh)),
                 }
             });
+            self.unwatched |= unwatched;
             if granted {
                 return self.look(key, context);
             }
@@ -177,7 +210,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
 }
 
 impl<P: Parts> Future for Acquire<'_, P> {
-    type Output = Result<Lease<P>, Closed>;
+    type Output = Result<Lease<P>, Refused>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.done, "polled after it was ready");
@@ -189,13 +222,17 @@ impl<P: Parts> Future for Acquire<'_, P> {
         self.done = true;
         Poll::Ready(match grant {
             Grant::Slot { key, connection } => Ok(Lease::new(self.core, key, connection)),
-            Grant::Closed => Err(Closed),
+            Grant::Refused(why) => Err(why),
         })
     }
 }
 
 impl<P: Parts> Drop for Acquire<'_, P> {
     fn drop(&mut self) {
+        if self.unwatched {
+            // It was told to set the alarm for others, too, and did not come to it.
+            self.core.unwatch(self.clock);
+        }
         if let Some(Grant::Slot { key, connection }) = self.leave() {
             self.core.give_back(key, connection);
         }

@@ -25,12 +25,16 @@
 //! ```
 //!
 //! 4. Once closed, nothing becomes idle, and [`Close`] resolves when there is no slot.
+//!
+//! The core knows no time, but it lets waiters share an alarm: all of a pool have the same patience, so they run out of it
+//! in the order of the queue. A waiter brings a stamp (when it came) and a clock (whose alarm can call it). While anybody
+//! waits, each clock among them is *watched*: its alarm is set, or somebody's [`Acquire`] has been told to set it. When it
+//! goes off, [`Core::ring`] refuses those whose stamp is too old, and says for whom to set it next.
 
 mod close;
 mod lease;
 mod queue;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
@@ -40,31 +44,38 @@ use crate::sync::{Arc, Mutex};
 
 pub(crate) use self::close::Close;
 use self::lease::Retired;
-pub(crate) use self::lease::{Acquire, Lease};
+pub(crate) use self::lease::{Acquire, Lease, Seen};
 use self::queue::Queue;
 
-/// The pool is closed.
+/// Why a waiter gets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Closed;
+pub(crate) enum Refused {
+    /// The pool is closed.
+    Closed,
+    /// It waited for too long.
+    Expired,
+}
 
 /// What a core is made of; to it, all of these are opaque.
 pub(crate) trait Parts {
     /// What a slot holds.
     type Connection;
     /// What is on record of whoever holds a slot.
-    type Holder: Witness;
+    type Holder: Witness<Self::Stamp>;
+    /// When a waiter came.
+    type Stamp: Copy;
+    /// Whose alarm tells a waiter that it has waited for too long.
+    type Clock: Copy + PartialEq;
     /// What is on record of a slot's connection, whoever holds it.
     type Note;
     /// What the layers above keep beside the core, so that a lease needs one reference only.
     type Context;
 }
 
-/// A holder learns when it begins to hold others up, so that somebody can say later since when. Called under the lock.
-pub(crate) trait Witness {
-    /// It holds a slot, and the first waiter queues.
-    fn is_waited_for(&mut self);
-    /// It waited, and is handed a slot while others may wait behind it.
-    fn is_handed(&mut self);
+/// A holder learns that it holds others up, so that somebody can say later since when. Called under the lock.
+pub(crate) trait Witness<Stamp> {
+    /// Somebody waits who came at `stamp`; of several times the first counts.
+    fn is_waited_for(&mut self, stamp: Stamp);
 }
 
 /// A consistent count of everything, taken under the lock.
@@ -87,8 +98,8 @@ pub(crate) struct Census {
 pub(crate) enum Grant<T> {
     /// A slot, with its connection or to open one in.
     Slot { key: usize, connection: Option<T> },
-    /// Nothing, ever: the pool was closed.
-    Closed,
+    /// Nothing, ever.
+    Refused(Refused),
 }
 
 struct Slot<P: Parts> {
@@ -104,8 +115,10 @@ struct State<P: Parts> {
     handed_over: u64,
     slots: Slab<Slot<P>>,
     /// Slots whose connection is idle; the one used last is taken first, since its caches are warm.
-    idle: VecDeque<usize>,
-    queue: Queue<Grant<P::Connection>, P::Holder>,
+    idle: Vec<usize>,
+    queue: Queue<P>,
+    /// The clocks whose alarm is set for somebody in the queue.
+    watched: Vec<P::Clock>,
     closed: bool,
     /// Who waits for the last slot to go after closing.
     closers: Slab<Waker>,
@@ -115,27 +128,16 @@ impl<P: Parts> State<P> {
     /// What a newcomer gets at once, if anything.
     fn take(&mut self, holder: &mut Option<P::Holder>) -> Option<Grant<P::Connection>> {
         if self.closed {
-            return Some(Grant::Closed);
+            return Some(Grant::Refused(Refused::Closed));
         }
         if !self.queue.is_empty() {
             return None;
         }
-        if let Some((key, connection)) = self.take_idle(holder) {
-            return Some(Grant::Slot { key, connection });
-        }
-        let key = self.open_slot()?;
-        self.slots[key].holder = holder.take();
-        Some(Grant::Slot { key, connection: None })
-    }
-
-    /// The connection used last, if one is idle and nobody waits.
-    fn take_idle(&mut self, holder: &mut Option<P::Holder>) -> Option<(usize, Option<P::Connection>)> {
-        if self.closed || !self.queue.is_empty() {
-            return None;
-        }
-        let key = self.idle.pop_back()?;
-        self.slots[key].holder = holder.take();
-        Some((key, self.take_out(key)))
+        // An idle connection and a waiter never coexist, so nobody is passed over.
+        let key = self.idle.pop().or_else(|| self.open_slot())?;
+        let slot = &mut self.slots[key];
+        slot.holder = holder.take();
+        Some(Grant::Slot { key, connection: slot.idle.take() })
     }
 
     /// A new slot, unless there are as many as there may be.
@@ -149,13 +151,22 @@ impl<P: Parts> State<P> {
     }
 
     /// Queues a newcomer. If it is the first to wait, those it waits for learn of it.
-    fn join(&mut self, waker: Waker, holder: P::Holder) -> usize {
+    fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> usize {
         if self.queue.is_empty() {
             for holding in self.slots.iter_mut().filter_map(|(_, slot)| slot.holder.as_mut()) {
-                holding.is_waited_for();
+                holding.is_waited_for(stamp);
             }
         }
-        self.queue.join(waker, holder)
+        self.queue.join(waker, holder, stamp)
+    }
+
+    /// Whether the caller has to set the clock's alarm: it is not watched yet, and is from now on.
+    fn watch(&mut self, clock: P::Clock) -> bool {
+        let unwatched = !self.watched.contains(&clock);
+        if unwatched {
+            self.watched.push(clock);
+        }
+        unwatched
     }
 
     /// Whether a slot that comes back must go: the pool is closed, or has more than it may have by now.
@@ -175,7 +186,7 @@ impl<P: Parts> State<P> {
                 let slot = &mut self.slots[key];
                 slot.holder = None;
                 slot.idle = connection;
-                self.idle.push_back(key);
+                self.idle.push(key);
                 Ok(None)
             }
         }
@@ -184,12 +195,14 @@ impl<P: Parts> State<P> {
     /// Hands a slot to the oldest waiter; gives the connection back if nobody waits.
     fn hand(&mut self, key: usize, connection: Option<P::Connection>) -> Result<Option<Waker>, Option<P::Connection>> {
         let Some(waiter) = self.queue.next() else { return Err(connection) };
-        let holder = &mut self.slots[key].holder;
-        *holder = waiter.holder.take();
-        holder.as_mut().into_iter().for_each(Witness::is_handed);
         waiter.grant = Some(Grant::Slot { key, connection });
         self.handed_over += 1;
-        Ok(waiter.waker.take())
+        let (waker, mut holder) = (waiter.waker.take(), waiter.holder.take());
+        if let Some((holder, stamp)) = holder.as_mut().zip(self.queue.latest()) {
+            holder.is_waited_for(stamp);
+        }
+        self.slots[key].holder = holder;
+        Ok(waker)
     }
 
     /// A slot comes back empty.
@@ -214,6 +227,16 @@ impl<P: Parts> State<P> {
             && let Ok(waker) = self.hand(key, None)
         {
             wakers.extend(waker);
+        }
+    }
+
+    /// Refuses waiters from the oldest on, as long as their stamp `is_due`.
+    fn refuse(&mut self, why: Refused, is_due: impl Fn(P::Stamp) -> bool, wakers: &mut Vec<Waker>) {
+        while self.queue.earliest().is_some_and(&is_due)
+            && let Some(waiter) = self.queue.next()
+        {
+            waiter.grant = Some(Grant::Refused(why));
+            wakers.extend(waiter.waker.take());
         }
     }
 
@@ -255,8 +278,9 @@ impl<P: Parts> Core<P> {
             most_open: 0,
             handed_over: 0,
             slots: Slab::with_capacity(max),
-            idle: VecDeque::with_capacity(max),
+            idle: Vec::with_capacity(max),
             queue: Queue::new(),
+            watched: Vec::new(),
             closed: false,
             closers: Slab::new(),
         };
@@ -267,9 +291,35 @@ impl<P: Parts> Core<P> {
         &self.context
     }
 
-    /// Waits for a slot, first come, first served. `holder` will be on record as who has it.
-    pub(crate) fn acquire(self: &Arc<Self>, holder: P::Holder) -> Acquire<'_, P> {
-        Acquire::new(self, holder)
+    /// Waits for a slot, first come, first served, until `clock`'s alarm finds `stamp` too old. `holder` will be on record
+    /// as who has it.
+    pub(crate) fn acquire(self: &Arc<Self>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Acquire<'_, P> {
+        Acquire::new(self, holder, stamp, clock)
+    }
+
+    /// The clock's alarm went off. Refuses those whose stamp `is_old`; says for whose stamp to set the alarm next. If for
+    /// nobody's, the clock is not watched any more.
+    pub(crate) fn ring(&self, clock: P::Clock, is_old: impl Fn(P::Stamp) -> bool) -> Option<P::Stamp> {
+        let mut wakers = Vec::new();
+        let next = self.state.with(|state| {
+            state.refuse(Refused::Expired, is_old, &mut wakers);
+            let next = state.queue.earliest();
+            if next.is_none() {
+                state.watched.retain(|watched| *watched != clock);
+            }
+            next
+        });
+        wakers.into_iter().for_each(Waker::wake);
+        next
+    }
+
+    /// The clock's alarm is lost: another has to be set. All waiters are woken, and the first to look is told so.
+    pub(crate) fn unwatch(&self, clock: P::Clock) {
+        let wakers = self.state.with(|state| {
+            state.watched.retain(|watched| *watched != clock);
+            state.queue.take_wakers()
+        });
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// An idle connection, if there is one and nobody waits. The same as the first poll of [`Core::acquire`] would take, for
@@ -278,7 +328,15 @@ impl<P: Parts> Core<P> {
         if self.crowded.load(Ordering::Relaxed) {
             return None;
         }
-        let (key, connection) = self.state.with(|state| state.take_idle(&mut Some(holder)))?;
+        let (key, connection) = self.state.with(|state| {
+            if state.closed || !state.queue.is_empty() {
+                return None;
+            }
+            let key = state.idle.pop()?;
+            let slot = &mut state.slots[key];
+            slot.holder = Some(holder);
+            Some((key, slot.idle.take()))
+        })?;
         Some(Lease::new(self, key, connection))
     }
 
@@ -301,7 +359,7 @@ impl<P: Parts> Core<P> {
             let count = state.idle.len();
             let due = |key: &usize| state.slots[*key].idle.as_ref().is_some_and(|idle| is_due(idle, count));
             let place = state.idle.iter().position(due)?;
-            let key = state.idle.remove(place)?;
+            let key = state.idle.remove(place);
             Some((key, state.take_out(key)))
         })?;
         Some(Lease::new(self, key, connection))
@@ -338,10 +396,7 @@ impl<P: Parts> Core<P> {
         let mut wakers = Vec::new();
         let idle: Vec<_> = self.state.with(|state| {
             state.closed = true;
-            while let Some(waiter) = state.queue.next() {
-                waiter.grant = Some(Grant::Closed);
-                wakers.extend(waiter.waker.take());
-            }
+            state.refuse(Refused::Closed, |_| true, &mut wakers);
             if state.slots.is_empty() {
                 // No release will come to tell those who wait for the end.
                 wakers.extend(state.closers.drain());

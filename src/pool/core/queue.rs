@@ -7,26 +7,29 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use super::{Grant, Parts};
+
 /// A waiter: queued until it is handed a grant, then out of the queue until it takes that grant or leaves.
-pub(super) struct Waiter<G, H> {
+pub(super) struct Waiter<P: Parts> {
     pub waker: Option<Waker>,
     /// Set once, by whoever takes the waiter out of the queue.
-    pub grant: Option<G>,
+    pub grant: Option<Grant<P::Connection>>,
     /// Who it will be on record as, once it holds something.
-    pub holder: Option<H>,
+    pub holder: Option<P::Holder>,
+    stamp: P::Stamp,
     older: Option<usize>,
     newer: Option<usize>,
 }
 
-/// Waiters who are handed `G`s, each with the `H` it will be on record as.
-pub(super) struct Queue<G, H> {
-    waiters: Slab<Waiter<G, H>>,
+/// The waiters of one core.
+pub(super) struct Queue<P: Parts> {
+    waiters: Slab<Waiter<P>>,
     oldest: Option<usize>,
     newest: Option<usize>,
     queued: usize,
 }
 
-impl<G, H> Queue<G, H> {
+impl<P: Parts> Queue<P> {
     pub fn new() -> Self {
         Self { waiters: Slab::new(), oldest: None, newest: None, queued: 0 }
     }
@@ -41,8 +44,9 @@ impl<G, H> Queue<G, H> {
         self.queued
     }
 
-    pub fn join(&mut self, waker: Waker, holder: H) -> usize {
-        let waiter = Waiter { waker: Some(waker), grant: None, holder: Some(holder), older: self.newest, newer: None };
+    pub fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> usize {
+        let waiter =
+            Waiter { waker: Some(waker), grant: None, holder: Some(holder), stamp, older: self.newest, newer: None };
         let key = self.waiters.insert(waiter);
         match self.newest {
             Some(newest) => self.waiters[newest].newer = Some(key),
@@ -53,19 +57,19 @@ impl<G, H> Queue<G, H> {
         key
     }
 
-    pub fn get_mut(&mut self, key: usize) -> &mut Waiter<G, H> {
+    pub fn get_mut(&mut self, key: usize) -> &mut Waiter<P> {
         &mut self.waiters[key]
     }
 
     /// Takes the oldest waiter out of the queue; the caller hands it something.
-    pub fn next(&mut self) -> Option<&mut Waiter<G, H>> {
+    pub fn next(&mut self) -> Option<&mut Waiter<P>> {
         let key = self.oldest?;
         self.unlink(key);
         Some(&mut self.waiters[key])
     }
 
     /// Forgets a waiter, wherever it is; what it had been handed is the caller's to pass on.
-    pub fn remove(&mut self, key: usize) -> Waiter<G, H> {
+    pub fn remove(&mut self, key: usize) -> Waiter<P> {
         if self.waiters[key].grant.is_none() {
             self.unlink(key);
         }
@@ -78,10 +82,19 @@ impl<G, H> Queue<G, H> {
         self.waiters.remove(key);
     }
 
-    /// How many queued waiters are older; O(place), for reports.
-    pub fn place(&self, key: usize) -> usize {
-        let older = |key: &usize| self.waiters[*key].older;
-        std::iter::successors(older(&key), older).count()
+    /// When the oldest came that is queued.
+    pub fn earliest(&self) -> Option<P::Stamp> {
+        Some(self.waiters[self.oldest?].stamp)
+    }
+
+    /// When the newest came that is queued.
+    pub fn latest(&self) -> Option<P::Stamp> {
+        Some(self.waiters[self.newest?].stamp)
+    }
+
+    /// Everybody's waker: whoever wakes them makes them look again, and leave another.
+    pub fn take_wakers(&mut self) -> Vec<Waker> {
+        self.waiters.iter_mut().filter_map(|(_, waiter)| waiter.waker.take()).collect()
     }
 
     fn unlink(&mut self, key: usize) {
