@@ -192,21 +192,6 @@ async fn a_release_wakes_one_waiter_once() {
 }
 
 #[tokio::test]
-async fn waiters_are_served_in_the_order_in_which_they_came() {
-    let (pool, _) = pool(1);
-    let mut held = get(&pool);
-    let mut waiters: VecDeque<_> = (0..5).map(|_| queue(&pool)).collect();
-    while let Some(mut next) = waiters.pop_front() {
-        drop(held);
-        assert!(next.is_woken());
-        assert!(waiters.iter().all(|later| !later.is_woken()));
-        // Polled without being woken, those behind it get nothing.
-        waiters.iter_mut().for_each(|later| assert_pending!(later.poll()));
-        held = assert_ready_ok!(next.poll());
-    }
-}
-
-#[tokio::test]
 async fn a_newcomer_does_not_barge_past_a_queued_waiter() {
     let (pool, _) = pool(1);
     let held = get(&pool);
@@ -218,19 +203,6 @@ async fn a_newcomer_does_not_barge_past_a_queued_waiter() {
     drop(held);
     assert!(newcomer.is_woken());
     assert_ready_ok!(newcomer.poll());
-}
-
-#[tokio::test]
-async fn a_cancelled_waiter_passes_its_wake_on() {
-    let (pool, _) = pool(1);
-    let held = get(&pool);
-    let (first, mut second) = (queue(&pool), queue(&pool));
-    drop(held);
-    assert!(first.is_woken() && !second.is_woken());
-    drop(first);
-    assert!(second.is_woken());
-    assert_ready_ok!(second.poll());
-    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
 }
 
 #[tokio::test]
@@ -246,29 +218,6 @@ async fn a_waiter_that_leaves_the_middle_of_the_queue_is_skipped() {
     drop(held);
     assert!(third.is_woken());
     assert_ready_ok!(third.poll());
-}
-
-#[tokio::test]
-async fn a_connection_nobody_wants_becomes_idle() {
-    let (pool, server) = pool(1);
-    let held = get(&pool);
-    let waiter = queue(&pool);
-    drop(held);
-    drop(waiter);
-    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
-    assert_eq!((get(&pool).number, server.opened()), (1, 1));
-}
-
-#[tokio::test]
-async fn a_waiter_gets_the_slot_of_a_broken_connection() {
-    let (pool, server) = pool(1);
-    let mut held = get(&pool);
-    let mut waiter = queue(&pool);
-    held.broken = true;
-    drop(held);
-    assert!(waiter.is_woken(), "it does not wait for its time-out");
-    assert_eq!(server.alive(), 0, "dropped before its slot is used");
-    assert_eq!(assert_ready_ok!(waiter.poll()).number, 2);
 }
 
 #[tokio::test]
@@ -331,20 +280,6 @@ async fn a_guard_acquired_while_unwinding_is_reused() {
     assert_eq!(numbers(&pool), [1, 1, 0, 0]);
 }
 
-#[test]
-fn a_guard_comes_back_without_a_runtime() {
-    let (pool, _) = pool(1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let (held, mut waiter) = runtime.block_on(async { (get(&pool), queue(&pool)) });
-    drop(held);
-    assert!(waiter.is_woken());
-    assert_ready_ok!(waiter.poll());
-    drop(runtime);
-    let held = get(&pool);
-    drop(held);
-    assert_eq!(numbers(&pool), [1, 1, 0, 0]);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_time_out_says_how_long_and_how_many_wait() {
     let (pool, _) = pool(1);
@@ -378,37 +313,6 @@ async fn one_deadline_covers_waiting_and_connecting() {
     tokio::time::advance(TIMEOUT / 2 + Duration::from_millis(1)).await;
     assert!(matches!(assert_ready_err!(waiter.poll()), AcquireError::Timeout(_)));
     assert_eq!(numbers(&pool), [0, 0, 0, 0], "the slot in which it was connecting is free");
-}
-
-/// The hand-off and the deadline come together: whichever the waiter sees first, the connection is somebody's.
-#[tokio::test(start_paused = true)]
-async fn a_time_out_that_races_the_hand_off_loses_nothing() {
-    let past = TIMEOUT + Duration::from_millis(1);
-
-    let (in_time, _) = pool(1);
-    let held = get(&in_time);
-    let mut waiter = queue(&in_time);
-    tokio::time::advance(past).await;
-    drop(held);
-    assert_ready_ok!(waiter.poll(), "the deadline is over, but it was handed a connection before it looked");
-
-    let (too_late, _) = pool(1);
-    let held = get(&too_late);
-    let mut waiter = queue(&too_late);
-    tokio::time::advance(past).await;
-    assert_ready_err!(waiter.poll());
-    drop(held);
-    assert_eq!(numbers(&too_late), [1, 1, 0, 0], "the waiter had left the queue when it gave up");
-
-    let (dropped, _) = pool(1);
-    let held = get(&dropped);
-    let waiter = queue(&dropped);
-    tokio::time::advance(past).await;
-    let mut next = queue(&dropped);
-    drop(held);
-    drop(waiter);
-    assert!(next.is_woken());
-    assert_ready_ok!(next.poll());
 }
 
 #[tokio::test]

@@ -44,10 +44,13 @@ pub enum Does {
     Wait(oneshot::Receiver<()>),
 }
 
+type Aside = Box<dyn FnOnce() + Send>;
+
 /// What the test and its pool share.
 #[derive(Default)]
 pub struct Server {
     scripts: Mutex<HashMap<Call, VecDeque<Does>>>,
+    asides: Mutex<HashMap<Call, Aside>>,
     calls: Mutex<HashMap<Call, usize>>,
     opened: AtomicUsize,
     alive: AtomicUsize,
@@ -58,6 +61,11 @@ impl Server {
     /// What the next call of this kind that has no script yet does.
     pub fn next(&self, call: Call, does: Does) {
         self.scripts.lock().unwrap().entry(call).or_default().push_back(does);
+    }
+
+    /// Something else happens in the middle of the next call of this kind, before it does what it does.
+    pub fn meanwhile(&self, call: Call, aside: impl FnOnce() + Send + 'static) {
+        self.asides.lock().unwrap().insert(call, Box::new(aside));
     }
 
     /// Forgets what the scripts still hold.
@@ -87,6 +95,8 @@ impl Server {
 
     fn called(&self, call: Call) -> Does {
         *self.calls.lock().unwrap().entry(call).or_default() += 1;
+        let aside = self.asides.lock().unwrap().remove(&call);
+        aside.into_iter().for_each(|aside| aside());
         let does = self.scripts.lock().unwrap().get_mut(&call).and_then(VecDeque::pop_front);
         assert!(!matches!(does, Some(Does::PanicAtOnce)), "{call:?} panics");
         does.unwrap_or(Does::Succeed)
