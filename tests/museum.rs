@@ -1,8 +1,8 @@
 //! The museum: twenty concurrency bugs that pools of others once shipped, each put to ours.
 //!
-//! An exhibit names the original, draws the interleaving that went wrong there (one column an actor, time downward), and
-//! replays it here, step by step: futures are polled by hand, the clock is paused, and where transactions are the hazard
-//! the engine is real. What is asserted is what the other pool did not do.
+//! An exhibit names the original, draws the interleaving that went wrong there (one column an actor, time downward),
+//! and replays it here step by step: futures are polled by hand, the clock is paused, and where transactions are the
+//! hazard the engine is real. What is asserted is what the other pool did not do.
 //!
 //! Many of these are also explored under every interleaving in `tests/loom.rs`; there the core is alone, here it is the
 //! whole pool.

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use poolproof::{AcquireError, Behavior, Connection, Hooks, PoolConfig};
 use tokio::sync::oneshot;
@@ -12,10 +14,10 @@ use tokio::time::{Instant, advance, timeout};
 use tokio_test::task;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok};
 
-use super::server::{self, Call, Does};
+use super::server::{self, Call, Does, Server};
 use super::{MILLISECOND, SECOND, database, database_with, get, give_back_broken, numbers, pool, queue, sum};
 
-/// 11. sqlx issue 3217, <https://github.com/launchbadge/sqlx/issues/3217>: `close` returned, and the file was still open.
+/// 11. sqlx issue 3217, <https://github.com/launchbadge/sqlx/issues/3217>: `close` returned, the file was still open.
 ///
 /// ```text
 /// closer                          user
@@ -41,8 +43,46 @@ async fn what_comes_back_while_the_pool_closes_does_not_outlive_close() {
     assert_ready!(task::spawn(pool.close()).poll());
 }
 
-/// 12. sqlx issue 3932, <https://github.com/launchbadge/sqlx/issues/3932>: what a user wrote was never committed, though it
-/// had begun nothing.
+/// 11. sqlx issue 3217, its other half: `close` counts permits where it should count connections.
+///
+/// ```text
+/// closer                          user
+///                                 holds one of two; the other is idle
+/// closes the idle one: gives its
+/// permit back, which had been given
+/// back when it became idle
+/// has two permits: returns
+///                                 still holds its connection
+/// ```
+#[tokio::test]
+async fn close_is_told_when_nothing_is_alive_and_not_before() {
+    let (pool, server) = pool(2);
+    let (held, idle) = (get(&pool), get(&pool));
+    drop(idle);
+    let closer = Arc::new(Closer { server: Arc::clone(&server), alive: AtomicUsize::new(usize::MAX) });
+    let waker = Waker::from(Arc::clone(&closer));
+    let mut close = pin!(pool.close());
+    assert!(close.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!((server.alive(), closer.alive.load(Ordering::SeqCst)), (1, usize::MAX), "not woken yet");
+    drop(held);
+    assert_eq!(closer.alive.load(Ordering::SeqCst), 0, "it was gone when the closer was woken");
+    assert!(close.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+}
+
+/// Looks, when it is woken, at how many connections are alive.
+struct Closer {
+    server: Arc<Server>,
+    alive: AtomicUsize,
+}
+
+impl Wake for Closer {
+    fn wake(self: Arc<Self>) {
+        self.alive.store(self.server.alive(), Ordering::SeqCst);
+    }
+}
+
+/// 12. sqlx issue 3932, <https://github.com/launchbadge/sqlx/issues/3932>: what a user wrote was never committed,
+/// though it had begun nothing.
 ///
 /// ```text
 /// user 1                          database          user 2
@@ -88,7 +128,7 @@ async fn a_begin_that_is_cancelled_leaves_the_next_user_no_transaction() {
     assert_eq!(sum(&mut other).await, 7, "what the last one wrote is there for all to see");
 }
 
-/// 13. sqlx issue 4349, <https://github.com/launchbadge/sqlx/issues/4349>: a peer that vanished takes a permit each time.
+/// 13. sqlx issue 4349, <https://github.com/launchbadge/sqlx/issues/4349>: a peer that vanishes takes a permit along.
 ///
 /// ```text
 /// user                            peer
@@ -213,7 +253,7 @@ async fn waiters_are_served_in_the_order_in_which_they_came() {
     }
 }
 
-/// 17. puddle issue 8, <https://github.com/jackc/puddle/issues/8>: a pool that is closed while it connects stands still.
+/// 17. puddle issue 8, <https://github.com/jackc/puddle/issues/8>: a pool closed while it connects stands still.
 ///
 /// ```text
 /// getter                          closer
@@ -284,7 +324,7 @@ async fn a_return_that_meets_a_time_out_neither_blocks_nor_loses_the_connection(
     assert_ready_ok!(next.poll());
 }
 
-/// 19. diesel issue 2104, <https://github.com/diesel-rs/diesel/issues/2104>: half a transaction, committed by a stranger.
+/// 19. diesel issue 2104, <https://github.com/diesel-rs/diesel/issues/2104>: half a transaction, committed by others.
 ///
 /// ```text
 /// user 1                          user 2

@@ -1,8 +1,8 @@
 //! Exhibit 20: the pool that first mended the failure of this project's story, one flaw at a time.
 //!
-//! Its flaws together are a subject of the harness, `src/harness/subjects/number_twenty.rs`, and `tests/prove.rs` shows that
-//! the proof turns it down. That its guards were clones of one another cannot be replayed: ours do not compile so, see
-//! `tests/compile_fail/a_guard_is_not_cloned.rs`.
+//! Its flaws together are a subject of the harness, `src/harness/subjects/number_twenty.rs`, and `tests/prove.rs` shows
+//! that the proof turns it down. That its guards were clones of one another cannot be replayed: with ours it does not
+//! compile, see `tests/compile_fail/a_guard_is_not_cloned.rs`.
 
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -19,9 +19,10 @@ use super::{database, get, numbers, pool, queue, sum};
 /// 20. the first fix: a semaphore that nobody acquires.
 ///
 /// ```text
-/// tasks 1 .. 20
-/// none is idle, fewer than 3 are open: each opens one
-/// each is told "maximum connection pool size reached", or is one too many
+/// tasks 1 to 3                    tasks 4 to 20
+/// 0 of 3 are open: each opens one
+///                                 0 of 3 are open: each opens one, is told "maximum
+///                                 connection pool size reached", or looks every 10 ms
 /// ```
 #[tokio::test]
 async fn a_cold_start_opens_no_more_than_there_may_be() {
@@ -222,9 +223,9 @@ async fn writers_that_meet_a_locked_database_wait_for_it() {
         .collect();
     // The lane has taken the first up, and meets the lock.
     while db.status().queued != 7 {
+        assert!(writes.iter().all(|write| !write.is_finished()));
         tokio::task::yield_now().await;
     }
-    assert!(writes.iter().all(|write| !write.is_finished()));
     locked.rollback().await.unwrap();
     for write in writes {
         write.await.unwrap().expect("it waited");

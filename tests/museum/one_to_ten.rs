@@ -66,8 +66,8 @@ fn a_return_between_the_look_and_the_queue_is_not_missed() {
 
 thread_local!(static BEFORE_QUEUEING: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) });
 
-/// A waiter clones its waker after it found nothing and before it queues: the one moment when somebody else's code runs in
-/// between. So what happens in the gap can be chosen.
+/// A waiter clones its waker after it found nothing and before it queues: the one moment when somebody else's code runs
+/// in between. So what happens in the gap can be chosen.
 fn waker_that_when_cloned(happens: impl FnOnce() + 'static) -> Waker {
     fn clone(_: *const ()) -> RawWaker {
         BEFORE_QUEUEING.take().into_iter().for_each(|happens| happens());
@@ -166,7 +166,7 @@ async fn a_connection_that_fails_its_test_makes_room_for_one_other_only() {
     assert_eq!((pool.status().most_open, server.most_alive()), (2, 2));
 }
 
-/// 6. deadpool issue 380, <https://github.com/deadpool-rs/deadpool/issues/380>: a pool that is tuned while it is used dies.
+/// 6. deadpool issue 380, <https://github.com/deadpool-rs/deadpool/issues/380>: a pool tuned while it is used dies.
 ///
 /// ```text
 /// users                           tuner
@@ -189,7 +189,7 @@ async fn shrinking_and_growing_under_users_does_not_underflow() {
     drop(queue(&pool));
 }
 
-/// 7. deadpool issue 113, <https://github.com/deadpool-rs/deadpool/issues/113>: one panic, and the connection panics for ever.
+/// 7. deadpool issue 113, <https://github.com/deadpool-rs/deadpool/issues/113>: one panic, and it panics for ever.
 ///
 /// ```text
 /// user 1                          user 2
@@ -286,7 +286,7 @@ async fn a_cancelled_waiter_passes_its_wake_on() {
     assert_eq!(numbers(&pool), [1, 1, 0, 0]);
 }
 
-/// 10. sqlx PR 1799, <https://github.com/launchbadge/sqlx/pull/1799>: a runtime ends, and the pool has one connection fewer.
+/// 10. sqlx PR 1799, <https://github.com/launchbadge/sqlx/pull/1799>: a runtime ends, and a permit with it.
 ///
 /// ```text
 /// user's runtime                  waiter, on another
@@ -307,7 +307,10 @@ fn a_guard_that_goes_down_with_its_runtime_frees_its_slot() {
         pending::<()>().await
     });
     dying.block_on(tokio::task::yield_now());
-    let mut waiter = living.block_on(async { queue(&pool) });
+    let mut waiter = {
+        let _entered = living.enter();
+        queue(&pool)
+    };
     drop(dying);
     assert!(waiter.is_woken());
     assert_eq!(assert_ready_ok!(waiter.poll()).number, 1);
