@@ -298,9 +298,9 @@ async fn a_return_that_meets_a_time_out_neither_blocks_nor_loses_the_connection(
     let (in_time, _) = pool(1);
     let held = get(&in_time);
     let mut waiter = queue(&in_time);
-    advance(past).await;
     drop(held);
-    assert_ready_ok!(waiter.poll(), "its time is over, but it was handed a connection before it looked");
+    advance(past).await;
+    assert_ready_ok!(waiter.poll(), "it looks when its time is over, but was handed a connection before");
 
     let (too_late, _) = pool(1);
     let held = get(&too_late);
