@@ -1,6 +1,7 @@
-//! The one seam between the standard library and loom.
+//! The one seam between real locks and loom.
 //!
-//! The pool's core takes its lock from `crate::sync` and from nowhere else. In this crate it is the standard library's.
+//! The pool's core takes its lock from `crate::sync` and from nowhere else. In this crate it is `parking_lot`'s, which the
+//! engine brings with it: a third of the instructions of the standard library's, whose poisoning nothing here needs.
 //! `tests/loom.rs` compiles the very same source of the core in a crate whose own `crate::sync` is made of loom's, so the
 //! model checker explores the code that ships and no other file ever mentions loom. (`Arc` is the standard library's there
 //! too: methods take `self: &Arc<Self>`, which only the standard type allows.)
@@ -9,15 +10,15 @@ pub(crate) use std::sync::Arc;
 
 /// A mutex without poisoning: nothing that can panic runs while the core holds its lock.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
+        Self(parking_lot::Mutex::new(value))
     }
 
     /// Runs `f` on the value. A closure instead of a guard, so that no lock can be held longer than a glance shows.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        f(&mut self.0.lock())
     }
 }

@@ -213,7 +213,7 @@ impl<M: Manage> Pool<M> {
         AcquireError::Timeout(Box::new(AcquireTimeout {
             waited: began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began)),
             stage,
-            place: seen.map_or(0, |seen| seen.place),
+            place: seen.map_or(0, |seen| seen.ahead),
             status,
             verdict: AcquireTimeout::judge(stage, others_were_served, &holders),
             holders,
@@ -387,9 +387,12 @@ impl<M: Manage> Context<M> {
 
 /// Opens a connection in a slot, and puts it on record; with `lend`, for somebody who waits for it.
 pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -> Result<(), AcquireError<M::Error>> {
+    let core = Arc::clone(lease.core());
+    if core.is_closed() {
+        return Err(AcquireError::Closed);
+    }
     // A note of the connection that was here before would be wrong by now.
     lease.set_note(None);
-    let core = Arc::clone(lease.core());
     let entry = core.context().open(lend).await?;
     lease.set_note(core.context().manager.activity(&entry.connection));
     *lease.connection() = Some(Box::new(entry));
@@ -451,9 +454,6 @@ impl<M: Manage> Pooled<M> {
     /// [`AcquireError::Closed`] if the pool was closed, otherwise as for opening any connection.
     pub(crate) async fn renew(&mut self) -> Result<(), AcquireError<M::Error>> {
         if self.lease.connection().is_none() {
-            if self.lease.core().is_closed() {
-                return Err(AcquireError::Closed);
-            }
             open_in(&mut self.lease, true).await?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use super::queue::Place;
 use super::{Core, Grant, Parts, Refused};
 use crate::sync::Arc;
 
@@ -79,7 +80,7 @@ pub(crate) struct Acquire<'a, P: Parts> {
     holder: Option<P::Holder>,
     stamp: P::Stamp,
     clock: P::Clock,
-    key: Option<usize>,
+    place: Option<Place>,
     /// What it saw when it queued.
     seen: Option<Seen>,
     /// Nobody has set the clock's alarm yet: whoever polls this has to.
@@ -91,7 +92,7 @@ pub(crate) struct Acquire<'a, P: Parts> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     /// How many waited before it.
-    pub place: usize,
+    pub ahead: usize,
     /// How many had been handed a slot.
     pub handed_over: u64,
 }
@@ -101,7 +102,7 @@ impl<P: Parts> Unpin for Acquire<'_, P> {}
 
 impl<'a, P: Parts> Acquire<'a, P> {
     pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Self {
-        Self { core, holder: Some(holder), stamp, clock, key: None, seen: None, unwatched: false, done: false }
+        Self { core, holder: Some(holder), stamp, clock, place: None, seen: None, unwatched: false, done: false }
     }
 
     pub(crate) fn core(&self) -> &'a Arc<Core<P>> {
@@ -133,9 +134,10 @@ impl<'a, P: Parts> Acquire<'a, P> {
 
     /// Leaves the queue; what it had been handed by then is the caller's to pass on.
     pub(crate) fn leave(&mut self) -> Option<Grant<P::Connection>> {
-        let key = self.key.take()?;
+        let place = self.place.take()?;
         // The waker is dropped here, outside the lock: it is somebody else's code.
-        self.core.state.with(|state| state.queue.remove(key)).grant
+        let (_waker, grant) = self.core.state.with(|state| state.queue.remove(place));
+        grant
     }
 
     /// Its first poll: takes something at once, or queues.
@@ -158,51 +160,55 @@ impl<'a, P: Parts> Acquire<'a, P> {
             Some(grant) => (Some(grant), None, Some(waker)),
             None => match holder.take() {
                 Some(holder) => {
-                    let seen = Seen { place: state.queue.len(), handed_over: state.handed_over };
+                    let seen = Seen { ahead: state.queue.len(), handed_over: state.handed_over };
                     (None, Some((state.join(waker, holder, *stamp), seen, state.watch(*clock))), None)
                 }
                 None => unreachable!("the holder is taken by a grant or by queueing, and it did neither before"),
             },
         });
-        if let Some((key, seen, unwatched)) = queued {
-            (self.key, self.seen, self.unwatched) = (Some(key), Some(seen), unwatched);
+        if let Some((place, seen, unwatched)) = queued {
+            (self.place, self.seen, self.unwatched) = (Some(place), Some(seen), unwatched);
         }
         grant
     }
 
     /// A later poll: takes what it was handed; if nothing yet, remembers the latest waker.
-    fn look(&mut self, key: usize, context: &Context<'_>) -> Option<Grant<P::Connection>> {
+    fn look(&mut self, place: Place, context: &Context<'_>) -> Option<Grant<P::Connection>> {
         let known = self.core.state.with(|state| {
-            let waiter = state.queue.get_mut(key);
-            match waiter.grant.take() {
-                Some(grant) => {
-                    state.queue.remove_granted(key);
-                    Ok(grant)
-                }
+            let waiter = state.queue.get_mut(place);
+            match waiter.grant {
+                Some(_) => Ok((state.queue.remove(place), state.closed)),
                 None => Err(waiter.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))),
             }
         });
         let known = match known {
-            Ok(grant) => {
-                self.key = None;
-                return Some(grant);
+            Ok(((_, grant), closed)) => {
+                self.place = None;
+                return match grant {
+                    // Handed over before the pool was closed, looked at after: nobody gets anything from a closed pool.
+                    Some(Grant::Slot { key, connection }) if closed => {
+                        self.core.give_back(key, connection);
+                        Some(Grant::Refused(Refused::Closed))
+                    }
+                    grant => grant,
+                };
             }
             Err(known) => known,
         };
         if !known {
             let fresh = context.waker().clone();
             let (granted, unwatched, _stale) = self.core.state.with(|state| {
-                let waiter = state.queue.get_mut(key);
+                let waiter = state.queue.get_mut(place);
                 // Handed something between the two looks: whoever did that took the old waker and woke it, so there will
                 // be another poll, but this one can as well take it.
                 match waiter.grant.is_some() {
                     true => (true, false, Some(fresh)),
-                    false => (false, state.watch(self.clock), state.queue.get_mut(key).waker.replace(fresh)),
+                    false => (false, state.watch(self.clock), state.queue.get_mut(place).waker.replace(fresh)),
                 }
             });
             self.unwatched |= unwatched;
             if granted {
-                return self.look(key, context);
+                return self.look(place, context);
             }
         }
         None
@@ -214,9 +220,9 @@ impl<P: Parts> Future for Acquire<'_, P> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.done, "polled after it was ready");
-        let grant = match self.key {
+        let grant = match self.place {
             None => self.begin(context),
-            Some(key) => self.look(key, context),
+            Some(place) => self.look(place, context),
         };
         let Some(grant) = grant else { return Poll::Pending };
         self.done = true;

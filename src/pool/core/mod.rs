@@ -45,7 +45,7 @@ use crate::sync::{Arc, Mutex};
 pub(crate) use self::close::Close;
 use self::lease::Retired;
 pub(crate) use self::lease::{Acquire, Lease, Seen};
-use self::queue::Queue;
+use self::queue::{Place, Queue};
 
 /// Why a waiter gets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl<P: Parts> State<P> {
     }
 
     /// Queues a newcomer. If it is the first to wait, those it waits for learn of it.
-    fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> usize {
+    fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> Place {
         if self.queue.is_empty() {
             for holding in self.slots.iter_mut().filter_map(|(_, slot)| slot.holder.as_mut()) {
                 holding.is_waited_for(stamp);
@@ -176,25 +176,23 @@ impl<P: Parts> State<P> {
 
     /// A slot comes back with its connection. If the slot must go, the connection is refused: it has to be dropped before
     /// its slot is given up, or `close` would resolve while it is alive.
-    fn put(&mut self, key: usize, connection: P::Connection) -> Result<Option<Waker>, P::Connection> {
+    fn put(&mut self, key: usize, connection: P::Connection) -> Put<P::Connection> {
         if self.is_surplus() {
-            return Err(connection);
+            return Put::Refused(connection);
         }
-        match self.hand(key, Some(connection)) {
-            Ok(waker) => Ok(waker),
-            Err(connection) => {
-                let slot = &mut self.slots[key];
-                slot.holder = None;
-                slot.idle = connection;
-                self.idle.push(key);
-                Ok(None)
-            }
+        if self.queue.is_empty() {
+            let slot = &mut self.slots[key];
+            slot.holder = None;
+            slot.idle = Some(connection);
+            self.idle.push(key);
+            return Put::Idle;
         }
+        Put::Handed(self.hand(key, Some(connection)).flatten())
     }
 
-    /// Hands a slot to the oldest waiter; gives the connection back if nobody waits.
-    fn hand(&mut self, key: usize, connection: Option<P::Connection>) -> Result<Option<Waker>, Option<P::Connection>> {
-        let Some(waiter) = self.queue.next() else { return Err(connection) };
+    /// Hands a slot to the oldest waiter, if there is one; gives its waker.
+    fn hand(&mut self, key: usize, connection: Option<P::Connection>) -> Option<Option<Waker>> {
+        let waiter = self.queue.next()?;
         waiter.grant = Some(Grant::Slot { key, connection });
         self.handed_over += 1;
         let (waker, mut holder) = (waiter.waker.take(), waiter.holder.take());
@@ -202,14 +200,14 @@ impl<P: Parts> State<P> {
             holder.is_waited_for(stamp);
         }
         self.slots[key].holder = holder;
-        Ok(waker)
+        Some(waker)
     }
 
     /// A slot comes back empty.
     fn free(&mut self, key: usize) -> Wakers {
         self.slots[key].note = None;
         if !self.is_surplus()
-            && let Ok(waker) = self.hand(key, None)
+            && let Some(waker) = self.hand(key, None)
         {
             return Wakers::One(waker);
         }
@@ -224,7 +222,7 @@ impl<P: Parts> State<P> {
     fn admit(&mut self, wakers: &mut Vec<Waker>) {
         while !self.queue.is_empty()
             && let Some(key) = self.open_slot()
-            && let Ok(waker) = self.hand(key, None)
+            && let Some(waker) = self.hand(key, None)
         {
             wakers.extend(waker);
         }
@@ -244,6 +242,13 @@ impl<P: Parts> State<P> {
     fn take_out(&mut self, key: usize) -> Option<P::Connection> {
         self.slots[key].idle.take()
     }
+}
+
+/// What became of a connection that was given back.
+enum Put<T> {
+    Idle,
+    Handed(Option<Waker>),
+    Refused(T),
 }
 
 /// Who is to be woken once the lock is let go.
@@ -440,13 +445,11 @@ impl<P: Parts> Core<P> {
 
     /// Gives back a slot with what it holds: to the oldest waiter, to the idle ones, or to nobody.
     fn give_back(&self, key: usize, connection: Option<P::Connection>) {
-        match connection {
-            Some(connection) => match self.state.with(|state| state.put(key, connection)) {
-                Ok(Some(waker)) => waker.wake(),
-                Ok(None) => self.crowded.store(false, Ordering::Relaxed),
-                Err(connection) => drop(Retired::new(self, key, connection)),
-            },
-            None => self.free(key),
+        let Some(connection) = connection else { return self.free(key) };
+        match self.state.with(|state| state.put(key, connection)) {
+            Put::Idle => self.crowded.store(false, Ordering::Relaxed),
+            Put::Handed(waker) => waker.into_iter().for_each(Waker::wake),
+            Put::Refused(connection) => drop(Retired::new(self, key, connection)),
         }
     }
 

@@ -1,15 +1,20 @@
 //! Who waits, from the oldest to the newest.
 //!
-//! Waiters live in a slab, the queued ones linked both ways: joining, leaving from anywhere and taking the oldest are
-//! O(1), and a pool that has seen its peak allocates nothing more.
+//! Waiters live in a list of places, the queued ones linked both ways: joining, leaving from anywhere and taking the
+//! oldest are O(1), and a pool that has seen its peak allocates nothing more.
 
 use std::task::Waker;
 
-use slab::Slab;
-
 use super::{Grant, Parts};
 
-/// A waiter: queued until it is handed a grant, then out of the queue until it takes that grant or leaves.
+/// A waiter's place in the list. Half a pointer is enough: more waiters than that do not fit into memory.
+pub(super) type Place = u32;
+
+/// What stands where there is no neighbour.
+const NOBODY: Place = Place::MAX;
+
+/// A waiter: queued until it is handed a grant, then out of the queue until it takes that grant or leaves. An empty place
+/// is one of nobody's.
 pub(super) struct Waiter<P: Parts> {
     pub waker: Option<Waker>,
     /// Set once, by whoever takes the waiter out of the queue.
@@ -17,94 +22,108 @@ pub(super) struct Waiter<P: Parts> {
     /// Who it will be on record as, once it holds something.
     pub holder: Option<P::Holder>,
     stamp: P::Stamp,
-    older: Option<usize>,
-    newer: Option<usize>,
+    older: Place,
+    /// For an empty place: the next empty one.
+    newer: Place,
 }
 
 /// The waiters of one core.
 pub(super) struct Queue<P: Parts> {
-    waiters: Slab<Waiter<P>>,
-    oldest: Option<usize>,
-    newest: Option<usize>,
-    queued: usize,
+    places: Vec<Waiter<P>>,
+    oldest: Place,
+    newest: Place,
+    /// The first empty place.
+    empty: Place,
+    queued: u32,
 }
 
 impl<P: Parts> Queue<P> {
     pub fn new() -> Self {
-        Self { waiters: Slab::new(), oldest: None, newest: None, queued: 0 }
+        Self { places: Vec::new(), oldest: NOBODY, newest: NOBODY, empty: NOBODY, queued: 0 }
     }
 
     /// Whether nobody waits to be handed something.
     pub fn is_empty(&self) -> bool {
-        self.oldest.is_none()
+        self.oldest == NOBODY
     }
 
     /// Waiters that were handed nothing yet.
     pub fn len(&self) -> usize {
-        self.queued
+        self.queued as usize
     }
 
-    pub fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> usize {
-        let waiter =
-            Waiter { waker: Some(waker), grant: None, holder: Some(holder), stamp, older: self.newest, newer: None };
-        let key = self.waiters.insert(waiter);
-        match self.newest {
-            Some(newest) => self.waiters[newest].newer = Some(key),
-            None => self.oldest = Some(key),
+    pub fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> Place {
+        let older = self.newest;
+        let waiter = Waiter { waker: Some(waker), grant: None, holder: Some(holder), stamp, older, newer: NOBODY };
+        let place = match self.places.get_mut(self.empty as usize) {
+            Some(empty) => {
+                let place = std::mem::replace(&mut self.empty, empty.newer);
+                *empty = waiter;
+                place
+            }
+            None => {
+                self.places.push(waiter);
+                (self.places.len() - 1) as Place
+            }
+        };
+        match self.places.get_mut(older as usize) {
+            Some(older) => older.newer = place,
+            None => self.oldest = place,
         }
-        self.newest = Some(key);
+        self.newest = place;
         self.queued += 1;
-        key
+        place
     }
 
-    pub fn get_mut(&mut self, key: usize) -> &mut Waiter<P> {
-        &mut self.waiters[key]
+    pub fn get_mut(&mut self, place: Place) -> &mut Waiter<P> {
+        &mut self.places[place as usize]
     }
 
     /// Takes the oldest waiter out of the queue; the caller hands it something.
     pub fn next(&mut self) -> Option<&mut Waiter<P>> {
-        let key = self.oldest?;
-        self.unlink(key);
-        Some(&mut self.waiters[key])
-    }
-
-    /// Forgets a waiter, wherever it is; what it had been handed is the caller's to pass on.
-    pub fn remove(&mut self, key: usize) -> Waiter<P> {
-        if self.waiters[key].grant.is_none() {
-            self.unlink(key);
+        let place = self.oldest;
+        if place == NOBODY {
+            return None;
         }
-        self.waiters.remove(key)
+        self.unlink(place);
+        Some(self.get_mut(place))
     }
 
-    /// Forgets a waiter whose grant was taken.
-    pub fn remove_granted(&mut self, key: usize) {
-        // What is left of it is empty: its waker was taken when it was handed the grant.
-        self.waiters.remove(key);
+    /// Forgets a waiter, wherever it is; its waker and what it had been handed are the caller's.
+    pub fn remove(&mut self, place: Place) -> (Option<Waker>, Option<Grant<P::Connection>>) {
+        if self.get_mut(place).grant.is_none() {
+            self.unlink(place);
+        }
+        let empty = std::mem::replace(&mut self.empty, place);
+        let waiter = self.get_mut(place);
+        waiter.holder = None;
+        waiter.newer = empty;
+        (waiter.waker.take(), waiter.grant.take())
     }
 
     /// When the oldest came that is queued.
     pub fn earliest(&self) -> Option<P::Stamp> {
-        Some(self.waiters[self.oldest?].stamp)
+        self.places.get(self.oldest as usize).map(|waiter| waiter.stamp)
     }
 
     /// When the newest came that is queued.
     pub fn latest(&self) -> Option<P::Stamp> {
-        Some(self.waiters[self.newest?].stamp)
+        self.places.get(self.newest as usize).map(|waiter| waiter.stamp)
     }
 
     /// Everybody's waker: whoever wakes them makes them look again, and leave another.
     pub fn take_wakers(&mut self) -> Vec<Waker> {
-        self.waiters.iter_mut().filter_map(|(_, waiter)| waiter.waker.take()).collect()
+        self.places.iter_mut().filter_map(|waiter| waiter.waker.take()).collect()
     }
 
-    fn unlink(&mut self, key: usize) {
-        let (older, newer) = (self.waiters[key].older, self.waiters[key].newer);
-        match older {
-            Some(older) => self.waiters[older].newer = newer,
+    fn unlink(&mut self, place: Place) {
+        let (older, newer) = (self.get_mut(place).older, self.get_mut(place).newer);
+        match self.places.get_mut(older as usize) {
+            Some(older) => older.newer = newer,
             None => self.oldest = newer,
         }
-        match newer {
-            Some(newer) => self.waiters[newer].older = older,
+        match self.places.get_mut(newer as usize) {
+            Some(newer) => newer.older = older,
             None => self.newest = older,
         }
         self.queued -= 1;
