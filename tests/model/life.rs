@@ -1,0 +1,271 @@
+//! One life of a pool beside its model: each step is done to both, then they are compared.
+//!
+//! Futures are polled by hand in a runtime whose clock is paused. The runtime runs in [`Step::Turn`] only, so time can pass
+//! without a timer that fires, as in a busy process.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use poolproof::{AcquireError, Pool, PoolConfig, Pooled, Stage, Status, StillOpen};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio_test::task::{self, Spawn};
+
+use super::reference::Model;
+use super::server::{self, Call, Connection, Does, Manager, Outcome, Server};
+use super::story::{ACQUIRE, CONNECT, Opens, Setup, Shown, Step, WAIT};
+
+/// A unit of time. As long as the pool's own task sleeps, at most, with the limits that are drawn.
+const UNIT: Duration = Duration::from_millis(20);
+
+/// How often what happened.
+pub type Seen = BTreeMap<String, usize>;
+
+type Polled<'p, T> = Spawn<Pin<Box<dyn Future<Output = T> + 'p>>>;
+
+struct Life<'p> {
+    pool: &'p Pool<Manager>,
+    server: &'p Server,
+    runtime: &'p Runtime,
+    model: Model,
+    /// What answers the connects that wait for it, and which of all connects each one is.
+    answers: Vec<(usize, oneshot::Sender<()>)>,
+    gets: Vec<Polled<'p, Outcome>>,
+    held: Vec<Pooled<Manager>>,
+    closers: Vec<Polled<'p, Result<(), StillOpen>>>,
+    /// What may be open: the maximum, or what was open when that was lowered and has not come back since.
+    ceiling: usize,
+    seen: Seen,
+}
+
+/// Lives through `steps`, and then lets everything come to its end.
+pub fn live(setup: &Setup, steps: &[Step], model: Model) -> Result<Seen, TestCaseError> {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let _context = runtime.enter();
+    let config = PoolConfig {
+        max_connections: setup.max,
+        wait_timeout: units(WAIT),
+        connect_timeout: units(CONNECT),
+        acquire_timeout: units(ACQUIRE),
+        idle_timeout: setup.idle_timeout.map(units),
+        max_lifetime: setup.max_lifetime.map(units),
+        lifetime_jitter: 0.0,
+        ..PoolConfig::default()
+    };
+    let (pool, server) = if setup.refusals.is_some() { server::pool_with_hooks(config) } else { server::pool(config) };
+    let mut life = Life {
+        pool: &pool,
+        server: &server,
+        runtime: &runtime,
+        model,
+        answers: script(setup, &server),
+        gets: Vec::new(),
+        held: Vec::new(),
+        closers: Vec::new(),
+        ceiling: setup.max,
+        seen: Seen::new(),
+    };
+    for (number, step) in steps.iter().enumerate() {
+        life.step(*step).map_err(|error| TestCaseError::fail(format!("step {number}, {step:?}: {error}")))?;
+    }
+    life.end().map_err(|error| TestCaseError::fail(format!("at the end: {error}")))
+}
+
+/// Tells the server what its calls do; returns what answers those that wait.
+fn script(setup: &Setup, server: &Server) -> Vec<(usize, oneshot::Sender<()>)> {
+    for refuses in setup.refusals.iter().flatten() {
+        server.next(Call::BeforeAcquire, if *refuses { Does::Fail } else { Does::Succeed });
+    }
+    let mut answers = Vec::new();
+    for (connect, opens) in (1..).zip(&setup.opens) {
+        let does = match opens {
+            Opens::AtOnce => Does::Succeed,
+            Opens::Fails => Does::Fail,
+            Opens::Later => {
+                let (answer, answered) = oneshot::channel();
+                answers.push((connect, answer));
+                Does::Wait(answered)
+            }
+        };
+        server.next(Call::Connect, does);
+    }
+    answers
+}
+
+fn units(units: u64) -> Duration {
+    UNIT * u32::try_from(units).unwrap()
+}
+
+impl Life<'_> {
+    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        let place = match step {
+            Step::Poll(choice) | Step::Cancel(choice) => choice.checked_rem(self.gets.len()),
+            Step::Answer(choice) => choice.checked_rem(self.unanswered()),
+            Step::Return(choice) | Step::ReturnBroken(choice) | Step::Panic(choice) | Step::Detach(choice) => {
+                choice.checked_rem(self.held.len())
+            }
+            Step::PollClose(choice) | Step::CancelClose(choice) => choice.checked_rem(self.closers.len()),
+            _ => Some(0),
+        };
+        let Some(place) = place else { return Ok(()) };
+        let before = self.pool.status();
+        let stage = self.model.gets.get(place).map_or_else(String::new, |get| word(&get.stage));
+        // The model knows a connect by its number.
+        let model_place = if let Step::Answer(_) = step { self.answers[place].0 } else { place };
+        let predicted = self.model.take(step, model_place);
+        let shown = self.take(step, place);
+        let mut what = match step {
+            Step::Poll(_) | Step::Cancel(_) => format!("{} {stage}: {}", word(&step), word(&shown)),
+            _ => format!("{}: {}", word(&step), word(&shown)),
+        };
+        prop_assert_eq!(shown, predicted, "the model is right");
+        self.compare()?;
+        let after = self.pool.status();
+        if after.handed_over > before.handed_over {
+            what += ", hands over";
+        }
+        if after.open < before.open {
+            what += match before {
+                Status { closed: true, .. } => ", closes what is back after the end",
+                Status { open, max, .. } if open > max => ", closes what is surplus",
+                _ => ", closes",
+            };
+        }
+        *self.seen.entry(what).or_default() += 1;
+        Ok(())
+    }
+
+    /// Connects under way, or over, that nothing answered yet: the first so many of `answers`.
+    fn unanswered(&self) -> usize {
+        self.answers.iter().filter(|(connect, _)| *connect <= self.server.opened()).count()
+    }
+
+    fn take(&mut self, step: Step, place: usize) -> Shown {
+        match step {
+            Step::Get => {
+                self.gets.push(task::spawn(Box::pin(self.pool.get())));
+                return self.poll(self.gets.len() - 1);
+            }
+            Step::Poll(_) => return self.poll(place),
+            Step::Cancel(_) => drop(self.gets.remove(place)),
+            // Nobody may listen any more.
+            Step::Answer(_) => drop(self.answers.remove(place).1.send(())),
+            Step::Return(_) => drop(self.held.remove(place)),
+            Step::ReturnBroken(_) => self.held.remove(place).broken.store(true, Ordering::SeqCst),
+            Step::Panic(_) => {
+                let guard = self.held.remove(place);
+                let unwound = catch_unwind(AssertUnwindSafe(|| {
+                    let _guard = guard;
+                    // Without the noise of `panic!`.
+                    resume_unwind(Box::new("a user panics"));
+                }));
+                assert!(matches!(unwound, Err::<(), _>(_)));
+            }
+            Step::Detach(_) => drop(self.held.remove(place).detach()),
+            Step::Resize(max) => self.pool.resize(max).unwrap(),
+            Step::Retain { odd } => {
+                let keep = |connection: &mut Connection| connection.number.is_multiple_of(2) != odd;
+                return Shown::Retained(self.pool.retain(keep));
+            }
+            Step::Close => {
+                let pool = self.pool;
+                self.closers.push(task::spawn(Box::pin(async { Ok(pool.close().await) })));
+                return self.poll_close(self.closers.len() - 1);
+            }
+            Step::CloseWithin(limit) => {
+                self.closers.push(task::spawn(Box::pin(self.pool.close_within(units(limit)))));
+                return self.poll_close(self.closers.len() - 1);
+            }
+            Step::PollClose(_) => return self.poll_close(place),
+            Step::CancelClose(_) => drop(self.closers.remove(place)),
+            // At its first poll it moves the clock; later it would give the runtime a turn.
+            Step::Pass(time) => drop(task::spawn(tokio::time::advance(units(time))).poll()),
+            Step::Turn => self.runtime.block_on(async {
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+            }),
+        }
+        Shown::Done
+    }
+
+    fn poll(&mut self, place: usize) -> Shown {
+        let Poll::Ready(outcome) = self.gets[place].poll() else { return Shown::Pending };
+        drop(self.gets.remove(place));
+        match outcome {
+            Ok(guard) => {
+                let number = guard.number;
+                self.held.push(guard);
+                Shown::Lent(number)
+            }
+            Err(AcquireError::Closed) => Shown::Closed,
+            Err(AcquireError::Connect(_)) => Shown::ConnectFailed,
+            Err(AcquireError::Hook(_)) => Shown::TurnedDown,
+            Err(AcquireError::Timeout(timeout)) => {
+                let waited = (timeout.waited.as_millis() / UNIT.as_millis()) as u64;
+                match timeout.stage {
+                    Stage::Waiting => Shown::WaitedTooLong { waited, place: timeout.place },
+                    _ => Shown::ConnectedTooLong { waited },
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn poll_close(&mut self, place: usize) -> Shown {
+        let Poll::Ready(outcome) = self.closers[place].poll() else { return Shown::Pending };
+        drop(self.closers.remove(place));
+        outcome.map_or_else(|still_open| Shown::StillOpen(still_open.holders.len()), |()| Shown::Empty)
+    }
+
+    /// What must hold after every step: whatever the model says, and as the model says.
+    fn compare(&mut self) -> Result<(), TestCaseError> {
+        let status = self.pool.status();
+        let Status { max, open, most_open, idle, in_use, waiting, handed_over, closed, .. } = status;
+        let alive = self.server.alive();
+        self.ceiling = self.ceiling.max(max);
+        prop_assert!(open <= self.ceiling && alive <= open, "{} open, {} alive, {} may be", open, alive, self.ceiling);
+        self.ceiling = open.max(max);
+        prop_assert!(idle == 0 || waiting == 0, "an idle connection and a waiter coexist: {:?}", status);
+        prop_assert!(waiting == 0 || open >= max, "somebody waits though there is room: {:?}", status);
+        prop_assert!(!closed || (idle == 0 && waiting == 0), "something rests in a closed pool: {:?}", status);
+        prop_assert_eq!(self.pool.holders().len(), in_use, "everything in use has a holder");
+
+        let counts = [max, open, most_open, idle, in_use, waiting, handed_over as usize, usize::from(closed)];
+        prop_assert_eq!(counts, self.model.status(), "the model is right");
+        prop_assert_eq!(alive, self.model.alive(), "alive; the model is right");
+        let gets = self.gets.iter().map(Spawn::is_woken).collect();
+        let closers = self.closers.iter().map(Spawn::is_woken).collect();
+        prop_assert_eq!((gets, closers), self.model.woken(), "woken gets and closers; the model is right");
+        Ok(())
+    }
+
+    /// Everything ends: each get at one poll once its time is up, the pool once all came back.
+    fn end(mut self) -> Result<Seen, TestCaseError> {
+        self.step(Step::Pass(ACQUIRE))?;
+        self.step(Step::Turn)?;
+        for _ in 0..self.gets.len() {
+            self.step(Step::Poll(0))?;
+        }
+        prop_assert_eq!(self.gets.len(), 0, "a get does not end");
+        while !self.held.is_empty() {
+            self.step(Step::Return(0))?;
+        }
+        prop_assert_eq!(self.take(Step::Close, 0), Shown::Empty);
+        prop_assert_eq!((self.pool.status().open, self.server.alive()), (0, 0), "something is left");
+        Ok(self.seen)
+    }
+}
+
+/// The first word of how a thing is written.
+fn word(thing: &impl Debug) -> String {
+    let written = format!("{thing:?}");
+    written.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
