@@ -31,6 +31,7 @@ pub type Seen = BTreeMap<String, usize>;
 type Polled<'p, T> = Spawn<Pin<Box<dyn Future<Output = T> + 'p>>>;
 
 struct Life<'p> {
+    setup: &'p Setup,
     pool: &'p Pool<Manager>,
     server: &'p Server,
     runtime: &'p Runtime,
@@ -61,6 +62,7 @@ pub fn live(setup: &Setup, steps: &[Step], model: Model) -> Result<Seen, TestCas
     };
     let (pool, server) = if setup.refusals.is_some() { server::pool_with_hooks(config) } else { server::pool(config) };
     let mut life = Life {
+        setup,
         pool: &pool,
         server: &server,
         runtime: &runtime,
@@ -115,7 +117,7 @@ impl Life<'_> {
             _ => Some(0),
         };
         let Some(place) = place else { return Ok(()) };
-        let before = self.pool.status();
+        let (before, opened) = (self.pool.status(), self.server.opened());
         let stage = self.model.gets.get(place).map_or_else(String::new, |get| word(&get.stage));
         // The model knows a connect by its number.
         let model_place = if let Step::Answer(_) = step { self.answers[place].0 } else { place };
@@ -127,19 +129,29 @@ impl Life<'_> {
         };
         prop_assert_eq!(shown, predicted, "the model is right");
         self.compare()?;
-        let after = self.pool.status();
-        if after.handed_over > before.handed_over {
-            what += ", hands over";
-        }
-        if after.open < before.open {
-            what += match before {
-                Status { closed: true, .. } => ", closes what is back after the end",
-                Status { open, max, .. } if open > max => ", closes what is surplus",
-                _ => ", closes",
-            };
-        }
+        what += self.effect(&what, &before, opened);
         *self.seen.entry(what).or_default() += 1;
         Ok(())
+    }
+
+    /// What else a step did, told from how the pool was before.
+    fn effect(&self, what: &str, before: &Status, opened: usize) -> &'static str {
+        let after = self.pool.status();
+        let Setup { idle_timeout, max_lifetime, refusals, .. } = self.setup;
+        let took = what.starts_with("Poll Handed") || (what.starts_with("Get") && after.idle < before.idle);
+        let (replaces, closes) = (took && self.server.opened() > opened, after.open < before.open);
+        let returns = what.starts_with("Return:");
+        match before {
+            _ if after.handed_over > before.handed_over => ", hands over",
+            _ if replaces && refusals.is_none() => ", replaces what is stale",
+            _ if replaces && idle_timeout.is_none() && max_lifetime.is_none() => ", replaces what a hook refuses",
+            Status { closed: true, .. } if closes => ", closes after the end",
+            Status { open, max, .. } if closes && open > max => ", closes surplus",
+            Status { idle: 0, .. } if closes && returns => ", closes what is too old",
+            _ if closes && returns && max_lifetime.is_none() => ", closes another that is stale",
+            _ if closes => ", closes",
+            _ => "",
+        }
     }
 
     /// Connects under way, or over, that nothing answered yet: the first so many of `answers`.

@@ -48,7 +48,6 @@ pub struct Model {
     handed_over: usize,
     closed: bool,
     connects: usize,
-    hook_calls: usize,
     /// The one used last is the last.
     idle: Vec<Connection>,
     held: Vec<Connection>,
@@ -69,32 +68,68 @@ impl Model {
 
     /// Takes a step, with what is at `place`.
     pub fn take(&mut self, step: Step, place: usize) -> Shown {
+        let mut shown = Shown::Done;
         match step {
-            Step::Get => return self.get(),
-            Step::Poll(_) => return self.poll(place),
+            Step::Get => shown = self.get(),
+            Step::Poll(_) => shown = self.poll(place),
             Step::Cancel(_) => {
                 let get = self.gets.remove(place);
                 self.leave(get.stage);
             }
             Step::Answer(_) => self.answer(place),
-            Step::Return(_) => self.release(place, true),
-            Step::ReturnBroken(_) | Step::Panic(_) | Step::Detach(_) => self.release(place, false),
-            Step::Resize(max) => self.resize(max),
-            Step::Retain { odd } => return self.retain(odd),
-            Step::Close => return self.close(u64::MAX),
-            Step::CloseWithin(limit) => return self.close(self.now + limit),
-            Step::PollClose(_) => return self.poll_close(place),
+            Step::Return(_) => self.give_back(place, true),
+            Step::ReturnBroken(_) | Step::Panic(_) | Step::Detach(_) => self.give_back(place, false),
+            Step::Resize(max) => self.max = max,
+            Step::Retain { odd } => shown = self.retain(odd),
+            Step::Close => shown = self.close(u64::MAX),
+            Step::CloseWithin(limit) => shown = self.close(self.now + limit),
+            Step::PollClose(_) => shown = self.poll_close(place),
             Step::CancelClose(_) => drop(self.closers.remove(place)),
             Step::Pass(time) => self.now += time,
             Step::Turn => self.turn(),
         }
-        Shown::Done
+        self.settle();
+        shown
+    }
+
+    /// The laws of the pool at rest: a closed one refuses everybody and keeps nothing, none beyond the maximum is idle, and
+    /// nobody waits while there is something to have: the oldest gets it.
+    fn settle(&mut self) {
+        while (self.closed || self.open > self.max) && !self.idle.is_empty() {
+            self.idle.remove(0);
+            self.open -= 1;
+        }
+        while let Some(next) = self.next_in_line() {
+            let stage = if self.closed {
+                Stage::Refused
+            } else if let Some(connection) = self.idle.pop() {
+                Stage::Handed(connection)
+            } else if self.open < self.max {
+                self.open += 1;
+                Stage::Admitted
+            } else {
+                break;
+            };
+            (self.gets[next].stage, self.gets[next].woken) = (stage, true);
+            self.handed_over += usize::from(!self.closed);
+        }
+        self.most_open = self.most_open.max(self.open);
+        if self.closed && self.open == 0 {
+            self.closers.iter_mut().for_each(|closer| closer.woken = true);
+        }
+    }
+
+    fn next_in_line(&self) -> Option<usize> {
+        let mut queued = (0..self.gets.len()).filter(|place| self.gets[*place].is_queued());
+        if self.overtakes { queued.next_back() } else { queued.next() }
     }
 
     fn get(&mut self) -> Shown {
-        let stage = if self.closed { Stage::Refused } else { Stage::Queued };
-        self.gets.push(Get { stage, began: self.now, deadline: self.now + WAIT, woken: false });
-        self.serve();
+        let handed_over = self.handed_over;
+        self.gets.push(Get { stage: Stage::Queued, began: self.now, deadline: self.now + WAIT, woken: false });
+        self.settle();
+        // What a newcomer finds was handed to it by nobody.
+        self.handed_over = handed_over;
         self.poll(self.gets.len() - 1)
     }
 
@@ -118,8 +153,7 @@ impl Model {
             Stage::Refused => Shown::Closed,
             Stage::Handed(connection) => {
                 let serves = !self.is_stale(&connection) && !self.hook_refuses();
-                // A pool that has no reason to look at its connections does not look at itself either.
-                if self.closed && (self.keeps_time() || self.setup.refusals.is_some()) {
+                if self.closed && self.looks_at_connections() {
                     return Shown::Closed;
                 }
                 if serves {
@@ -149,72 +183,30 @@ impl Model {
         Shown::Lent(connection.number)
     }
 
+    /// A get ends without a connection.
     fn leave(&mut self, stage: Stage) {
         match stage {
             Stage::Queued | Stage::Refused => {}
-            Stage::Handed(connection) => self.give_back(Some(connection)),
-            Stage::Admitted | Stage::Opening(..) => self.give_back(None),
+            Stage::Handed(connection) => self.idle.push(connection),
+            Stage::Admitted | Stage::Opening(..) => self.open -= 1,
         }
     }
 
     fn answer(&mut self, connect: usize) {
-        for get in &mut self.gets {
-            if let Stage::Opening(number, Opens::Later) = get.stage
-                && number == connect
-            {
-                (get.stage, get.woken) = (Stage::Opening(number, Opens::AtOnce), true);
-            }
+        let waits = |get: &&mut Get| matches!(get.stage, Stage::Opening(number, Opens::Later) if number == connect);
+        if let Some(get) = self.gets.iter_mut().find(waits) {
+            (get.stage, get.woken) = (Stage::Opening(connect, Opens::AtOnce), true);
         }
     }
 
-    fn release(&mut self, place: usize, reusable: bool) {
+    fn give_back(&mut self, place: usize, reusable: bool) {
         let connection = Connection { used: self.now, ..self.held.remove(place) };
-        let kept = reusable && !self.is_stale(&connection);
-        if kept && self.keeps_time() {
-            self.close_a_stale_one();
-        }
-        self.give_back(kept.then_some(connection));
-    }
-
-    fn give_back(&mut self, connection: Option<Connection>) {
-        let surplus = self.closed || self.open > self.max;
-        match connection {
-            Some(connection) if !surplus => self.idle.push(connection),
-            _ => self.open -= 1,
-        }
-        self.handed_over += self.serve();
-        if self.open == 0 {
-            self.closers.iter_mut().for_each(|closer| closer.woken = true);
-        }
-    }
-
-    /// As long as somebody waits and there is something to have, the oldest waiter has it. Returns how often.
-    fn serve(&mut self) -> usize {
-        let mut served = 0;
-        while (!self.idle.is_empty() || self.open < self.max)
-            && let Some(next) = self.next_in_line()
-        {
-            let connection = self.idle.pop();
-            self.open += usize::from(connection.is_none());
-            self.most_open = self.most_open.max(self.open);
-            (self.gets[next].stage, self.gets[next].woken) = (connection.map_or(Stage::Admitted, Stage::Handed), true);
-            served += 1;
-        }
-        served
-    }
-
-    fn next_in_line(&self) -> Option<usize> {
-        let mut queued = (0..self.gets.len()).filter(|place| self.gets[*place].is_queued());
-        if self.overtakes { queued.next_back() } else { queued.next() }
-    }
-
-    fn resize(&mut self, max: usize) {
-        self.max = max;
-        self.handed_over += self.serve();
-        while self.open > max && !self.idle.is_empty() {
-            self.idle.remove(0);
+        if !reusable || self.is_stale(&connection) {
             self.open -= 1;
+            return;
         }
+        self.close_a_stale_one();
+        self.idle.push(connection);
     }
 
     fn retain(&mut self, odd: bool) -> Shown {
@@ -225,10 +217,7 @@ impl Model {
 
     fn close(&mut self, deadline: u64) -> Shown {
         self.closed = true;
-        for get in self.gets.iter_mut().filter(|get| get.is_queued()) {
-            (get.stage, get.woken) = (Stage::Refused, true);
-        }
-        self.open -= self.idle.drain(..).count();
+        self.settle();
         self.closers.push(Closer { deadline, woken: false });
         self.poll_close(self.closers.len() - 1)
     }
@@ -264,13 +253,14 @@ impl Model {
             || self.setup.idle_timeout.is_some_and(|limit| self.now > connection.used + limit)
     }
 
-    fn keeps_time(&self) -> bool {
-        self.setup.idle_timeout.is_some() || self.setup.max_lifetime.is_some()
+    /// A pool that has no reason to look at a connection before it lends it does not look at itself then either.
+    fn looks_at_connections(&self) -> bool {
+        let Setup { idle_timeout, max_lifetime, refusals, .. } = &self.setup;
+        idle_timeout.is_some() || max_lifetime.is_some() || refusals.is_some()
     }
 
     fn hook_refuses(&mut self) -> bool {
-        self.hook_calls += 1;
-        self.setup.refusals.as_ref().is_some_and(|says| says.get(self.hook_calls - 1) == Some(&true))
+        self.setup.refusals.as_mut().is_some_and(|says| !says.is_empty() && says.remove(0))
     }
 
     /// How many wait, of the gets that came first.

@@ -84,13 +84,13 @@ pub enum Shown {
 }
 
 pub fn stories() -> impl Strategy<Value = (Setup, Vec<Step>)> {
-    (setups(), prop::collection::vec(steps(), 1..80))
+    (setups(), prop::collection::vec(steps(), 1..120))
 }
 
 fn setups() -> impl Strategy<Value = Setup> {
     let opens = prop_oneof![5 => Just(Opens::AtOnce), 1 => Just(Opens::Fails), 3 => Just(Opens::Later)];
     let limits = || prop::option::of(1..=4_u64);
-    let refusals = prop::option::weighted(0.3, prop::collection::vec(prop::bool::weighted(0.2), 0..20));
+    let refusals = prop::option::weighted(0.4, prop::collection::vec(prop::bool::weighted(0.3), 0..20));
     (1..=4_usize, limits(), limits(), prop::collection::vec(opens, 0..20), refusals).prop_map(
         |(max, idle_timeout, max_lifetime, opens, refusals)| Setup { max, idle_timeout, max_lifetime, opens, refusals },
     )
@@ -99,21 +99,21 @@ fn setups() -> impl Strategy<Value = Setup> {
 fn steps() -> impl Strategy<Value = Step> {
     let which = || 0..8_usize;
     prop_oneof![
-        20 => Just(Step::Get),
-        16 => which().prop_map(Step::Poll),
-        5 => which().prop_map(Step::Cancel),
-        8 => which().prop_map(Step::Answer),
-        12 => which().prop_map(Step::Return),
-        3 => which().prop_map(Step::ReturnBroken),
-        2 => which().prop_map(Step::Panic),
-        2 => which().prop_map(Step::Detach),
-        4 => (1..=5_usize).prop_map(Step::Resize),
-        2 => any::<bool>().prop_map(|odd| Step::Retain { odd }),
+        40 => Just(Step::Get),
+        32 => which().prop_map(Step::Poll),
+        14 => which().prop_map(Step::Cancel),
+        16 => which().prop_map(Step::Answer),
+        32 => which().prop_map(Step::Return),
+        8 => which().prop_map(Step::ReturnBroken),
+        4 => which().prop_map(Step::Panic),
+        4 => which().prop_map(Step::Detach),
+        8 => (1..=5_usize).prop_map(Step::Resize),
+        3 => any::<bool>().prop_map(|odd| Step::Retain { odd }),
         1 => Just(Step::Close),
-        1 => (0..=4_u64).prop_map(Step::CloseWithin),
-        4 => which().prop_map(Step::PollClose),
-        1 => which().prop_map(Step::CancelClose),
-        8 => (1..=3_u64).prop_map(Step::Pass),
-        8 => Just(Step::Turn),
+        1 => (0..=3_u64).prop_map(Step::CloseWithin),
+        24 => which().prop_map(Step::PollClose),
+        2 => which().prop_map(Step::CancelClose),
+        16 => (1..=3_u64).prop_map(Step::Pass),
+        12 => Just(Step::Turn),
     ]
 }
