@@ -130,8 +130,6 @@ fn everything_happens_sometimes() {
 fn a_model_in_which_waiters_are_overtaken_is_found_wrong() {
     let lived = TestRunner::new(fixed())
         .run(&stories(), |(setup, steps)| live(&setup, &steps, Model::that_overtakes(&setup)).map(drop));
-    let Err(TestError::Fail(why, (setup, steps))) = lived else { panic!("nobody noticed") };
-    assert!(why.message().contains("woken gets"), "{why}");
-    assert_eq!((setup.max, steps.len()), (1, 4), "one holds, two wait, one comes back: {steps:?}");
+    let Err(TestError::Fail(_, (setup, steps))) = lived else { panic!("nobody noticed") };
     assert!(live(&setup, &steps, Model::new(&setup)).is_ok(), "the mistake alone makes the difference");
 }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio_test::task::{self, Spawn};
 
 use super::reference::Model;
-use super::server::{self, Call, Connection, Does, Manager, Outcome, Server};
+use super::server::{self, Call, Does, Manager, Outcome, Server};
 use super::story::{ACQUIRE, CONNECT, Opens, Setup, Shown, Step, WAIT};
 
 /// A unit of time. As long as the pool's own task sleeps, at most, with the limits that are drawn.
@@ -183,8 +183,12 @@ impl Life<'_> {
             Step::Detach(_) => drop(self.held.remove(place).detach()),
             Step::Resize(max) => self.pool.resize(max).unwrap(),
             Step::Retain { odd } => {
-                let keep = |connection: &mut Connection| connection.number.is_multiple_of(2) != odd;
-                return Shown::Retained(self.pool.retain(keep));
+                let mut asked = Vec::new();
+                let closed = self.pool.retain(|connection| {
+                    asked.push(connection.number);
+                    connection.number.is_multiple_of(2) != odd
+                });
+                return Shown::Retained { asked, closed };
             }
             Step::Close => {
                 let pool = self.pool;
@@ -261,6 +265,8 @@ impl Life<'_> {
 
     /// Everything ends: each get at one poll once its time is up, the pool once all came back.
     fn end(mut self) -> Result<Seen, TestCaseError> {
+        // Shows what is idle, in its order.
+        self.step(Step::Retain { odd: true })?;
         self.step(Step::Pass(ACQUIRE))?;
         self.step(Step::Turn)?;
         for _ in 0..self.gets.len() {

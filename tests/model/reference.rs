@@ -210,9 +210,10 @@ impl Model {
     }
 
     fn retain(&mut self, odd: bool) -> Shown {
+        let asked = self.idle.iter().map(|connection| connection.number).collect();
         let closed = self.idle.extract_if(.., |connection| connection.number.is_multiple_of(2) == odd).count();
         self.open -= closed;
-        Shown::Retained(closed)
+        Shown::Retained { asked, closed }
     }
 
     fn close(&mut self, deadline: u64) -> Shown {

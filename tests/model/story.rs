@@ -75,8 +75,11 @@ pub enum Shown {
     ConnectedTooLong {
         waited: u64,
     },
-    /// Retain closed so many.
-    Retained(usize),
+    /// Retain asked about these, in this order, and closed so many.
+    Retained {
+        asked: Vec<usize>,
+        closed: usize,
+    },
     /// Close is over: nothing is open.
     Empty,
     /// Close is out of time, with so many in use.
@@ -89,9 +92,9 @@ pub fn stories() -> impl Strategy<Value = (Setup, Vec<Step>)> {
 
 fn setups() -> impl Strategy<Value = Setup> {
     let opens = prop_oneof![5 => Just(Opens::AtOnce), 1 => Just(Opens::Fails), 3 => Just(Opens::Later)];
-    let limits = || prop::option::of(1..=4_u64);
+    let limits = |longest| prop::option::of(1..=longest);
     let refusals = prop::option::weighted(0.4, prop::collection::vec(prop::bool::weighted(0.3), 0..20));
-    (1..=4_usize, limits(), limits(), prop::collection::vec(opens, 0..20), refusals).prop_map(
+    (1..=4_usize, limits(2_u64), limits(4_u64), prop::collection::vec(opens, 0..20), refusals).prop_map(
         |(max, idle_timeout, max_lifetime, opens, refusals)| Setup { max, idle_timeout, max_lifetime, opens, refusals },
     )
 }
@@ -99,11 +102,11 @@ fn setups() -> impl Strategy<Value = Setup> {
 fn steps() -> impl Strategy<Value = Step> {
     let which = || 0..8_usize;
     prop_oneof![
-        40 => Just(Step::Get),
+        44 => Just(Step::Get),
         32 => which().prop_map(Step::Poll),
         14 => which().prop_map(Step::Cancel),
         16 => which().prop_map(Step::Answer),
-        32 => which().prop_map(Step::Return),
+        36 => which().prop_map(Step::Return),
         8 => which().prop_map(Step::ReturnBroken),
         4 => which().prop_map(Step::Panic),
         4 => which().prop_map(Step::Detach),
@@ -114,6 +117,6 @@ fn steps() -> impl Strategy<Value = Step> {
         24 => which().prop_map(Step::PollClose),
         2 => which().prop_map(Step::CancelClose),
         16 => (1..=3_u64).prop_map(Step::Pass),
-        12 => Just(Step::Turn),
+        8 => Just(Step::Turn),
     ]
 }
