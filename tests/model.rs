@@ -21,7 +21,7 @@ mod story;
 
 use life::{Seen, live};
 use reference::Model;
-use story::stories;
+use story::{Opens, Setup, Step, stories};
 
 const CASES: u32 = 1_000;
 
@@ -42,11 +42,9 @@ fn a_pool_does_what_the_model_foretells() {
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = fixed().rng_seed;
     }
-    let outcome =
+    let lived =
         TestRunner::new(config).run(&stories(), |(setup, steps)| live(&setup, &steps, Model::new(&setup)).map(drop));
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
+    lived.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Steps, what they met and what came of it, that make these lives worth living.
@@ -123,6 +121,20 @@ fn everything_happens_sometimes() {
     seen.iter().for_each(|(what, times)| println!("{times:6} {what}"));
     let never: Vec<_> = SOMETIMES.iter().filter(|what| !seen.contains_key(**what)).collect();
     assert!(never.is_empty(), "never seen: {never:#?}");
+}
+
+#[test]
+fn what_a_cancelled_waiter_was_handed_goes_to_the_next() {
+    use Step::{Cancel, Get, Resize};
+    let setup = Setup { max: 1, opens: vec![Opens::AtOnce, Opens::Later], ..Setup::default() };
+    live(&setup, &[Get, Get, Get, Get, Get, Get, Resize(4), Cancel(0)], Model::new(&setup)).unwrap();
+}
+
+#[test]
+fn surplus_that_comes_back_is_closed() {
+    use Step::{Get, Resize};
+    let setup = Setup { max: 1, idle_timeout: Some(1), ..Setup::default() };
+    live(&setup, &[Resize(2), Get, Get, Resize(1), Get], Model::new(&setup)).unwrap();
 }
 
 /// The control.

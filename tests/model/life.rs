@@ -22,7 +22,8 @@ use super::reference::Model;
 use super::server::{self, Call, Does, Manager, Outcome, Server};
 use super::story::{ACQUIRE, CONNECT, Opens, Setup, Shown, Step, WAIT};
 
-/// A unit of time. As long as the pool's own task sleeps, at most, with the limits that are drawn.
+/// A unit of time. With the limits that are drawn, the pool's own task never sleeps longer: once time has passed, it is due
+/// at the next turn.
 const UNIT: Duration = Duration::from_millis(20);
 
 /// How often what happened.
@@ -127,7 +128,7 @@ impl Life<'_> {
             Step::Poll(_) | Step::Cancel(_) => format!("{} {stage}: {}", word(&step), word(&shown)),
             _ => format!("{}: {}", word(&step), word(&shown)),
         };
-        prop_assert_eq!(shown, predicted, "the model is right");
+        prop_assert_eq!(shown, predicted, "the pool left, the model right");
         self.compare()?;
         what += self.effect(&what, &before, opened);
         *self.seen.entry(what).or_default() += 1;
@@ -173,12 +174,12 @@ impl Life<'_> {
             Step::ReturnBroken(_) => self.held.remove(place).broken.store(true, Ordering::SeqCst),
             Step::Panic(_) => {
                 let guard = self.held.remove(place);
-                let unwound = catch_unwind(AssertUnwindSafe(|| {
+                let user = move || -> () {
                     let _guard = guard;
                     // Without the noise of `panic!`.
-                    resume_unwind(Box::new("a user panics"));
-                }));
-                assert!(matches!(unwound, Err::<(), _>(_)));
+                    resume_unwind(Box::new("a user panics"))
+                };
+                assert!(catch_unwind(AssertUnwindSafe(user)).is_err());
             }
             Step::Detach(_) => drop(self.held.remove(place).detach()),
             Step::Resize(max) => self.pool.resize(max).unwrap(),
@@ -192,7 +193,11 @@ impl Life<'_> {
             }
             Step::Close => {
                 let pool = self.pool;
-                self.closers.push(task::spawn(Box::pin(async { Ok(pool.close().await) })));
+                let closing = async {
+                    pool.close().await;
+                    Ok(())
+                };
+                self.closers.push(task::spawn(Box::pin(closing)));
                 return self.poll_close(self.closers.len() - 1);
             }
             Step::CloseWithin(limit) => {
@@ -255,11 +260,11 @@ impl Life<'_> {
         prop_assert_eq!(self.pool.holders().len(), in_use, "everything in use has a holder");
 
         let counts = [max, open, most_open, idle, in_use, waiting, handed_over as usize, usize::from(closed)];
-        prop_assert_eq!(counts, self.model.status(), "the model is right");
-        prop_assert_eq!(alive, self.model.alive(), "alive; the model is right");
+        prop_assert_eq!(counts, self.model.status(), "the pool left, the model right");
+        prop_assert_eq!(alive, self.model.alive(), "alive: the pool left, the model right");
         let gets = self.gets.iter().map(Spawn::is_woken).collect();
         let closers = self.closers.iter().map(Spawn::is_woken).collect();
-        prop_assert_eq!((gets, closers), self.model.woken(), "woken gets and closers; the model is right");
+        prop_assert_eq!((gets, closers), self.model.woken(), "woken gets, closers: the pool left, the model right");
         Ok(())
     }
 
