@@ -17,8 +17,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::clock::{self, Runtime};
 use super::core::{Acquire, Core};
-use super::generic::Kind;
 use super::manage::Manage;
+use super::upkeep::Kind;
 use crate::sync::Arc;
 
 /// The alarms of one pool. Dropping them ends their tasks.

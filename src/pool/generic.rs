@@ -1,31 +1,25 @@
 //! A pool of any kind of connection: the core, a manager that knows how to connect, time limits and hooks.
 //!
 //! [`ConnectionPool`](super::ConnectionPool) is its face for Turso. Another driver is pooled by implementing [`Manage`].
-//!
-//! A connection that is to be tested, or that a hook works on, is taken out of its lease meanwhile: should the test or the
-//! hook fail, panic, be cancelled or take too long, the connection is gone and the slot is whole.
 
 use std::fmt;
-use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
-use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::alarm::Alarms;
-use super::clock::{self, Runtime, Stopwatch};
+use super::clock::{self, Stopwatch};
 use super::config::{PoolConfig, validate_max};
-use super::core::{Acquire, Core, Lease, Parts, Refused, Seen};
+use super::core::{Acquire, Core, Lease, Refused, Seen};
 use super::forensics::{AcquireTimeout, Holder, HolderReport, Stage};
+use super::guard::Pooled;
 use super::hooks::{HookError, Hooks};
 use super::maintenance::Maintenance;
-use super::manage::{Activity, Manage};
+use super::manage::Manage;
 use super::status::Status;
+use super::upkeep::{Context, Kind, open_in};
 use crate::error::Result;
 use crate::sync::Arc;
 
@@ -63,42 +57,6 @@ impl fmt::Display for StillOpen {
 }
 
 impl std::error::Error for StillOpen {}
-
-/// A connection as the pool keeps it. Times are kept only where a setting needs them.
-pub(super) struct Entry<C> {
-    pub(super) connection: C,
-    /// When its lifetime is over.
-    expires: Option<Instant>,
-    /// When it came back last.
-    used: Option<Instant>,
-    /// It came back, and the hook for that has not run yet.
-    released: bool,
-}
-
-/// What beside the core every lease can reach.
-pub(super) struct Context<M: Manage> {
-    manager: M,
-    pub(super) config: PoolConfig,
-    hooks: Hooks<M::Connection>,
-    /// Connections opened so far.
-    opened: AtomicU64,
-    /// Nothing is asked of a connection between two users: no hook, no test, no limit to its time.
-    is_plain: bool,
-    alarms: Alarms,
-}
-
-/// A core for `M`'s connections.
-pub(super) struct Kind<M>(PhantomData<fn() -> M>);
-
-impl<M: Manage> Parts for Kind<M> {
-    /// Boxed once when it is opened: what moves at each get and drop is a pointer.
-    type Connection = Box<Entry<M::Connection>>;
-    type Holder = Holder;
-    type Stamp = Instant;
-    type Clock = Runtime;
-    type Note = Arc<dyn Activity>;
-    type Context = Context<M>;
-}
 
 /// A pool of `M`'s connections. A clone is another handle to the same pool.
 ///
@@ -138,12 +96,7 @@ impl<M: Manage> Pool<M> {
     pub fn with_hooks(manager: M, config: PoolConfig, hooks: Hooks<M::Connection>) -> Result<Self> {
         config.validate()?;
         let max = config.max_connections;
-        let is_plain = config.min_idle == 0
-            && [config.idle_timeout, config.max_lifetime, config.test_after].iter().all(Option::is_none)
-            && hooks.before_acquire.is_none()
-            && hooks.after_release.is_none();
-        let context =
-            Context { manager, config, hooks, opened: AtomicU64::new(0), is_plain, alarms: Alarms::default() };
+        let context = Context::new(manager, config, hooks);
         let pool = Self { core: Arc::new(Core::new(max, context)), maintenance: Arc::default() };
         pool.maintenance.start(&pool.core);
         Ok(pool)
@@ -177,7 +130,7 @@ impl<M: Manage> Pool<M> {
                 (Waiting { pool: self, acquire: self.core.acquire(holder, came, clock::runtime()) }.await?, Some(came))
             }
         };
-        if self.core.context().is_plain && lease.get().is_some() {
+        if self.core.context().is_plain() && lease.get().is_some() {
             // The common case: it is lent as it is.
             return Ok(Pooled::new(lease));
         }
@@ -305,207 +258,9 @@ impl<M: Manage> Future for Waiting<'_, M> {
                 Poll::Ready(Err(pool.out_of_time(Some(acquire.stamp()), Stage::Waiting, acquire.seen())))
             }
             Poll::Pending => {
-                pool.core.context().alarms.watch(acquire);
+                pool.core.context().alarms().watch(acquire);
                 Poll::Pending
             }
         }
-    }
-}
-
-impl<M: Manage> Context<M> {
-    /// Opens a connection and runs the hooks for it: with `lend`, also the one before it is lent.
-    async fn open(&self, lend: bool) -> Result<Entry<M::Connection>, AcquireError<M::Error>> {
-        let mut connection = self.manager.connect().await.map_err(AcquireError::Connect)?;
-        let before_acquire = self.hooks.before_acquire.as_ref().filter(|_| lend);
-        for hook in self.hooks.after_connect.iter().chain(before_acquire) {
-            let limit = self.config.hook_timeout;
-            match Stopwatch::new(None, limit).run(limit, hook(&mut connection)).await {
-                Some(outcome) => outcome.map_err(AcquireError::Hook)?,
-                None => return Err(AcquireError::Hook(format!("it took longer than {limit:?}").into())),
-            }
-        }
-        let count = self.opened.fetch_add(1, Ordering::Relaxed);
-        let expires = self
-            .config
-            .max_lifetime
-            .and_then(|lifetime| clock::now().checked_add(shortened(lifetime, self.config.lifetime_jitter, count)));
-        let used = self.keeps_time().then(clock::now);
-        Ok(Entry { connection, expires, used, released: false })
-    }
-
-    /// Whether a setting needs to know when a connection was used.
-    fn keeps_time(&self) -> bool {
-        self.config.idle_timeout.is_some() || self.config.test_after.is_some()
-    }
-
-    /// Whether an idle connection has to be looked at before it is lent.
-    fn needs_work(&self, entry: &Entry<M::Connection>) -> bool {
-        entry.expires.is_some() || self.keeps_time() || entry.released || self.hooks.before_acquire.is_some()
-    }
-
-    /// An idle connection as the next user gets it; `None` if it does not serve any more.
-    async fn refresh(
-        &self,
-        mut entry: Box<Entry<M::Connection>>,
-        watch: &mut Stopwatch,
-    ) -> Option<Box<Entry<M::Connection>>> {
-        let now = clock::now();
-        // One that is kept open for `min_idle` is idle on purpose.
-        if self.is_expired(&entry, now) || (self.config.min_idle == 0 && self.is_stale(&entry, now)) {
-            return None;
-        }
-        let limit = self.config.hook_timeout;
-        if entry.released
-            && let Some(hook) = &self.hooks.after_release
-        {
-            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
-            entry.released = false;
-        }
-        let idle_for = entry.used.map(|used| now.saturating_duration_since(used));
-        if self.config.test_after.is_some_and(|grace| idle_for.is_none_or(|idle_for| idle_for > grace)) {
-            watch.run(limit, self.manager.test(&mut entry.connection)).await?.ok()?;
-        }
-        if let Some(hook) = &self.hooks.before_acquire {
-            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
-        }
-        Some(entry)
-    }
-
-    /// Whether its lifetime is over, or it has been idle for too long.
-    fn is_stale(&self, entry: &Entry<M::Connection>, now: Instant) -> bool {
-        self.is_expired(entry, now)
-            || entry
-                .used
-                .zip(self.config.idle_timeout)
-                .is_some_and(|(used, limit)| now.saturating_duration_since(used) > limit)
-    }
-
-    fn is_expired(&self, entry: &Entry<M::Connection>, now: Instant) -> bool {
-        entry.expires.is_some_and(|expires| now >= expires)
-    }
-}
-
-/// Opens a connection in a slot, and puts it on record; with `lend`, for somebody who waits for it.
-pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -> Result<(), AcquireError<M::Error>> {
-    let core = Arc::clone(lease.core());
-    if core.is_closed() {
-        return Err(AcquireError::Closed);
-    }
-    // A note of the connection that was here before would be wrong by now.
-    lease.set_note(None);
-    let entry = core.context().open(lend).await?;
-    lease.set_note(core.context().manager.activity(&entry.connection));
-    *lease.connection() = Some(Box::new(entry));
-    // Whoever closes the pool meanwhile waits for this slot: it must not be lent any more.
-    if core.is_closed() { Err(AcquireError::Closed) } else { Ok(()) }
-}
-
-/// The `count`-th connection's share of `lifetime`. Multiples of the golden ratio, modulo 1, are spread evenly however many
-/// there are (Knuth, The Art of Computer Programming 3, 6.4), so that this needs no randomness.
-fn shortened(lifetime: Duration, jitter: f64, count: u64) -> Duration {
-    const GOLDEN: f64 = 0.618_033_988_749_894_9;
-    let spread = (count as f64 * GOLDEN).fract();
-    lifetime.mul_f64(1.0 - jitter * spread)
-}
-
-/// Closes one connection that has been idle for too long or is too old, if there is one.
-pub(super) fn reap_one<M: Manage>(core: &Arc<Core<Kind<M>>>, now: Instant) -> bool {
-    let context = core.context();
-    let due = core.take_due(|entry, idle| {
-        context.is_expired(entry, now) || (idle > context.config.min_idle && context.is_stale(entry, now))
-    });
-    match due {
-        Some(mut lease) => {
-            drop(lease.connection().take());
-            true
-        }
-        None => false,
-    }
-}
-
-/// A connection on loan. Dropping it gives it back, at once and without a runtime.
-///
-/// It is discarded instead, and its slot freed, if the manager does not want it back, its lifetime is over, or the thread
-/// is unwinding from a panic that began while it was held.
-pub struct Pooled<M: Manage> {
-    lease: Lease<Kind<M>>,
-    /// Whether the thread was unwinding when this was acquired: then a panic says nothing about its use.
-    panicking: bool,
-}
-
-impl<M: Manage> Pooled<M> {
-    fn new(lease: Lease<Kind<M>>) -> Self {
-        Self { lease, panicking: thread::panicking() }
-    }
-
-    /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.
-    pub(crate) fn discard(&mut self) {
-        drop(self.lease.connection().take());
-    }
-
-    /// Whether it was not discarded.
-    pub(crate) fn is_open(&self) -> bool {
-        self.lease.get().is_some()
-    }
-
-    /// Opens another connection in the slot of one that was discarded.
-    ///
-    /// # Errors
-    /// [`AcquireError::Closed`] if the pool was closed, otherwise as for opening any connection.
-    pub(crate) async fn renew(&mut self) -> Result<(), AcquireError<M::Error>> {
-        if self.lease.connection().is_none() {
-            open_in(&mut self.lease, true).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes the connection out of the pool for good. Its slot is free at once.
-    #[must_use]
-    pub fn detach(mut self) -> M::Connection {
-        let entry = self.lease.connection().take();
-        entry.expect("a guard's slot holds its connection until the guard is dropped").connection
-    }
-}
-
-impl<M: Manage> fmt::Debug for Pooled<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pooled").finish_non_exhaustive()
-    }
-}
-
-impl<M: Manage> Deref for Pooled<M> {
-    type Target = M::Connection;
-
-    fn deref(&self) -> &M::Connection {
-        &self.lease.get().expect("a guard's slot holds its connection until the guard is dropped").connection
-    }
-}
-
-impl<M: Manage> DerefMut for Pooled<M> {
-    fn deref_mut(&mut self) -> &mut M::Connection {
-        let entry = self.lease.connection().as_mut();
-        &mut entry.expect("a guard's slot holds its connection until the guard is dropped").connection
-    }
-}
-
-impl<M: Manage> Drop for Pooled<M> {
-    fn drop(&mut self) {
-        // Taken out first: should the judgement panic, the connection is dropped and only the slot goes back.
-        let Some(mut entry) = self.lease.connection().take() else { return };
-        let context = self.lease.core().context();
-        let panicked = thread::panicking() && !self.panicking;
-        if panicked || !context.manager.is_reusable(&mut entry.connection) {
-            return;
-        }
-        if !context.is_plain && (context.keeps_time() || entry.expires.is_some()) {
-            let now = clock::now();
-            if context.is_expired(&entry, now) {
-                return;
-            }
-            entry.used = context.keeps_time().then_some(now);
-            reap_one(self.lease.core(), now);
-        }
-        entry.released = context.hooks.after_release.is_some();
-        *self.lease.connection() = Some(entry);
     }
 }

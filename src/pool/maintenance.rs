@@ -15,8 +15,8 @@ use super::clock::{self, Stopwatch};
 use super::config::PoolConfig;
 use super::core::Core;
 use super::forensics::Holder;
-use super::generic::{Kind, open_in, reap_one};
 use super::manage::Manage;
+use super::upkeep::{Kind, open_in, reap_one};
 use crate::catch::catch;
 use crate::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! The connection pool.
 //!
 //! [`ConnectionPool`] opens connections of one [`turso::Database`] and lends each to one user at a time, as a
-//! [`PooledConnection`]. The rooms, from the bottom up: `core` (slots and waiters), `generic` (any kind of connection, with
-//! `config`, `clock`, `hooks`, `maintenance`, `forensics` and `status` around it), `connection` (the engine's, with its
+//! [`PooledConnection`]. The rooms, from the bottom up: `core` (slots and waiters), `alarm` (when
+//! waiting ends), `upkeep` (what is done to a connection between two users), `generic` and `guard` (any kind of connection,
+//! with `config`, `clock`, `hooks`, `maintenance`, `forensics` and `status` around it), `connection` (the engine's, with its
 //! `statements`, and the `transaction`s that borrow it), `database` (the face).
 
 mod activity;
@@ -14,6 +15,7 @@ pub(crate) mod core;
 mod database;
 mod forensics;
 mod generic;
+mod guard;
 mod hooks;
 mod maintenance;
 mod manage;
@@ -22,12 +24,14 @@ mod statement;
 mod statements;
 mod status;
 mod transaction;
+mod upkeep;
 
 pub use self::config::PoolConfig;
 pub use self::connection::{Connection, Rows};
 pub use self::database::{ConnectionPool, ConnectionPoolBuilder, PooledConnection};
 pub use self::forensics::{AcquireTimeout, HolderReport, Stage, Verdict};
-pub use self::generic::{AcquireError, Pool, Pooled, StillOpen};
+pub use self::generic::{AcquireError, Pool, StillOpen};
+pub use self::guard::Pooled;
 pub use self::hooks::{HookError, HookFuture, Hooks};
 pub use self::manage::{Activity, Manage};
 pub use self::row::{FromValue, Row};

@@ -1,0 +1,92 @@
+//! A connection on loan.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::thread;
+
+use super::clock;
+use super::core::Lease;
+use super::generic::AcquireError;
+use super::manage::Manage;
+use super::upkeep::{Kind, open_in, reap_one};
+
+/// A connection on loan. Dropping it gives it back, at once and without a runtime.
+///
+/// It is discarded instead, and its slot freed, if the manager does not want it back, its lifetime is over, or the thread
+/// is unwinding from a panic that began while it was held.
+pub struct Pooled<M: Manage> {
+    lease: Lease<Kind<M>>,
+    /// Whether the thread was unwinding when this was acquired: then a panic says nothing about its use.
+    panicking: bool,
+}
+
+impl<M: Manage> Pooled<M> {
+    pub(super) fn new(lease: Lease<Kind<M>>) -> Self {
+        Self { lease, panicking: thread::panicking() }
+    }
+
+    /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.
+    pub(crate) fn discard(&mut self) {
+        drop(self.lease.connection().take());
+    }
+
+    /// Whether it was not discarded.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lease.get().is_some()
+    }
+
+    /// Opens another connection in the slot of one that was discarded.
+    ///
+    /// # Errors
+    /// [`AcquireError::Closed`] if the pool was closed, otherwise as for opening any connection.
+    pub(crate) async fn renew(&mut self) -> Result<(), AcquireError<M::Error>> {
+        if self.lease.connection().is_none() {
+            open_in(&mut self.lease, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the connection out of the pool for good. Its slot is free at once.
+    #[must_use]
+    pub fn detach(mut self) -> M::Connection {
+        let entry = self.lease.connection().take();
+        entry.expect("a guard's slot holds its connection until the guard is dropped").connection
+    }
+}
+
+impl<M: Manage> fmt::Debug for Pooled<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pooled").finish_non_exhaustive()
+    }
+}
+
+impl<M: Manage> Deref for Pooled<M> {
+    type Target = M::Connection;
+
+    fn deref(&self) -> &M::Connection {
+        &self.lease.get().expect("a guard's slot holds its connection until the guard is dropped").connection
+    }
+}
+
+impl<M: Manage> DerefMut for Pooled<M> {
+    fn deref_mut(&mut self) -> &mut M::Connection {
+        let entry = self.lease.connection().as_mut();
+        &mut entry.expect("a guard's slot holds its connection until the guard is dropped").connection
+    }
+}
+
+impl<M: Manage> Drop for Pooled<M> {
+    fn drop(&mut self) {
+        // Taken out first: should the judgement panic, the connection is dropped and only the slot goes back.
+        let Some(entry) = self.lease.connection().take() else { return };
+        if thread::panicking() && !self.panicking {
+            return;
+        }
+        let context = self.lease.core().context();
+        let Some(entry) = context.take_back(entry) else { return };
+        if context.keeps_limits() {
+            reap_one(self.lease.core(), clock::now());
+        }
+        *self.lease.connection() = Some(entry);
+    }
+}

@@ -1,0 +1,205 @@
+//! What is done to a connection between two users: it is opened, looked at, and judged.
+//!
+//! One that is to be tested, or that a hook works on, is taken out of its lease meanwhile: should the test or the hook fail,
+//! panic, be cancelled or take too long, the connection is gone and the slot is whole.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::alarm::Alarms;
+use super::clock::{self, Runtime, Stopwatch};
+use super::config::PoolConfig;
+use super::core::{Core, Lease, Parts};
+use super::forensics::Holder;
+use super::generic::AcquireError;
+use super::hooks::Hooks;
+use super::manage::{Activity, Manage};
+use crate::sync::Arc;
+
+/// A connection as the pool keeps it. Times are kept only where a setting needs them.
+pub(super) struct Entry<C> {
+    pub(super) connection: C,
+    /// When its lifetime is over.
+    expires: Option<Instant>,
+    /// When it came back last.
+    used: Option<Instant>,
+    /// It came back, and the hook for that has not run yet.
+    released: bool,
+}
+
+/// What beside the core every lease can reach.
+pub(super) struct Context<M: Manage> {
+    manager: M,
+    pub(super) config: PoolConfig,
+    hooks: Hooks<M::Connection>,
+    /// Connections opened so far.
+    opened: AtomicU64,
+    /// Nothing is asked of a connection between two users: no hook, no test, no limit to its time.
+    is_plain: bool,
+    alarms: Alarms,
+}
+
+/// A core for `M`'s connections.
+pub(super) struct Kind<M>(PhantomData<fn() -> M>);
+
+impl<M: Manage> Parts for Kind<M> {
+    /// Boxed once when it is opened: what moves at each get and drop is a pointer.
+    type Connection = Box<Entry<M::Connection>>;
+    type Holder = Holder;
+    type Stamp = Instant;
+    type Clock = Runtime;
+    type Note = Arc<dyn Activity>;
+    type Context = Context<M>;
+}
+
+impl<M: Manage> Context<M> {
+    pub(super) fn new(manager: M, config: PoolConfig, hooks: Hooks<M::Connection>) -> Self {
+        let is_plain = config.min_idle == 0
+            && [config.idle_timeout, config.max_lifetime, config.test_after].iter().all(Option::is_none)
+            && hooks.before_acquire.is_none()
+            && hooks.after_release.is_none();
+        Self { manager, config, hooks, opened: AtomicU64::new(0), is_plain, alarms: Alarms::default() }
+    }
+
+    /// Whether an idle connection is lent as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// Opens a connection and runs the hooks for it: with `lend`, also the one before it is lent.
+    async fn open(&self, lend: bool) -> Result<Entry<M::Connection>, AcquireError<M::Error>> {
+        let mut connection = self.manager.connect().await.map_err(AcquireError::Connect)?;
+        let before_acquire = self.hooks.before_acquire.as_ref().filter(|_| lend);
+        for hook in self.hooks.after_connect.iter().chain(before_acquire) {
+            let limit = self.config.hook_timeout;
+            match Stopwatch::new(None, limit).run(limit, hook(&mut connection)).await {
+                Some(outcome) => outcome.map_err(AcquireError::Hook)?,
+                None => return Err(AcquireError::Hook(format!("it took longer than {limit:?}").into())),
+            }
+        }
+        let count = self.opened.fetch_add(1, Ordering::Relaxed);
+        let expires = self
+            .config
+            .max_lifetime
+            .and_then(|lifetime| clock::now().checked_add(shortened(lifetime, self.config.lifetime_jitter, count)));
+        let used = self.keeps_time().then(clock::now);
+        Ok(Entry { connection, expires, used, released: false })
+    }
+
+    /// Whether a setting needs to know when a connection was used.
+    fn keeps_time(&self) -> bool {
+        self.config.idle_timeout.is_some() || self.config.test_after.is_some()
+    }
+
+    /// Whether a connection may be idle for too long, or get too old.
+    pub(super) fn keeps_limits(&self) -> bool {
+        self.keeps_time() || self.config.max_lifetime.is_some()
+    }
+
+    /// Whether an idle connection has to be looked at before it is lent.
+    pub(super) fn needs_work(&self, entry: &Entry<M::Connection>) -> bool {
+        entry.expires.is_some() || self.keeps_time() || entry.released || self.hooks.before_acquire.is_some()
+    }
+
+    /// An idle connection as the next user gets it; `None` if it does not serve any more.
+    pub(super) async fn refresh(
+        &self,
+        mut entry: Box<Entry<M::Connection>>,
+        watch: &mut Stopwatch,
+    ) -> Option<Box<Entry<M::Connection>>> {
+        let now = clock::now();
+        // One that is kept open for `min_idle` is idle on purpose.
+        if self.is_expired(&entry, now) || (self.config.min_idle == 0 && self.is_stale(&entry, now)) {
+            return None;
+        }
+        let limit = self.config.hook_timeout;
+        if entry.released
+            && let Some(hook) = &self.hooks.after_release
+        {
+            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
+            entry.released = false;
+        }
+        let idle_for = entry.used.map(|used| now.saturating_duration_since(used));
+        if self.config.test_after.is_some_and(|grace| idle_for.is_none_or(|idle_for| idle_for > grace)) {
+            watch.run(limit, self.manager.test(&mut entry.connection)).await?.ok()?;
+        }
+        if let Some(hook) = &self.hooks.before_acquire {
+            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
+        }
+        Some(entry)
+    }
+
+    /// A connection that comes back, as it becomes idle; `None` if it must not be used again.
+    pub(super) fn take_back(&self, mut entry: Box<Entry<M::Connection>>) -> Option<Box<Entry<M::Connection>>> {
+        if !self.manager.is_reusable(&mut entry.connection) {
+            return None;
+        }
+        if !self.is_plain {
+            let now = clock::now();
+            if self.is_expired(&entry, now) {
+                return None;
+            }
+            entry.used = self.keeps_time().then_some(now);
+            entry.released = self.hooks.after_release.is_some();
+        }
+        Some(entry)
+    }
+
+    /// Whether its lifetime is over, or it has been idle for too long.
+    fn is_stale(&self, entry: &Entry<M::Connection>, now: Instant) -> bool {
+        self.is_expired(entry, now)
+            || entry
+                .used
+                .zip(self.config.idle_timeout)
+                .is_some_and(|(used, limit)| now.saturating_duration_since(used) > limit)
+    }
+
+    fn is_expired(&self, entry: &Entry<M::Connection>, now: Instant) -> bool {
+        entry.expires.is_some_and(|expires| now >= expires)
+    }
+}
+
+/// Opens a connection in a slot, and puts it on record; with `lend`, for somebody who waits for it.
+pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -> Result<(), AcquireError<M::Error>> {
+    let core = Arc::clone(lease.core());
+    if core.is_closed() {
+        return Err(AcquireError::Closed);
+    }
+    // A note of the connection that was here before would be wrong by now.
+    lease.set_note(None);
+    let entry = core.context().open(lend).await?;
+    lease.set_note(core.context().manager.activity(&entry.connection));
+    *lease.connection() = Some(Box::new(entry));
+    // Whoever closes the pool meanwhile waits for this slot: it must not be lent any more.
+    if core.is_closed() { Err(AcquireError::Closed) } else { Ok(()) }
+}
+
+/// The `count`-th connection's share of `lifetime`. Multiples of the golden ratio, modulo 1, are spread evenly however many
+/// there are (Knuth, The Art of Computer Programming 3, 6.4), so that this needs no randomness.
+fn shortened(lifetime: Duration, jitter: f64, count: u64) -> Duration {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    let spread = (count as f64 * GOLDEN).fract();
+    lifetime.mul_f64(1.0 - jitter * spread)
+}
+
+/// Closes one connection that has been idle for too long or is too old, if there is one.
+pub(super) fn reap_one<M: Manage>(core: &Arc<Core<Kind<M>>>, now: Instant) -> bool {
+    let context = core.context();
+    let due = core.take_due(|entry, idle| {
+        context.is_expired(entry, now) || (idle > context.config.min_idle && context.is_stale(entry, now))
+    });
+    match due {
+        Some(mut lease) => {
+            drop(lease.connection().take());
+            true
+        }
+        None => false,
+    }
+}
