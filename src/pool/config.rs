@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct PoolConfig {
+    /// What traces and metrics call the pool. Unless set, a [`ConnectionPool`](crate::ConnectionPool) is called like its
+    /// file, any other "pool".
+    pub name: Option<String>,
     /// Connections alive or being opened at once, at most. 10 unless set.
     pub max_connections: usize,
     /// Connections kept open and idle, as far as the maximum allows. 0 unless set. Opened in the background.
@@ -47,6 +50,7 @@ pub struct PoolConfig {
 impl Default for PoolConfig {
     fn default() -> Self {
         Self {
+            name: None,
             max_connections: 10,
             min_idle: 0,
             wait_timeout: Duration::from_secs(30),

@@ -261,7 +261,9 @@ impl ConnectionPoolBuilder {
             Err(Error::Engine(error)) => return Err(failed(&error)),
             Err(error) => return Err(error),
         }
-        let pool = Pool::with_hooks(turso, self.config, self.hooks)?;
+        let mut config = self.config;
+        config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
+        let pool = Pool::with_hooks(turso, config, self.hooks)?;
         Ok(ConnectionPool { pool, path: self.path, has_lane: Arc::default() })
     }
 }

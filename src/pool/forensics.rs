@@ -115,6 +115,19 @@ pub enum Verdict {
     SlowConnect,
 }
 
+impl Verdict {
+    /// Its name in metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Verdict::HoldsOneItself => "holds_one_itself",
+            Verdict::Leak => "leak",
+            Verdict::SlowHolder => "slow_holder",
+            Verdict::TooSmall => "too_small",
+            Verdict::SlowConnect => "slow_connect",
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

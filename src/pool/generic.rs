@@ -9,6 +9,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::clock::{self, Stopwatch};
 use super::config::{PoolConfig, validate_max};
@@ -18,6 +19,7 @@ use super::guard::Pooled;
 use super::hooks::{HookError, Hooks};
 use super::maintenance::Maintenance;
 use super::manage::Manage;
+use super::observe::Reason;
 use super::status::Status;
 use super::upkeep::{Context, Kind, open_in};
 use crate::error::Result;
@@ -127,14 +129,18 @@ impl<M: Manage> Pool<M> {
             Some(lease) => (lease, None),
             None => {
                 let came = clock::now();
-                (Waiting { pool: self, acquire: self.core.acquire(holder, came, clock::runtime()) }.await?, Some(came))
+                let acquire = self.core.acquire(holder, came, clock::runtime());
+                (Waiting { pool: self, acquire, span: None }.await?, Some(came))
             }
         };
-        if self.core.context().is_plain() && lease.get().is_some() {
-            // The common case: it is lent as it is.
-            return Ok(Pooled::new(lease));
-        }
-        self.fill(lease, Stopwatch::new(came, self.core.context().config.acquire_timeout)).await
+        let context = self.core.context();
+        // In the common case it is lent as it is.
+        let pooled = match lease.get() {
+            Some(_) if context.is_plain() => Pooled::new(lease),
+            _ => self.fill(lease, Stopwatch::new(came, context.config.acquire_timeout)).await?,
+        };
+        context.observer().lent();
+        Ok(pooled)
     }
 
     /// Makes a connection of a slot: the idle one in it if that still serves, else a new one.
@@ -163,14 +169,16 @@ impl<M: Manage> Pool<M> {
         let holders = self.holders();
         let status = self.status();
         let others_were_served = seen.is_some_and(|seen| status.handed_over > seen.handed_over);
-        AcquireError::Timeout(Box::new(AcquireTimeout {
+        let timeout = Box::new(AcquireTimeout {
             waited: began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began)),
             stage,
             place: seen.map_or(0, |seen| seen.ahead),
             status,
             verdict: AcquireTimeout::judge(stage, others_were_served, &holders),
             holders,
-        }))
+        });
+        self.core.context().observer().timed_out(&timeout);
+        AcquireError::Timeout(timeout)
     }
 
     /// Who holds a connection at this moment.
@@ -196,6 +204,7 @@ impl<M: Manage> Pool<M> {
     pub fn resize(&self, max_connections: usize) -> Result<()> {
         validate_max(max_connections)?;
         self.core.resize(max_connections);
+        self.core.context().observer().resized(max_connections);
         Ok(())
     }
 
@@ -207,6 +216,7 @@ impl<M: Manage> Pool<M> {
             if keep(&mut entry.connection) {
                 *lease.connection() = Some(entry);
             } else {
+                entry.ends(Reason::NotRetained);
                 closed += 1;
             }
         }
@@ -221,6 +231,7 @@ impl<M: Manage> Pool<M> {
     pub async fn close(&self) {
         self.core.close();
         self.maintenance.stop();
+        self.core.context().observer().pool_closed();
         self.core.closed().await;
     }
 
@@ -244,21 +255,34 @@ impl<M: Manage> Pool<M> {
 struct Waiting<'a, M: Manage> {
     pool: &'a Pool<M>,
     acquire: Acquire<'a, Kind<M>>,
+    /// Of its time in the queue, if somebody wants to know.
+    span: Option<Span>,
 }
 
 impl<M: Manage> Future for Waiting<'_, M> {
     type Output = Result<Lease<Kind<M>>, AcquireError<M::Error>>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let Self { pool, acquire } = &mut *self;
-        match Pin::new(&mut *acquire).poll(context) {
-            Poll::Ready(Ok(lease)) => Poll::Ready(Ok(lease)),
+    fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Self { pool, acquire, span } = &mut *self;
+        let context = pool.core.context();
+        let first = acquire.seen().is_none();
+        match Pin::new(&mut *acquire).poll(task) {
+            Poll::Ready(Ok(lease)) => {
+                if !first {
+                    context.observer().served(|| clock::now().saturating_duration_since(acquire.stamp()));
+                }
+                Poll::Ready(Ok(lease))
+            }
             Poll::Ready(Err(Refused::Closed)) => Poll::Ready(Err(AcquireError::Closed)),
             Poll::Ready(Err(Refused::Expired)) => {
+                let _span = span.as_ref().map(Span::enter);
                 Poll::Ready(Err(pool.out_of_time(Some(acquire.stamp()), Stage::Waiting, acquire.seen())))
             }
             Poll::Pending => {
-                pool.core.context().alarms().watch(acquire);
+                if first && let Some(seen) = acquire.seen() {
+                    *span = context.observer().waits(seen.ahead);
+                }
+                context.alarms().watch(acquire);
                 Poll::Pending
             }
         }

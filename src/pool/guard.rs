@@ -8,6 +8,7 @@ use super::clock;
 use super::core::Lease;
 use super::generic::AcquireError;
 use super::manage::Manage;
+use super::observe::Reason;
 use super::upkeep::{Kind, open_in, reap_one};
 
 /// A connection on loan. Dropping it gives it back, at once and without a runtime.
@@ -27,7 +28,9 @@ impl<M: Manage> Pooled<M> {
 
     /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.
     pub(crate) fn discard(&mut self) {
-        drop(self.lease.connection().take());
+        if let Some(mut entry) = self.lease.connection().take() {
+            entry.ends(Reason::Unusable);
+        }
     }
 
     /// Whether it was not discarded.
@@ -50,7 +53,9 @@ impl<M: Manage> Pooled<M> {
     #[must_use]
     pub fn detach(mut self) -> M::Connection {
         let entry = self.lease.connection().take();
-        entry.expect("a guard's slot holds its connection until the guard is dropped").connection
+        let mut entry = entry.expect("a guard's slot holds its connection until the guard is dropped");
+        entry.ends(Reason::Detached);
+        entry.connection
     }
 }
 
@@ -78,9 +83,9 @@ impl<M: Manage> DerefMut for Pooled<M> {
 impl<M: Manage> Drop for Pooled<M> {
     fn drop(&mut self) {
         // Taken out first: should the judgement panic, the connection is dropped and only the slot goes back.
-        let Some(entry) = self.lease.connection().take() else { return };
+        let Some(mut entry) = self.lease.connection().take() else { return };
         if thread::panicking() && !self.panicking {
-            return;
+            return entry.ends(Reason::Panicked);
         }
         let context = self.lease.core().context();
         let Some(entry) = context.take_back(entry) else { return };

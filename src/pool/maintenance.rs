@@ -86,6 +86,11 @@ async fn refill<M: Manage>(core: &Arc<Core<Kind<M>>>) {
         && let Some(mut lease) = core.reserve(Holder::at(Location::caller()))
     {
         let limit = context.config.connect_timeout;
-        let Some(Ok(())) = Stopwatch::new(None, limit).run(limit, open_in(&mut lease, false)).await else { return };
+        let error = match Stopwatch::new(None, limit).run(limit, open_in(&mut lease, false)).await {
+            Some(Ok(())) => continue,
+            Some(Err(error)) => error.to_string(),
+            None => format!("connecting took longer than {limit:?}"),
+        };
+        return context.observer().refill_failed(&error);
     }
 }

@@ -3,7 +3,7 @@
 //! [`ConnectionPool`] opens connections of one [`turso::Database`] and lends each to one user at a time, as a
 //! [`PooledConnection`]. The rooms, from the bottom up: `core` (slots and waiters), `alarm` (when
 //! waiting ends), `upkeep` (what is done to a connection between two users), `generic` and `guard` (any kind of connection,
-//! with `config`, `clock`, `hooks`, `maintenance`, `forensics` and `status` around it), `connection` (the engine's, with its
+//! with `config`, `clock`, `hooks`, `maintenance`, `observe`, `forensics` and `status` around it), `connection` (the engine's, with its
 //! `statements`, and the `transaction`s that borrow it), `database` (the face).
 
 mod activity;
@@ -19,6 +19,7 @@ mod guard;
 mod hooks;
 mod maintenance;
 mod manage;
+mod observe;
 mod row;
 mod statement;
 mod statements;

@@ -3,11 +3,13 @@
 //! One that is to be tested, or that a hook works on, is taken out of its lease meanwhile: should the test or the hook fail,
 //! panic, be cancelled or take too long, the connection is gone and the slot is whole.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::alarm::Alarms;
 use super::clock::{self, Runtime, Stopwatch};
@@ -17,6 +19,7 @@ use super::forensics::Holder;
 use super::generic::AcquireError;
 use super::hooks::Hooks;
 use super::manage::{Activity, Manage};
+use super::observe::{Life, Observer, Reason};
 use crate::sync::Arc;
 
 /// A connection as the pool keeps it. Times are kept only where a setting needs them.
@@ -28,6 +31,15 @@ pub(super) struct Entry<C> {
     used: Option<Instant>,
     /// It came back, and the hook for that has not run yet.
     released: bool,
+    /// Last, so that it is told when the connection is gone.
+    life: Life,
+}
+
+impl<C> Entry<C> {
+    /// Why it is about to be dropped.
+    pub(super) fn ends(&mut self, reason: Reason) {
+        self.life.ends(reason);
+    }
 }
 
 /// What beside the core every lease can reach.
@@ -40,6 +52,7 @@ pub(super) struct Context<M: Manage> {
     /// Nothing is asked of a connection between two users: no hook, no test, no limit to its time.
     is_plain: bool,
     alarms: Alarms,
+    observer: Arc<Observer>,
 }
 
 /// A core for `M`'s connections.
@@ -61,12 +74,17 @@ impl<M: Manage> Context<M> {
             && [config.idle_timeout, config.max_lifetime, config.test_after].iter().all(Option::is_none)
             && hooks.before_acquire.is_none()
             && hooks.after_release.is_none();
-        Self { manager, config, hooks, opened: AtomicU64::new(0), is_plain, alarms: Alarms::default() }
+        let observer = Arc::new(Observer::new(config.name.clone().unwrap_or_else(|| "pool".to_owned())));
+        Self { manager, config, hooks, opened: AtomicU64::new(0), is_plain, alarms: Alarms::default(), observer }
     }
 
     /// Whether an idle connection is lent as it is.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
+    }
+
+    pub(super) fn observer(&self) -> &Arc<Observer> {
+        &self.observer
     }
 
     pub(super) fn alarms(&self) -> &Alarms {
@@ -75,6 +93,7 @@ impl<M: Manage> Context<M> {
 
     /// Opens a connection and runs the hooks for it: with `lend`, also the one before it is lent.
     async fn open(&self, lend: bool) -> Result<Entry<M::Connection>, AcquireError<M::Error>> {
+        let began = clock::now();
         let mut connection = self.manager.connect().await.map_err(AcquireError::Connect)?;
         let before_acquire = self.hooks.before_acquire.as_ref().filter(|_| lend);
         for hook in self.hooks.after_connect.iter().chain(before_acquire) {
@@ -84,13 +103,13 @@ impl<M: Manage> Context<M> {
                 None => return Err(AcquireError::Hook(format!("it took longer than {limit:?}").into())),
             }
         }
+        let now = clock::now();
+        self.observer.opened(now.saturating_duration_since(began));
         let count = self.opened.fetch_add(1, Ordering::Relaxed);
-        let expires = self
-            .config
-            .max_lifetime
-            .and_then(|lifetime| clock::now().checked_add(shortened(lifetime, self.config.lifetime_jitter, count)));
-        let used = self.keeps_time().then(clock::now);
-        Ok(Entry { connection, expires, used, released: false })
+        let lifetime = self.config.max_lifetime.map(|limit| shortened(limit, self.config.lifetime_jitter, count));
+        let expires = lifetime.and_then(|lifetime| now.checked_add(lifetime));
+        let life = Life::new(&self.observer);
+        Ok(Entry { connection, expires, used: self.keeps_time().then_some(now), released: false, life })
     }
 
     /// Whether a setting needs to know when a connection was used.
@@ -115,35 +134,60 @@ impl<M: Manage> Context<M> {
         watch: &mut Stopwatch,
     ) -> Option<Box<Entry<M::Connection>>> {
         let now = clock::now();
-        // One that is kept open for `min_idle` is idle on purpose.
-        if self.is_expired(&entry, now) || (self.config.min_idle == 0 && self.is_stale(&entry, now)) {
+        if self.is_expired(&entry, now) {
+            entry.ends(Reason::Expired);
             return None;
         }
+        // One that is kept open for `min_idle` is idle on purpose.
+        if self.config.min_idle == 0 && self.is_stale(&entry, now) {
+            entry.ends(Reason::Idle);
+            return None;
+        }
+        // Whatever ends it from here on.
+        entry.ends(Reason::TurnedDown);
         let limit = self.config.hook_timeout;
         if entry.released
             && let Some(hook) = &self.hooks.after_release
         {
-            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
+            self.passes("after_release", watch.run(limit, hook(&mut entry.connection)).await)?;
             entry.released = false;
         }
         let idle_for = entry.used.map(|used| now.saturating_duration_since(used));
         if self.config.test_after.is_some_and(|grace| idle_for.is_none_or(|idle_for| idle_for > grace)) {
-            watch.run(limit, self.manager.test(&mut entry.connection)).await?.ok()?;
+            self.passes("test", watch.run(limit, self.manager.test(&mut entry.connection)).await)?;
         }
         if let Some(hook) = &self.hooks.before_acquire {
-            watch.run(limit, hook(&mut entry.connection)).await?.ok()?;
+            self.passes("before_acquire", watch.run(limit, hook(&mut entry.connection)).await)?;
         }
+        entry.ends(Reason::Surplus);
         Some(entry)
+    }
+
+    /// Whether a test or hook that ended so leaves the connection fit to be lent.
+    fn passes<E: fmt::Display>(&self, by: &str, outcome: Option<Result<(), E>>) -> Option<()> {
+        match outcome {
+            Some(Ok(())) => Some(()),
+            Some(Err(error)) => {
+                self.observer.turned_down(by, &error);
+                None
+            }
+            None => {
+                self.observer.turned_down(by, &"it took too long");
+                None
+            }
+        }
     }
 
     /// A connection that comes back, as it becomes idle; `None` if it must not be used again.
     pub(super) fn take_back(&self, mut entry: Box<Entry<M::Connection>>) -> Option<Box<Entry<M::Connection>>> {
         if !self.manager.is_reusable(&mut entry.connection) {
+            entry.ends(Reason::Unusable);
             return None;
         }
         if !self.is_plain {
             let now = clock::now();
             if self.is_expired(&entry, now) {
+                entry.ends(Reason::Expired);
                 return None;
             }
             entry.used = self.keeps_time().then_some(now);
@@ -174,8 +218,9 @@ pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -
     }
     // A note of the connection that was here before would be wrong by now.
     lease.set_note(None);
-    let entry = core.context().open(lend).await?;
-    lease.set_note(core.context().manager.activity(&entry.connection));
+    let context = core.context();
+    let entry = context.open(lend).instrument(context.observer.connects()).await?;
+    lease.set_note(context.manager.activity(&entry.connection));
     *lease.connection() = Some(Box::new(entry));
     // Whoever closes the pool meanwhile waits for this slot: it must not be lent any more.
     if core.is_closed() { Err(AcquireError::Closed) } else { Ok(()) }
@@ -197,7 +242,9 @@ pub(super) fn reap_one<M: Manage>(core: &Arc<Core<Kind<M>>>, now: Instant) -> bo
     });
     match due {
         Some(mut lease) => {
-            drop(lease.connection().take());
+            if let Some(mut entry) = lease.connection().take() {
+                entry.ends(if context.is_expired(&entry, now) { Reason::Expired } else { Reason::Idle });
+            }
             true
         }
         None => false,

@@ -1,0 +1,192 @@
+//! What a pool tells of itself while it works: spans and events for `tracing`, counters and histograms for `metrics`.
+//!
+//! | `tracing`, target `poolproof` | level | fields beside `pool` |
+//! | --- | --- | --- |
+//! | span `wait`: somebody is in the queue | debug | `ahead` |
+//! | span `connect`: a connection is opened, its hooks included | debug | |
+//! | event `opened a connection` | debug | `seconds` |
+//! | event `closed a connection` | debug | `reason` |
+//! | event `resized`, event `closed the pool` | debug | `max` |
+//! | event `turned an idle connection down` | warn | `by`, `error` |
+//! | event `could not keep connections idle` | warn | `error` |
+//! | event `no connection in time` | warn | `verdict`, `report` |
+//!
+//! | `metrics` (feature `metrics`), label `pool` | kind |
+//! | --- | --- |
+//! | `poolproof_acquires_total`: connections lent | counter |
+//! | `poolproof_acquire_wait_seconds`: time in the queue of those who had to wait and were served | histogram |
+//! | `poolproof_acquire_timeouts_total`, by `verdict` | counter |
+//! | `poolproof_connect_seconds`: time to open a connection, its hooks included | histogram |
+//! | `poolproof_connections_opened_total` | counter |
+//! | `poolproof_connections_closed_total`, by `reason` | counter |
+//!
+//! A connection that is idle and lent as it is costs one counter and no event. The recorder of `metrics` has to be
+//! installed before the pool is made.
+
+use std::fmt;
+use std::time::Duration;
+
+use tracing::{Level, Span, debug, debug_span, warn};
+
+use super::forensics::AcquireTimeout;
+use crate::sync::Arc;
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The pool was closed, dropped or made smaller, or the get that had it was cancelled.
+    Surplus,
+    /// Its user panicked.
+    Panicked,
+    /// The manager did not want it back.
+    Unusable,
+    /// Its lifetime was over.
+    Expired,
+    /// Nobody used it for too long.
+    Idle,
+    /// It failed its test or a hook, or these were cut short.
+    TurnedDown,
+    /// `retain` was told not to keep it.
+    NotRetained,
+    /// Not closed: its user took it out of the pool.
+    Detached,
+}
+
+impl Reason {
+    fn label(self) -> &'static str {
+        match self {
+            Reason::Surplus => "surplus",
+            Reason::Panicked => "panicked",
+            Reason::Unusable => "unusable",
+            Reason::Expired => "expired",
+            Reason::Idle => "idle",
+            Reason::TurnedDown => "turned_down",
+            Reason::NotRetained => "not_retained",
+            Reason::Detached => "detached",
+        }
+    }
+}
+
+/// Tells what happens in one pool.
+pub(super) struct Observer {
+    pool: String,
+    #[cfg(feature = "metrics")]
+    meters: Meters,
+}
+
+#[cfg(feature = "metrics")]
+struct Meters {
+    acquires: metrics::Counter,
+    waits: metrics::Histogram,
+    connects: metrics::Histogram,
+    opened: metrics::Counter,
+}
+
+impl Observer {
+    pub(super) fn new(pool: String) -> Self {
+        #[cfg(feature = "metrics")]
+        let meters = Meters {
+            acquires: metrics::counter!("poolproof_acquires_total", "pool" => pool.clone()),
+            waits: metrics::histogram!("poolproof_acquire_wait_seconds", "pool" => pool.clone()),
+            connects: metrics::histogram!("poolproof_connect_seconds", "pool" => pool.clone()),
+            opened: metrics::counter!("poolproof_connections_opened_total", "pool" => pool.clone()),
+        };
+        Self {
+            pool,
+            #[cfg(feature = "metrics")]
+            meters,
+        }
+    }
+
+    /// A connection is lent.
+    pub(super) fn lent(&self) {
+        #[cfg(feature = "metrics")]
+        self.meters.acquires.increment(1);
+    }
+
+    /// The span of somebody who begins to wait.
+    pub(super) fn waits(&self, ahead: usize) -> Option<Span> {
+        // Asked first: a span that nobody wants is still some 40 bytes to be made, moved and dropped by each who waits.
+        let wanted = tracing::enabled!(target: "poolproof", Level::DEBUG);
+        wanted.then(|| debug_span!(target: "poolproof", "wait", pool = self.pool, ahead))
+    }
+
+    /// Somebody who had to wait is served. `waited` is asked only if somebody wants to know.
+    pub(super) fn served(&self, waited: impl FnOnce() -> Duration) {
+        #[cfg(feature = "metrics")]
+        self.meters.waits.record(waited());
+        #[cfg(not(feature = "metrics"))]
+        let _ = waited;
+    }
+
+    /// The span of a connection that is being opened.
+    pub(super) fn connects(&self) -> Span {
+        debug_span!(target: "poolproof", "connect", pool = self.pool)
+    }
+
+    pub(super) fn opened(&self, took: Duration) {
+        debug!(target: "poolproof", pool = self.pool, seconds = took.as_secs_f64(), "opened a connection");
+        #[cfg(feature = "metrics")]
+        {
+            self.meters.opened.increment(1);
+            self.meters.connects.record(took);
+        }
+    }
+
+    fn closed(&self, reason: Reason) {
+        let reason = reason.label();
+        debug!(target: "poolproof", pool = self.pool, reason, "closed a connection");
+        #[cfg(feature = "metrics")]
+        metrics::counter!("poolproof_connections_closed_total", "pool" => self.pool.clone(), "reason" => reason)
+            .increment(1);
+    }
+
+    /// The test or a hook does not want an idle connection to be lent.
+    pub(super) fn turned_down(&self, by: &str, error: &dyn fmt::Display) {
+        warn!(target: "poolproof", pool = self.pool, by, %error, "turned an idle connection down");
+    }
+
+    /// `min_idle` cannot be kept.
+    pub(super) fn refill_failed(&self, error: &dyn fmt::Display) {
+        warn!(target: "poolproof", pool = self.pool, %error, "could not keep connections idle");
+    }
+
+    pub(super) fn timed_out(&self, timeout: &AcquireTimeout) {
+        let verdict = timeout.verdict.label();
+        warn!(target: "poolproof", pool = self.pool, verdict, report = %timeout, "no connection in time");
+        #[cfg(feature = "metrics")]
+        metrics::counter!("poolproof_acquire_timeouts_total", "pool" => self.pool.clone(), "verdict" => verdict)
+            .increment(1);
+    }
+
+    pub(super) fn resized(&self, max: usize) {
+        debug!(target: "poolproof", pool = self.pool, max, "resized");
+    }
+
+    pub(super) fn pool_closed(&self) {
+        debug!(target: "poolproof", pool = self.pool, "closed the pool");
+    }
+}
+
+/// Dropped with a connection, it says why that was closed.
+pub(super) struct Life {
+    observer: Arc<Observer>,
+    reason: Reason,
+}
+
+impl Life {
+    pub(super) fn new(observer: &Arc<Observer>) -> Self {
+        Self { observer: Arc::clone(observer), reason: Reason::Surplus }
+    }
+
+    /// Why it will have been closed.
+    pub(super) fn ends(&mut self, reason: Reason) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.observer.closed(self.reason);
+    }
+}
