@@ -1,14 +1,17 @@
-//! Taking a connection that is idle, and giving it back, allocates nothing: a binary of its own, whose allocator counts.
+//! What a pool allocates: nothing to lend an idle connection and take it back, and little for who waits. A binary of its
+//! own, whose allocator counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::convert::Infallible;
 
 use poolproof::{ConnectionPool, Manage, Pool, PoolConfig};
-use tokio_test::assert_ready_ok;
+use tokio_test::{assert_pending, assert_ready_ok};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Allocated and not freed; less than nothing if this thread freed what another had allocated.
+    static BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counting for each thread.
@@ -18,11 +21,13 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get() + layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get() - layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(place, layout) }
     }
@@ -79,4 +84,39 @@ async fn a_warm_connection_pool_allocates_nothing() {
     let round = || drop(assert_ready_ok!(now(pool.get())));
     round();
     assert_eq!(allocations(|| (0..1_000).for_each(|_| round())), 0);
+}
+
+#[tokio::test]
+async fn waiting_in_a_warm_pool_allocates_nothing() {
+    let pool = Pool::new(Numbers, PoolConfig { max_connections: 1, ..PoolConfig::default() }).unwrap();
+    let round = || {
+        let held = assert_ready_ok!(now(pool.get()));
+        let mut waiter = std::pin::pin!(pool.get());
+        assert_pending!(now(waiter.as_mut()));
+        drop(held);
+        drop(assert_ready_ok!(now(waiter)));
+    };
+    round();
+    assert_eq!(allocations(|| (0..1_000).for_each(|_| round())), 0);
+}
+
+/// The bytes that each of `count` waiters costs the pool, its future not counted.
+fn bytes_a_waiter(count: usize) -> isize {
+    let pool = Pool::new(Numbers, PoolConfig { max_connections: 1, ..PoolConfig::default() }).unwrap();
+    let _held = assert_ready_ok!(now(pool.get()));
+    let mut waiters: Vec<_> = (0..count).map(|_| Box::pin(pool.get())).collect();
+    let before = BYTES.get();
+    for waiter in &mut waiters {
+        assert_pending!(now(waiter.as_mut()));
+    }
+    assert_eq!(pool.status().waiting, count);
+    (BYTES.get() - before) / count as isize
+}
+
+/// Neither many waiters nor one more than there was room for: the queue grows by doubling.
+#[tokio::test]
+async fn a_waiter_costs_less_than_200_bytes() {
+    let costs = [100, 10_000, 16_384, 16_385].map(|count| (count, bytes_a_waiter(count)));
+    println!("{costs:?}");
+    assert!(costs.iter().all(|(_, bytes)| (1..200).contains(bytes)), "{costs:?}");
 }
