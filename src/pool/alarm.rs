@@ -28,14 +28,11 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// Sets an alarm in this runtime for somebody who waits, if it has none.
+    /// Sets an alarm in this runtime, of which somebody who waits was told that it has none.
     ///
     /// # Panics
     /// Outside a runtime, or if the runtime has no timer or is shutting down.
     pub(super) fn watch<M: Manage>(&self, waiter: &mut Acquire<'_, Kind<M>>) {
-        if !waiter.is_unwatched() {
-            return;
-        }
         let (core, runtime) = (waiter.core(), waiter.clock());
         if let Some(deadline) = core.context().config.end_of_waiting(waiter.stamp()) {
             let alarm = Arc::new(Alarm { core: Arc::downgrade(core), runtime, task: Mutex::default() });

@@ -12,11 +12,13 @@ use tokio::time::{Instant, Sleep, timeout_at};
 pub(crate) type Runtime = Option<Id>;
 
 /// The runtime that this is polled in.
+#[inline]
 pub(crate) fn runtime() -> Runtime {
     Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
 /// The present.
+#[inline]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -10,9 +10,6 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::core::Witness;
 use super::manage::Activity;
 use super::status::Status;
 
@@ -21,31 +18,25 @@ use super::status::Status;
 pub(crate) struct Holder {
     site: &'static Location<'static>,
     task: Option<tokio::task::Id>,
-    since: Option<Instant>,
 }
 
 impl Holder {
     /// The task that runs now, at `site`.
+    #[inline]
     pub(crate) fn at(site: &'static Location<'static>) -> Self {
-        Self { site, task: tokio::task::try_id(), since: None }
+        Self { site, task: tokio::task::try_id() }
     }
 
-    pub(crate) fn report(&self, activity: Option<&Arc<dyn Activity>>, now: Instant) -> HolderReport {
+    pub(crate) fn report(&self, held_up: Option<Duration>, activity: Option<&Arc<dyn Activity>>) -> HolderReport {
         let this_task = tokio::task::try_id();
         HolderReport {
             site: self.site,
-            held_up: self.since.map(|since| now.saturating_duration_since(since)),
+            held_up,
             is_this_task: this_task.is_some() && self.task == this_task,
             in_transaction: activity.is_some_and(|activity| activity.in_transaction()),
             in_flight: activity.is_some_and(|activity| activity.in_flight()),
             last_sql: activity.and_then(|activity| activity.last_sql()),
         }
-    }
-}
-
-impl Witness<Instant> for Holder {
-    fn is_waited_for(&mut self, came: Instant) {
-        self.since.get_or_insert(came);
     }
 }
 

@@ -124,23 +124,26 @@ impl<M: Manage> Pool<M> {
 
     /// [`Pool::get`] on behalf of a caller at `site`.
     pub(crate) async fn get_from(&self, site: &'static Location<'static>) -> Result<Pooled<M>, AcquireError<M::Error>> {
-        let holder = Holder::at(site);
-        let (lease, came) = match self.core.take_idle_now(holder) {
-            Some(lease) => (lease, None),
-            None => {
-                let came = clock::now();
-                let acquire = self.core.acquire(holder, came, clock::runtime());
-                (Waiting { pool: self, acquire, span: None }.await?, Some(came))
-            }
-        };
         let context = self.core.context();
-        // In the common case it is lent as it is.
-        let pooled = match lease.get() {
-            Some(_) if context.is_plain() => Pooled::new(lease),
-            _ => self.fill(lease, Stopwatch::new(came, context.config.acquire_timeout)).await?,
-        };
-        context.observer().lent();
-        Ok(pooled)
+        let (holder, limit) = (Holder::at(site), context.config.acquire_timeout);
+        if let Some(lease) = self.core.take_idle_now(holder) {
+            return match context.is_plain() {
+                true => Ok(self.lend(lease)),
+                false => self.fill(lease, Stopwatch::new(None, limit)).await,
+            };
+        }
+        let came = clock::now();
+        let acquire = self.core.acquire(holder, came, clock::runtime());
+        let lease = Waiting { pool: self, acquire, span: None }.await?;
+        match lease.get() {
+            Some(_) if context.is_plain() => Ok(self.lend(lease)),
+            _ => self.fill(lease, Stopwatch::new(Some(came), limit)).await,
+        }
+    }
+
+    fn lend(&self, lease: Lease<Kind<M>>) -> Pooled<M> {
+        self.core.context().observer().lent();
+        Pooled::new(lease)
     }
 
     /// Makes a connection of a slot: the idle one in it if that still serves, else a new one.
@@ -158,21 +161,21 @@ impl<M: Manage> Pool<M> {
         if lease.get().is_none() {
             match watch.run(context.config.connect_timeout, open_in(&mut lease, true)).await {
                 Some(opened) => opened?,
-                None => return Err(self.out_of_time(watch.began(), Stage::Connecting, None)),
+                None => return Err(self.out_of_time(watch.began(), Stage::Connecting, Seen::default())),
             }
         }
-        Ok(Pooled::new(lease))
+        Ok(self.lend(lease))
     }
 
-    fn out_of_time(&self, began: Option<Instant>, stage: Stage, seen: Option<Seen>) -> AcquireError<M::Error> {
+    fn out_of_time(&self, began: Option<Instant>, stage: Stage, seen: Seen) -> AcquireError<M::Error> {
         let now = clock::now();
         let holders = self.holders();
         let status = self.status();
-        let others_were_served = seen.is_some_and(|seen| status.handed_over > seen.handed_over);
+        let others_were_served = status.handed_over > seen.handed_over;
         let timeout = Box::new(AcquireTimeout {
             waited: began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began)),
             stage,
-            place: seen.map_or(0, |seen| seen.ahead),
+            place: seen.ahead,
             status,
             verdict: AcquireTimeout::judge(stage, others_were_served, &holders),
             holders,
@@ -186,8 +189,11 @@ impl<M: Manage> Pool<M> {
     pub fn holders(&self) -> Vec<HolderReport> {
         let now = clock::now();
         // The record is copied under the lock; what the connections say of themselves is asked after it.
-        let held = self.core.holders(|holder, activity| (*holder, activity.cloned()));
-        held.into_iter().map(|(holder, activity)| holder.report(activity.as_ref(), now)).collect()
+        let held = self.core.holders(|holder, since, activity| (holder, since, activity.cloned()));
+        let report = |(holder, since, activity): (Holder, Option<Instant>, Option<Arc<_>>)| {
+            holder.report(since.map(|since| now.saturating_duration_since(since)), activity.as_ref())
+        };
+        held.into_iter().map(report).collect()
     }
 
     /// The pool at this moment.
@@ -256,7 +262,7 @@ struct Waiting<'a, M: Manage> {
     pool: &'a Pool<M>,
     acquire: Acquire<'a, Kind<M>>,
     /// Of its time in the queue, if somebody wants to know.
-    span: Option<Span>,
+    span: Option<Box<Span>>,
 }
 
 impl<M: Manage> Future for Waiting<'_, M> {
@@ -265,7 +271,7 @@ impl<M: Manage> Future for Waiting<'_, M> {
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         let Self { pool, acquire, span } = &mut *self;
         let context = pool.core.context();
-        let first = acquire.seen().is_none();
+        let first = !acquire.waits();
         match Pin::new(&mut *acquire).poll(task) {
             Poll::Ready(Ok(lease)) => {
                 if !first {
@@ -275,14 +281,16 @@ impl<M: Manage> Future for Waiting<'_, M> {
             }
             Poll::Ready(Err(Refused::Closed)) => Poll::Ready(Err(AcquireError::Closed)),
             Poll::Ready(Err(Refused::Expired)) => {
-                let _span = span.as_ref().map(Span::enter);
+                let _span = span.as_ref().map(|span| span.enter());
                 Poll::Ready(Err(pool.out_of_time(Some(acquire.stamp()), Stage::Waiting, acquire.seen())))
             }
             Poll::Pending => {
-                if first && let Some(seen) = acquire.seen() {
-                    *span = context.observer().waits(seen.ahead);
+                if first {
+                    *span = context.observer().waits(acquire.seen().ahead);
                 }
-                context.alarms().watch(acquire);
+                if acquire.is_unwatched() {
+                    context.alarms().watch(acquire);
+                }
                 Poll::Pending
             }
         }

@@ -99,19 +99,26 @@ impl Observer {
     }
 
     /// A connection is lent.
+    #[inline]
     pub(super) fn lent(&self) {
         #[cfg(feature = "metrics")]
         self.meters.acquires.increment(1);
     }
 
     /// The span of somebody who begins to wait.
-    pub(super) fn waits(&self, ahead: usize) -> Option<Span> {
+    #[inline]
+    pub(super) fn waits(&self, ahead: usize) -> Option<Box<Span>> {
         // Asked first: a span that nobody wants is still some 40 bytes to be made, moved and dropped by each who waits.
         let wanted = tracing::enabled!(target: "poolproof", Level::DEBUG);
-        wanted.then(|| debug_span!(target: "poolproof", "wait", pool = self.pool, ahead))
+        wanted.then(|| self.wait_span(ahead))
+    }
+
+    fn wait_span(&self, ahead: usize) -> Box<Span> {
+        Box::new(debug_span!(target: "poolproof", "wait", pool = self.pool, ahead))
     }
 
     /// Somebody who had to wait is served. `waited` is asked only if somebody wants to know.
+    #[inline]
     pub(super) fn served(&self, waited: impl FnOnce() -> Duration) {
         #[cfg(feature = "metrics")]
         self.meters.waits.record(waited());

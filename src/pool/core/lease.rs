@@ -76,20 +76,19 @@ impl<P: Parts> Drop for Freed<'_, P> {
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct Acquire<'a, P: Parts> {
     core: &'a Arc<Core<P>>,
-    /// Taken when it is queued or granted.
-    holder: Option<P::Holder>,
+    holder: P::Holder,
     stamp: P::Stamp,
     clock: P::Clock,
+    /// What it saw when it queued; nothing yet if it never did.
+    seen: Seen,
     place: Option<Place>,
-    /// What it saw when it queued.
-    seen: Option<Seen>,
     /// Nobody has set the clock's alarm yet: whoever polls this has to.
     unwatched: bool,
     done: bool,
 }
 
 /// What a waiter sees when it queues.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     /// How many waited before it.
     pub ahead: usize,
@@ -102,7 +101,7 @@ impl<P: Parts> Unpin for Acquire<'_, P> {}
 
 impl<'a, P: Parts> Acquire<'a, P> {
     pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Self {
-        Self { core, holder: Some(holder), stamp, clock, place: None, seen: None, unwatched: false, done: false }
+        Self { core, holder, stamp, clock, seen: Seen::default(), place: None, unwatched: false, done: false }
     }
 
     pub(crate) fn core(&self) -> &'a Arc<Core<P>> {
@@ -117,9 +116,14 @@ impl<'a, P: Parts> Acquire<'a, P> {
         self.clock
     }
 
-    /// What it saw when it queued, if it did.
-    pub(crate) fn seen(&self) -> Option<Seen> {
+    /// What it saw when it queued.
+    pub(crate) fn seen(&self) -> Seen {
         self.seen
+    }
+
+    /// Whether it is in the queue, or was handed something that it has not looked at.
+    pub(crate) fn waits(&self) -> bool {
+        self.place.is_some()
     }
 
     /// Whether whoever polled this has to set an alarm for its clock and stamp, and to [say so](Acquire::is_watched).
@@ -142,7 +146,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
 
     /// Its first poll: takes something at once, or queues.
     fn begin(&mut self, context: &Context<'_>) -> Option<Grant<P::Connection>> {
-        let Self { core, holder, stamp, clock, .. } = self;
+        let Self { core, holder, stamp, clock, .. } = *self;
         if !core.crowded.load(Ordering::Relaxed)
             && let Some(grant) = core.state.with(|state| state.take(holder))
         {
@@ -158,16 +162,13 @@ impl<'a, P: Parts> Acquire<'a, P> {
         core.crowded.store(true, Ordering::Relaxed);
         let (grant, queued, _unused) = core.state.with(|state| match state.take(holder) {
             Some(grant) => (Some(grant), None, Some(waker)),
-            None => match holder.take() {
-                Some(holder) => {
-                    let seen = Seen { ahead: state.queue.len(), handed_over: state.handed_over };
-                    (None, Some((state.join(waker, holder, *stamp), seen, state.watch(*clock))), None)
-                }
-                None => unreachable!("the holder is taken by a grant or by queueing, and it did neither before"),
-            },
+            None => {
+                let seen = Seen { ahead: state.queue.len(), handed_over: state.handed_over };
+                (None, Some((state.join(waker, holder, stamp), seen, state.watch(clock))), None)
+            }
         });
         if let Some((place, seen, unwatched)) = queued {
-            (self.place, self.seen, self.unwatched) = (Some(place), Some(seen), unwatched);
+            (self.place, self.seen, self.unwatched) = (Some(place), seen, unwatched);
         }
         grant
     }

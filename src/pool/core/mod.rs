@@ -61,7 +61,7 @@ pub(crate) trait Parts {
     /// What a slot holds.
     type Connection;
     /// What is on record of whoever holds a slot.
-    type Holder: Witness<Self::Stamp>;
+    type Holder: Copy;
     /// When a waiter came.
     type Stamp: Copy;
     /// Whose alarm tells a waiter that it has waited for too long.
@@ -70,12 +70,6 @@ pub(crate) trait Parts {
     type Note;
     /// What the layers above keep beside the core, so that a lease needs one reference only.
     type Context;
-}
-
-/// A holder learns that it holds others up, so that somebody can say later since when. Called under the lock.
-pub(crate) trait Witness<Stamp> {
-    /// Somebody waits who came at `stamp`; of several times the first counts.
-    fn is_waited_for(&mut self, stamp: Stamp);
 }
 
 /// A consistent count of everything, taken under the lock.
@@ -106,6 +100,9 @@ struct Slot<P: Parts> {
     /// The connection, while nobody holds the slot.
     idle: Option<P::Connection>,
     holder: Option<P::Holder>,
+    /// When somebody came whom the holder holds up. If it got the slot before, that was the first who came; if others
+    /// waited already when it was handed the slot, the last of them.
+    waited_for: Option<P::Stamp>,
     note: Option<P::Note>,
 }
 
@@ -126,7 +123,7 @@ struct State<P: Parts> {
 
 impl<P: Parts> State<P> {
     /// What a newcomer gets at once, if anything.
-    fn take(&mut self, holder: &mut Option<P::Holder>) -> Option<Grant<P::Connection>> {
+    fn take(&mut self, holder: P::Holder) -> Option<Grant<P::Connection>> {
         if self.closed {
             return Some(Grant::Refused(Refused::Closed));
         }
@@ -136,7 +133,7 @@ impl<P: Parts> State<P> {
         // An idle connection and a waiter never coexist, so nobody is passed over.
         let key = self.idle.pop().or_else(|| self.open_slot())?;
         let slot = &mut self.slots[key];
-        slot.holder = holder.take();
+        slot.holder = Some(holder);
         Some(Grant::Slot { key, connection: slot.idle.take() })
     }
 
@@ -145,7 +142,7 @@ impl<P: Parts> State<P> {
         if self.slots.len() >= self.max {
             return None;
         }
-        let key = self.slots.insert(Slot { idle: None, holder: None, note: None });
+        let key = self.slots.insert(Slot { idle: None, holder: None, waited_for: None, note: None });
         self.most_open = self.most_open.max(self.slots.len());
         Some(key)
     }
@@ -153,8 +150,8 @@ impl<P: Parts> State<P> {
     /// Queues a newcomer. If it is the first to wait, those it waits for learn of it.
     fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> Place {
         if self.queue.is_empty() {
-            for holding in self.slots.iter_mut().filter_map(|(_, slot)| slot.holder.as_mut()) {
-                holding.is_waited_for(stamp);
+            for (_, slot) in &mut self.slots {
+                slot.waited_for.get_or_insert(stamp);
             }
         }
         self.queue.join(waker, holder, stamp)
@@ -183,6 +180,7 @@ impl<P: Parts> State<P> {
         if self.queue.is_empty() {
             let slot = &mut self.slots[key];
             slot.holder = None;
+            slot.waited_for = None;
             slot.idle = Some(connection);
             self.idle.push(key);
             return Put::Idle;
@@ -195,11 +193,10 @@ impl<P: Parts> State<P> {
         let waiter = self.queue.next()?;
         waiter.grant = Some(Grant::Slot { key, connection });
         self.handed_over += 1;
-        let (waker, mut holder) = (waiter.waker.take(), waiter.holder.take());
-        if let Some((holder, stamp)) = holder.as_mut().zip(self.queue.latest()) {
-            holder.is_waited_for(stamp);
-        }
-        self.slots[key].holder = holder;
+        let (waker, holder) = (waiter.waker.take(), waiter.holder);
+        let slot = &mut self.slots[key];
+        slot.holder = Some(holder);
+        slot.waited_for = self.queue.latest();
         Some(waker)
     }
 
@@ -436,10 +433,13 @@ impl<P: Parts> Core<P> {
     }
 
     /// Looks at everybody who holds a slot, under the lock: `look` must be short and of our own making.
-    pub(crate) fn holders<R>(&self, mut look: impl FnMut(&P::Holder, Option<&P::Note>) -> R) -> Vec<R> {
+    pub(crate) fn holders<R>(
+        &self,
+        mut look: impl FnMut(P::Holder, Option<P::Stamp>, Option<&P::Note>) -> R,
+    ) -> Vec<R> {
         self.state.with(|state| {
             let slots = state.slots.iter();
-            slots.filter_map(|(_, slot)| Some(look(slot.holder.as_ref()?, slot.note.as_ref()))).collect()
+            slots.filter_map(|(_, slot)| Some(look(slot.holder?, slot.waited_for, slot.note.as_ref()))).collect()
         })
     }
 

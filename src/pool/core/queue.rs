@@ -20,7 +20,7 @@ pub(super) struct Waiter<P: Parts> {
     /// Set once, by whoever takes the waiter out of the queue.
     pub grant: Option<Grant<P::Connection>>,
     /// Who it will be on record as, once it holds something.
-    pub holder: Option<P::Holder>,
+    pub holder: P::Holder,
     stamp: P::Stamp,
     older: Place,
     /// For an empty place: the next empty one.
@@ -54,7 +54,7 @@ impl<P: Parts> Queue<P> {
 
     pub fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> Place {
         let older = self.newest;
-        let waiter = Waiter { waker: Some(waker), grant: None, holder: Some(holder), stamp, older, newer: NOBODY };
+        let waiter = Waiter { waker: Some(waker), grant: None, holder, stamp, older, newer: NOBODY };
         let place = match self.places.get_mut(self.empty as usize) {
             Some(empty) => {
                 let place = std::mem::replace(&mut self.empty, empty.newer);
@@ -96,7 +96,6 @@ impl<P: Parts> Queue<P> {
         }
         let empty = std::mem::replace(&mut self.empty, place);
         let waiter = self.get_mut(place);
-        waiter.holder = None;
         waiter.newer = empty;
         (waiter.waker.take(), waiter.grant.take())
     }
