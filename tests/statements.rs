@@ -1,17 +1,53 @@
 //! The statement cache: what is prepared once gives the right results every time.
+//!
+//! Each test brings one statement into the cache, changes what it depends on (its parameters, the schema, the transaction
+//! around it, how its last run ended), and runs it again. `random` does so at random, beside a pool without a cache.
 
-use poolproof::{Connection, ConnectionPool};
+use std::mem;
+use std::task::{Context, Waker};
 
-async fn pool(cache: usize) -> (ConnectionPool, tempfile::TempDir) {
+use poolproof::{Behavior, Connection, ConnectionPool, Hooks, IntoParams, PooledDatabaseWriter, Result, Value};
+use tempfile::TempDir;
+
+#[path = "statements/random.rs"]
+mod random;
+
+/// A pool on a database of one table `t (x)` with the rows 1 and 2.
+async fn pool(cache: usize) -> (ConnectionPool, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let pool = ConnectionPool::builder(folder.path().join("t.db")).statement_cache(cache).build().await.unwrap();
     pool.get().await.unwrap().execute_batch("CREATE TABLE t (x INTEGER); INSERT INTO t VALUES (1), (2)").await.unwrap();
     (pool, folder)
 }
 
+/// Every row that a query gives.
+async fn all(connection: &mut Connection, sql: &str, params: impl IntoParams) -> Result<Vec<Vec<Value>>> {
+    let mut found = Vec::new();
+    let mut rows = connection.query(sql, params).await?;
+    while let Some(row) = rows.next().await? {
+        found.push((0..row.column_count()).map(|column| row.value(column)).collect::<Result<_>>()?);
+    }
+    Ok(found)
+}
+
+async fn integers(connection: &mut Connection, sql: &str) -> Vec<i64> {
+    let rows = all(connection, sql, ()).await.unwrap();
+    rows.concat().iter().map(|value| *value.as_integer().expect("an integer")).collect()
+}
+
+const SUM: &str = "SELECT COALESCE(SUM(x), 0) FROM t WHERE x >= ?1";
+
 async fn sum(connection: &mut Connection, least: i64) -> i64 {
-    let mut rows = connection.query("SELECT SUM(x) FROM t WHERE x >= ?1", (least,)).await.unwrap();
+    let mut rows = connection.query(SUM, (least,)).await.unwrap();
     rows.next().await.unwrap().expect("one row").get(0).unwrap()
+}
+
+/// Whether a statement was in the cache; it is not any more. Parameters that it has no place for are refused after it was
+/// taken out, and one that failed is not put back.
+async fn was_kept(connection: &mut Connection, sql: &str) -> bool {
+    let before = connection.cached_statements();
+    assert!(connection.query(sql, [0; 9]).await.is_err());
+    connection.cached_statements() < before
 }
 
 #[tokio::test]
@@ -24,28 +60,375 @@ async fn the_same_statement_is_prepared_once_and_right_with_other_parameters() {
 }
 
 #[tokio::test]
-async fn the_cache_is_bounded() {
-    for cache in [0, 2] {
+async fn the_cache_is_bounded_and_a_cache_of_any_size_gives_the_right_rows() {
+    for cache in [0, 1, 2] {
         let (pool, _folder) = pool(cache).await;
         let mut user = pool.get().await.unwrap();
-        for number in 0..10 {
-            user.run(&format!("SELECT {number}")).await.unwrap();
-            assert!(user.cached_statements() <= cache);
+        for number in (0..10).chain(0..10).chain([3, 3, 4, 3]) {
+            assert_eq!(integers(&mut user, &format!("SELECT {number}")).await, [number]);
+            assert!((cache.min(1)..=cache).contains(&user.cached_statements()), "{cache}: {number}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_statement_is_right_after_another_connection_changed_the_schema() {
+async fn the_statement_unused_longest_makes_room() {
+    let (pool, _folder) = pool(3).await;
+    let mut user = pool.get().await.unwrap();
+    for sql in ["SELECT 1", "SELECT 2", "SELECT 3", "SELECT 1", "SELECT 4"] {
+        user.run(sql).await.unwrap();
+    }
+    for (sql, kept) in [("SELECT 2", false), ("SELECT 1", true), ("SELECT 3", true), ("SELECT 4", true)] {
+        assert_eq!(was_kept(&mut user, sql).await, kept, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn parameters_of_the_last_time_do_not_leak_into_a_run_with_fewer() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    user.execute("CREATE TABLE pairs (a, b)", ()).await.unwrap();
+    let (query, insert) = ("SELECT ?1, ?2", "INSERT INTO pairs VALUES (:a, :b)");
+    let integer = Value::Integer;
+    assert_eq!(all(&mut user, query, (1, 2)).await.unwrap(), [[integer(1), integer(2)]]);
+    assert_eq!(all(&mut user, query, (3,)).await.unwrap(), [[integer(3), Value::Null]]);
+    assert_eq!(all(&mut user, query, ()).await.unwrap(), [[Value::Null, Value::Null]]);
+    user.execute(insert, ((":a", 1), (":b", 2))).await.unwrap();
+    user.execute(insert, ((":b", 3),)).await.unwrap();
+    user.execute(insert, ()).await.unwrap();
+    let pairs = [[integer(1), integer(2)], [Value::Null, integer(3)], [Value::Null, Value::Null]];
+    assert_eq!(all(&mut user, "SELECT a, b FROM pairs", ()).await.unwrap(), pairs);
+    assert!(was_kept(&mut user, query).await && was_kept(&mut user, insert).await);
+}
+
+#[tokio::test]
+async fn rows_dropped_half_way_are_given_from_the_first_on_the_next_time() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    for taken in 0..=3 {
+        let mut rows = user.query("SELECT x FROM t", ()).await.unwrap();
+        for _ in 0..taken {
+            rows.next().await.unwrap();
+        }
+        drop(rows);
+        assert_eq!(user.cached_statements(), 1, "{taken}: kept");
+        assert_eq!(integers(&mut user, "SELECT x FROM t").await, [1, 2], "{taken}");
+    }
+    drop(user);
+    assert_eq!(pool.status().idle, 1, "as new");
+}
+
+/// What the engine makes of a write whose rows nobody wants (nothing, before the first) is the same with a cache.
+#[tokio::test]
+async fn a_write_whose_rows_are_dropped_half_way_does_not_run_twice_or_half() {
+    for cache in [0, 8] {
+        let (pool, _folder) = pool(cache).await;
+        let mut user = pool.get().await.unwrap();
+        for (taken, then) in [(0, 2), (1, 4), (2, 6), (0, 6), (3, 8)] {
+            let mut rows = user.query("INSERT INTO t VALUES (?1), (?1) RETURNING x", (taken,)).await.unwrap();
+            for _ in 0..taken {
+                rows.next().await.unwrap();
+            }
+            drop(rows);
+            assert!(user.is_autocommit());
+            assert_eq!(integers(&mut user, "SELECT COUNT(*) FROM t").await, [then], "cache {cache}, {taken} taken");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_failed_is_not_kept_and_right_the_next_time() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    user.execute("CREATE TABLE unique_ones (x UNIQUE)", ()).await.unwrap();
+    let insert = "INSERT INTO unique_ones VALUES (?1), (?1 + 1)";
+    assert_eq!(user.execute(insert, (1,)).await.unwrap(), 2);
+    for transaction in [false, true] {
+        if transaction {
+            user.execute("BEGIN", ()).await.unwrap();
+        }
+        let kept = user.cached_statements();
+        assert!(user.execute(insert, (0,)).await.is_err(), "the second of its rows is there already");
+        assert_eq!(user.cached_statements(), kept - 1);
+        let x = if transaction { 5 } else { 3 };
+        assert_eq!(user.execute(insert, (x,)).await.unwrap(), 2);
+        assert_eq!(user.cached_statements(), kept);
+    }
+    user.execute("COMMIT", ()).await.unwrap();
+    assert_eq!(integers(&mut user, "SELECT x FROM unique_ones ORDER BY x").await, [1, 2, 3, 4, 5, 6]);
+    assert!(user.execute("SELECT x FROM t", ()).await.is_err(), "a query is not executed");
+    assert_eq!(integers(&mut user, "SELECT x FROM t").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn rows_that_failed_half_way_are_right_the_next_time() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    let query = "SELECT ABS(x) FROM t";
+    assert_eq!(integers(&mut user, query).await, [1, 2]);
+    user.execute("INSERT INTO t VALUES (?1), (4)", (i64::MIN,)).await.unwrap();
+    assert!(all(&mut user, query, ()).await.unwrap_err().to_string().contains("overflow"));
+    assert!(!was_kept(&mut user, query).await);
+    user.execute("DELETE FROM t WHERE x < 0", ()).await.unwrap();
+    assert_eq!(integers(&mut user, query).await, [1, 2, 4]);
+}
+
+/// Rows borrow the connection, so its safe use does not compile (`tests/compile_fail.rs`); whoever leaks them gets a
+/// statement of its own, since the first was not put back.
+#[tokio::test]
+async fn a_statement_whose_rows_were_leaked_is_not_handed_out_again() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    let query = "SELECT x FROM t";
+    assert_eq!(integers(&mut user, query).await, [1, 2]);
+    let mut rows = user.query(query, ()).await.unwrap();
+    assert!(rows.next().await.unwrap().is_some());
+    mem::forget(rows);
+    assert_eq!(user.cached_statements(), 0, "it is busy");
+    assert_eq!(integers(&mut user, query).await, [1, 2]);
+}
+
+#[tokio::test]
+#[ignore = "the rows of a later query take the mark of the leaked ones away when they are dropped"]
+async fn a_connection_whose_rows_were_leaked_is_discarded_whatever_ran_after_them() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    let mut rows = user.query("SELECT x FROM t", ()).await.unwrap();
+    assert!(rows.next().await.unwrap().is_some());
+    mem::forget(rows);
+    assert_eq!(sum(&mut user, 0).await, 3);
+    drop(user);
+    pool.get().await.unwrap().execute_batch("INSERT INTO t VALUES (4)").await.expect("nothing else runs on it");
+    assert_eq!(pool.status().most_open, 1);
+}
+
+/// A busy time-out makes the engine wait for the write lock inside the statement: there it is dropped.
+#[tokio::test]
+async fn a_statement_that_was_cancelled_is_not_kept_and_right_the_next_time() {
+    let hooks = Hooks::new().after_connect(|connection: &mut Connection| {
+        Box::pin(async move { Ok(connection.run("PRAGMA busy_timeout = 60000").await?) })
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).hooks(hooks).build().await.unwrap();
+    let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    user.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
+    let insert = "INSERT INTO t VALUES (?1)";
+    user.execute(insert, (1,)).await.unwrap();
+    let writing = other.begin(Behavior::Immediate).await.unwrap();
+    let mut cancelled = Box::pin(user.execute(insert, (2,)));
+    assert!(cancelled.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(cancelled);
+    assert_eq!(user.cached_statements(), 0, "in an unknown state");
+    writing.rollback().await.unwrap();
+    assert_eq!(user.execute(insert, (4,)).await.unwrap(), 1);
+    assert_eq!(integers(&mut user, "SELECT x FROM t").await, [1, 4]);
+    drop(user);
+    assert_eq!(pool.status().idle, 0, "discarded, though the next statement went well");
+}
+
+#[tokio::test]
+async fn what_changes_the_schema_or_the_connection_or_bounds_a_transaction_is_not_kept() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    for sql in [
+        "BEGIN",
+        "COMMIT",
+        " begin immediate",
+        "-- a remark\nEND",
+        "BEGIN",
+        "SAVEPOINT s",
+        "ROLLBACK TO s",
+        "RELEASE s",
+        "/* a remark */ ROLLBACK",
+        "CREATE TABLE u (x)",
+        "CREATE INDEX i ON u (x)",
+        "ALTER TABLE u ADD COLUMN y",
+        "DROP INDEX i",
+        "DROP TABLE u",
+        "CREATE TEMP TABLE u (x)",
+        "PRAGMA cache_size",
+        "ANALYZE",
+        "EXPLAIN SELECT 1",
+    ] {
+        user.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(user.cached_statements(), 0, "{sql}");
+    }
+    for sql in ["SELECT 1", "/* a remark */ with v AS (SELECT 1) SELECT * FROM v", "VALUES (1)", "DELETE FROM t"] {
+        let kept = user.cached_statements();
+        user.run(sql).await.unwrap();
+        assert_eq!(user.cached_statements(), kept + 1, "{sql}");
+    }
+}
+
+/// Who changes the schema.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Another,
+    Itself,
+    ItsTransaction,
+}
+
+#[tokio::test]
+async fn a_statement_is_right_after_the_schema_changed() {
+    for by in [By::Another, By::Itself, By::ItsTransaction] {
+        let (pool, _folder) = pool(8).await;
+        let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+        assert_eq!(sum(&mut user, 0).await, 3);
+        for (change, then) in [
+            ("ALTER TABLE t ADD COLUMN y INTEGER", 3),
+            ("CREATE INDEX i ON t (x)", 3),
+            ("DROP INDEX i", 3),
+            ("DROP TABLE t; CREATE TABLE t (y INTEGER, x INTEGER); INSERT INTO t VALUES (9, 7)", 7),
+            ("ALTER TABLE t RENAME COLUMN x TO z; ALTER TABLE t RENAME COLUMN y TO x", 9),
+            ("ALTER TABLE t RENAME TO u; CREATE TABLE t (x INTEGER)", 0),
+            ("DROP TABLE t; CREATE VIEW t AS SELECT x + 1 AS x FROM u", 10),
+        ] {
+            match by {
+                By::Another => other.execute_batch(change).await.unwrap(),
+                By::Itself => user.execute_batch(change).await.unwrap(),
+                By::ItsTransaction => {
+                    let mut transaction = user.begin(Behavior::Immediate).await.unwrap();
+                    transaction.execute_batch(change).await.unwrap();
+                    let rows = transaction.query(SUM, (0,)).await.unwrap().next().await.unwrap();
+                    assert_eq!(rows.unwrap().get::<i64>(0).unwrap(), then, "{by:?}, before its commit: {change}");
+                    transaction.commit().await.unwrap();
+                }
+            }
+            assert_eq!(sum(&mut user, 0).await, then, "{by:?}: {change}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_fails_while_its_table_is_gone_and_works_again_when_that_is_back() {
     let (pool, _folder) = pool(8).await;
     let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
-    assert_eq!(sum(&mut user, 0).await, 3);
-    for (change, then) in [
-        ("ALTER TABLE t ADD COLUMN y INTEGER", 3),
-        ("CREATE INDEX i ON t (x)", 3),
-        ("DROP TABLE t; CREATE TABLE t (y INTEGER, x INTEGER); INSERT INTO t VALUES (9, 7)", 7),
+    for (gone, back) in [
+        ("DROP TABLE t", "CREATE TABLE t (x INTEGER); INSERT INTO t VALUES (1), (2)"),
+        ("ALTER TABLE t RENAME COLUMN x TO z", "ALTER TABLE t RENAME COLUMN z TO x"),
+        ("ALTER TABLE t RENAME TO u", "ALTER TABLE u RENAME TO t"),
     ] {
-        other.execute_batch(change).await.unwrap();
-        assert_eq!(sum(&mut user, 0).await, then, "{change}");
+        assert_eq!(sum(&mut user, 0).await, 3);
+        other.execute_batch(gone).await.unwrap();
+        let error = all(&mut user, SUM, (0,)).await.unwrap_err();
+        assert!(error.to_string().contains("no such"), "{gone}: {error}");
+        other.execute_batch(back).await.unwrap();
+        assert_eq!(sum(&mut user, 0).await, 3, "{back}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "a kept statement counts its columns before the engine prepares it again: the first row has as many as before"]
+async fn rows_have_the_columns_that_the_table_has_now() {
+    for by in [By::Another, By::Itself] {
+        let (pool, _folder) = pool(8).await;
+        let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+        let query = "SELECT * FROM t";
+        assert_eq!(integers(&mut user, query).await, [1, 2]);
+        for (change, then) in [
+            ("ALTER TABLE t ADD COLUMN y INTEGER DEFAULT 7", &[1, 7, 2, 7][..]),
+            ("ALTER TABLE t DROP COLUMN y", &[1, 2]),
+        ] {
+            let connection = if let By::Another = by { &mut other } else { &mut user };
+            connection.execute_batch(change).await.unwrap();
+            assert_eq!(integers(&mut user, query).await, then, "{by:?}: {change}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_was_rolled_back_is_forgotten() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    assert_eq!(sum(&mut user, 0).await, 3);
+    let mut transaction = user.begin(Behavior::Immediate).await.unwrap();
+    let other_t = "DROP TABLE t; CREATE TABLE t (y INTEGER, x INTEGER); INSERT INTO t VALUES (10, 20)";
+    transaction.execute_batch(other_t).await.unwrap();
+    let row = transaction.query(SUM, (0,)).await.unwrap().next().await.unwrap();
+    assert_eq!(row.unwrap().get::<i64>(0).unwrap(), 20);
+    transaction.rollback().await.unwrap();
+    assert_eq!(sum(&mut user, 0).await, 3);
+}
+
+/// The engine tells schemas apart by a number that a rollback takes back, and that the next change uses again.
+///
+/// ```text
+/// version 2: t (x)
+/// BEGIN, t becomes (y, x): version 4      the statement is prepared for version 4
+/// ROLLBACK: version 2, t (x)
+/// two other changes: version 4, t (x)     the statement seems to fit, and reads the wrong column
+/// ```
+#[tokio::test]
+#[ignore = "a statement prepared for a schema that was rolled back fits a later one of the same version"]
+async fn a_schema_that_was_rolled_back_is_not_taken_for_a_later_one() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    for (table, end) in [("a", "ROLLBACK"), ("b", "ROLLBACK TO s; COMMIT")] {
+        let new_t = "DROP TABLE t; CREATE TABLE t (y INTEGER, x INTEGER); INSERT INTO t VALUES (10, 20)";
+        user.execute_batch(&format!("BEGIN; SAVEPOINT s; {new_t}")).await.unwrap();
+        assert_eq!(sum(&mut user, 0).await, 20);
+        user.execute_batch(end).await.unwrap();
+        user.execute_batch(&format!("CREATE TABLE {table} (x); CREATE TABLE {table}{table} (x)")).await.unwrap();
+        assert_eq!(sum(&mut user, 0).await, 3, "{end}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_sees_a_temporary_table_come_and_go() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    assert_eq!(sum(&mut user, 0).await, 3);
+    user.execute("CREATE TEMP TABLE t (x INTEGER)", ()).await.unwrap();
+    assert_eq!(sum(&mut user, 0).await, 0, "it hides the other");
+    user.execute("INSERT INTO t VALUES (8)", ()).await.unwrap();
+    assert_eq!(sum(&mut user, 0).await, 8);
+    user.execute("DROP TABLE temp.t", ()).await.unwrap();
+    assert_eq!(sum(&mut user, 0).await, 3);
+    let attached = user.execute("ATTACH ':memory:' AS other", ()).await.unwrap_err();
+    assert!(attached.to_string().contains("experimental"), "attached databases need a test here: {attached}");
+}
+
+/// A statement that writes is kept from when its connection might: in a snapshot it must not.
+#[tokio::test]
+async fn a_write_that_is_kept_does_not_write_in_a_snapshot() {
+    let (pool, _folder) = pool(8).await;
+    let db = PooledDatabaseWriter::new(pool.clone()).await.unwrap();
+    let insert = "WITH v AS (SELECT 4 AS x) INSERT INTO t SELECT x FROM v";
+    let mut user = pool.get().await.unwrap();
+    user.execute(insert, ()).await.unwrap();
+    assert_eq!(user.cached_statements(), 1);
+    drop(user);
+    let refused = db
+        .read(async move |snapshot| {
+            let mut rows = snapshot.query(insert, ()).await?;
+            rows.next().await.map(drop)
+        })
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("query_only"), "{refused}");
+    assert_eq!((pool.status().most_open, sum(&mut pool.get().await.unwrap(), 0).await), (2, 7), "on that connection");
+}
+
+#[tokio::test]
+async fn a_very_long_statement_is_right_each_time() {
+    let (pool, _folder) = pool(1).await;
+    let mut user = pool.get().await.unwrap();
+    for letters in [1 << 20, 1 << 10, 1 << 20] {
+        let sql = format!("SELECT LENGTH('{}')", "x".repeat(letters));
+        for _ in 0..2 {
+            assert_eq!(integers(&mut user, &sql).await, [letters as i64]);
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "the cache counts statements and not bytes: 64 of a megabyte each took 329 MB"]
+async fn statements_that_are_very_long_do_not_pile_up() {
+    let (pool, _folder) = pool(64).await;
+    let mut user = pool.get().await.unwrap();
+    for number in 0..4 {
+        let sql = format!("SELECT {number}, '{}'", "x".repeat(1 << 20));
+        user.run(&sql).await.unwrap();
+        assert!(!was_kept(&mut user, &sql).await, "whoever writes values into the text runs each once");
     }
 }
