@@ -159,14 +159,15 @@ async fn database(cache: usize) -> (TempDir, [PooledConnection; 2]) {
     (folder, connections)
 }
 
-/// Runs one seed. Returns how many steps went well, how many failed, and how many changed the schema.
-async fn compare(seed: u64, cache: usize, known: Known) -> [usize; 3] {
+/// Runs one seed. Returns how many steps went well, how many failed, how many changed the schema, and how many statements
+/// were kept, all steps together.
+async fn compare(seed: u64, cache: usize, known: Known) -> [usize; 4] {
     let ((_with, mut with), (_without, mut without)) = (database(cache).await, database(0).await);
     for first in [&mut with[0], &mut without[0]] {
         first.execute_batch(SCHEMA).await.unwrap();
     }
     let mut random = Random(seed);
-    let mut counts = [0, 0, 0];
+    let mut counts = [0; 4];
     for number in 0..400 {
         let who = random.below(2);
         let at_rest = without.iter().all(|connection| connection.is_autocommit());
@@ -181,26 +182,30 @@ async fn compare(seed: u64, cache: usize, known: Known) -> [usize; 3] {
         let failed = expected.contains("Engine(");
         counts[usize::from(failed)] += 1;
         counts[2] += usize::from(!failed && matches!(step, Step::Batch(_)));
+        let kept = with[who].cached_statements();
+        assert!(kept <= cache, "seed {seed}, cache {cache}, step {number}: {kept} are kept");
+        counts[3] += kept;
     }
-    assert!(with.iter().all(|connection| (1..=cache).contains(&connection.cached_statements())));
     counts
+}
+
+/// All seeds together must have come to enough of everything.
+async fn compare_all(known: Known) {
+    let mut all = [0; 4];
+    for seed in 1..=20 {
+        let counts = compare(seed, [64, 3, 1][seed as usize % 3], known).await;
+        all = std::array::from_fn(|kind| all[kind] + counts[kind]);
+    }
+    assert!(all.iter().zip([4_000, 2_000, 50, 4_000]).all(|(found, least)| *found > least), "{all:?}");
 }
 
 #[tokio::test]
 async fn a_pool_that_keeps_statements_answers_as_one_that_does_not() {
-    let mut all = [0, 0, 0];
-    for seed in 1..=20 {
-        let counts = compare(seed, [64, 3, 1][seed as usize % 3], Known::LeftOut).await;
-        all = [all[0] + counts[0], all[1] + counts[1], all[2] + counts[2]];
-    }
-    println!("{all:?}");
-    assert!(all[0] > 1_000 && all[1] > 1_000 && all[2] > 50, "no run worth the name: {all:?}");
+    compare_all(Known::LeftOut).await;
 }
 
 #[tokio::test]
-#[ignore = "the columns of `SELECT *` after a change of the schema, and schemas that were rolled back: see above"]
+#[ignore = "what the tests of schemas that are ignored say, each by itself"]
 async fn a_pool_that_keeps_statements_answers_as_one_that_does_not_whatever_happens_to_the_schema() {
-    for seed in 1..=300 {
-        compare(seed, 64, Known::Included).await;
-    }
+    compare_all(Known::Included).await;
 }
