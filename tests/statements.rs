@@ -4,6 +4,7 @@
 //! around it, how its last run ended), and runs it again. `random` does so at random, beside a pool without a cache.
 
 use std::mem;
+use std::pin::pin;
 use std::task::{Context, Waker};
 
 use poolproof::{Behavior, Connection, ConnectionPool, Hooks, IntoParams, PooledDatabaseWriter, Result, Value};
@@ -212,16 +213,21 @@ async fn a_statement_that_was_cancelled_is_not_kept_and_right_the_next_time() {
     let pool = ConnectionPool::builder(folder.path().join("t.db")).hooks(hooks).build().await.unwrap();
     let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
     user.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
-    let insert = "INSERT INTO t VALUES (?1)";
+    let (insert, returning) = ("INSERT INTO t VALUES (?1)", "INSERT INTO t VALUES (?1) RETURNING x");
     user.execute(insert, (1,)).await.unwrap();
+    assert_eq!(all(&mut user, returning, (2,)).await.unwrap(), [[Value::Integer(2)]]);
+    let context = &mut Context::from_waker(Waker::noop());
     let writing = other.begin(Behavior::Immediate).await.unwrap();
-    let mut cancelled = Box::pin(user.execute(insert, (2,)));
-    assert!(cancelled.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    drop(cancelled);
-    assert_eq!(user.cached_statements(), 0, "in an unknown state");
+    assert!(pin!(user.execute(insert, (3,))).poll(context).is_pending());
+    assert_eq!(user.cached_statements(), 1, "it is in an unknown state");
+    let mut rows = user.query(returning, (4,)).await.unwrap();
+    assert!(pin!(rows.next()).poll(context).is_pending());
+    drop(rows);
+    assert_eq!(user.cached_statements(), 0, "that too");
     writing.rollback().await.unwrap();
-    assert_eq!(user.execute(insert, (4,)).await.unwrap(), 1);
-    assert_eq!(integers(&mut user, "SELECT x FROM t").await, [1, 4]);
+    assert_eq!(user.execute(insert, (5,)).await.unwrap(), 1);
+    assert_eq!(all(&mut user, returning, (6,)).await.unwrap(), [[Value::Integer(6)]]);
+    assert_eq!(integers(&mut user, "SELECT x FROM t").await, [1, 2, 5, 6]);
     drop(user);
     assert_eq!(pool.status().idle, 0, "discarded, though the next statement went well");
 }
