@@ -4,61 +4,23 @@
 //! be had. Futures are polled by hand, so every test decides who runs when.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use poolproof::{AcquireError, Error, Manage, Pool, PoolConfig, Pooled, Status};
+use poolproof::{AcquireError, Error, Pool, PoolConfig, Pooled, Status};
 use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
 
-/// Opens numbered connections, every fifth of them at the second poll only.
-#[derive(Default)]
-struct Manager {
-    asked: AtomicUsize,
-    alive: Arc<AtomicUsize>,
+#[path = "common/server.rs"]
+mod server;
+
+use server::{Call, Does, Manager, Outcome, Server};
+
+fn pool(max_connections: usize) -> (Pool<Manager>, Arc<Server>) {
+    server::pool(PoolConfig { max_connections, ..PoolConfig::default() })
 }
-
-struct Connection {
-    number: usize,
-    broken: bool,
-    alive: Arc<AtomicUsize>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.alive.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Manage for Manager {
-    type Connection = Connection;
-    type Error = Infallible;
-
-    async fn connect(&self) -> Result<Connection, Infallible> {
-        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        if number.is_multiple_of(5) {
-            tokio::task::yield_now().await;
-        }
-        self.alive.fetch_add(1, Ordering::SeqCst);
-        Ok(Connection { number, broken: false, alive: Arc::clone(&self.alive) })
-    }
-
-    fn is_reusable(&self, connection: &mut Connection) -> bool {
-        !connection.broken
-    }
-}
-
-/// A pool, and how many of its connections are alive.
-fn pool(max_connections: usize) -> (Pool<Manager>, Arc<AtomicUsize>) {
-    let manager = Manager::default();
-    let alive = Arc::clone(&manager.alive);
-    (Pool::new(manager, PoolConfig { max_connections, ..PoolConfig::default() }).unwrap(), alive)
-}
-
-type Outcome = Result<Pooled<Manager>, AcquireError<Infallible>>;
 
 /// A get that finds what it wants at its first poll.
 fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
@@ -108,41 +70,37 @@ async fn an_admitted_waiter_that_is_cancelled_passes_its_slot_on() {
 
 #[tokio::test]
 async fn a_smaller_maximum_retires_the_idle_at_once_and_the_leased_on_return() {
-    let (pool, alive) = pool(4);
+    let (pool, server) = pool(4);
     let [first, second, third, fourth] = [0; 4].map(|_| get(&pool));
     drop((first, second));
     pool.resize(1).unwrap();
-    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([2, 0, 2, 0], 2));
+    assert_eq!((numbers(&pool), server.alive()), ([2, 0, 2, 0], 2));
     drop(third);
-    assert_eq!(
-        (numbers(&pool), alive.load(Ordering::SeqCst)),
-        ([1, 0, 1, 0], 1),
-        "one that came back was one too many"
-    );
+    assert_eq!((numbers(&pool), server.alive()), ([1, 0, 1, 0], 1), "one that came back was one too many");
     drop(fourth);
-    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([1, 1, 0, 0], 1), "the last is kept");
+    assert_eq!((numbers(&pool), server.alive()), ([1, 1, 0, 0], 1), "the last is kept");
     assert_eq!((pool.status().max, pool.status().most_open), (1, 4));
 }
 
 #[tokio::test]
 async fn a_smaller_maximum_keeps_what_it_has_room_for() {
-    let (pool, alive) = pool(4);
+    let (pool, server) = pool(4);
     let held = [0; 4].map(|_| get(&pool));
     drop(held);
     pool.resize(3).unwrap();
-    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([3, 3, 0, 0], 3));
+    assert_eq!((numbers(&pool), server.alive()), ([3, 3, 0, 0], 3));
     assert_eq!(get(&pool).number, 4, "those used last are kept: their caches are warm");
 }
 
 #[tokio::test]
 async fn surplus_that_comes_back_goes_to_no_waiter() {
-    let (pool, alive) = pool(2);
+    let (pool, server) = pool(2);
     let (first, second) = (get(&pool), get(&pool));
     let mut waiter = queue(&pool);
     pool.resize(1).unwrap();
     drop(first);
     assert!(!waiter.is_woken());
-    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([1, 0, 1, 1], 1));
+    assert_eq!((numbers(&pool), server.alive()), ([1, 0, 1, 1], 1));
     drop(second);
     assert_eq!(assert_ready_ok!(waiter.poll()).number, 2);
 }
@@ -150,17 +108,17 @@ async fn surplus_that_comes_back_goes_to_no_waiter() {
 /// It shrinks, and grows again before the surplus came back: nothing was surplus after all.
 #[tokio::test]
 async fn a_maximum_lowered_and_raised_again_costs_nobody_in_use_a_connection() {
-    let (pool, alive) = pool(2);
+    let (pool, server) = pool(2);
     let (first, second) = (get(&pool), get(&pool));
     pool.resize(1).unwrap();
     pool.resize(2).unwrap();
     drop((first, second));
-    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([2, 2, 0, 0], 2));
+    assert_eq!((numbers(&pool), server.alive()), ([2, 2, 0, 0], 2));
 }
 
 #[tokio::test]
 async fn a_closed_pool_that_is_resized_stays_closed() {
-    let (pool, alive) = pool(1);
+    let (pool, server) = pool(1);
     let held = get(&pool);
     let mut close = task::spawn(pool.close());
     assert_pending!(close.poll());
@@ -168,7 +126,7 @@ async fn a_closed_pool_that_is_resized_stays_closed() {
     drop(held);
     assert_ready!(close.poll());
     assert!(matches!(pool.get().await, Err(AcquireError::Closed)));
-    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    assert_eq!(server.alive(), 0);
 }
 
 #[tokio::test]
@@ -198,7 +156,11 @@ impl Random {
 /// One pseudo-random life of a pool. `ceiling` is what may be open: the maximum, or what was open when it was lowered and
 /// has not come back since.
 fn live(seed: u64, steps: usize) {
-    let (pool, alive) = pool(3);
+    let (pool, server) = pool(3);
+    // Every fifth connection is opened at the second poll only.
+    for number in 1..=steps {
+        server.next(Call::Connect, if number % 5 == 0 { Does::Yield(1) } else { Does::Succeed });
+    }
     let mut random = Random(seed);
     let mut held = VecDeque::new();
     // Oldest first.
@@ -214,8 +176,8 @@ fn live(seed: u64, steps: usize) {
                 }
             }
             4..=6 if !held.is_empty() => {
-                let mut guard = held.remove(random.below(held.len())).unwrap();
-                guard.broken = random.below(4) == 0;
+                let guard = held.remove(random.below(held.len())).unwrap();
+                guard.broken.store(random.below(4) == 0, Ordering::SeqCst);
                 if random.below(8) == 0 { drop(guard.detach()) } else { drop(guard) }
             }
             7 if !waiters.is_empty() => drop(waiters.remove(random.below(waiters.len()))),
@@ -242,13 +204,13 @@ fn live(seed: u64, steps: usize) {
         assert!(waiting == 0 || open >= max, "seed {seed}, step {step}: somebody waits though there is room");
         assert!(held.len() <= in_use && waiting <= waiters.len(), "seed {seed}, step {step}");
         // Alive, but neither idle nor in anybody's hands: handed to a waiter that has not taken it yet.
-        let granted = alive.load(Ordering::SeqCst).checked_sub(idle + held.len());
+        let granted = server.alive().checked_sub(idle + held.len());
         assert!(granted.is_some_and(|granted| granted <= in_use - held.len()), "seed {seed}, step {step}: {granted:?}");
     }
     drop((held, waiters));
     let Status { max, open, idle, in_use, waiting, .. } = pool.status();
     assert!(open <= max && open == idle && (in_use, waiting) == (0, 0), "seed {seed}: {:?}", pool.status());
-    assert_eq!(alive.load(Ordering::SeqCst), idle);
+    assert_eq!(server.alive(), idle);
     let mut all = Vec::new();
     for _ in 0..max {
         let mut getting = task::spawn(pool.get());
@@ -258,7 +220,7 @@ fn live(seed: u64, steps: usize) {
         };
         all.push(guard.unwrap());
     }
-    assert_eq!(alive.load(Ordering::SeqCst), max);
+    assert_eq!(server.alive(), max);
     drop(queue(&pool));
 }
 
@@ -271,7 +233,7 @@ async fn permits_and_capacity_agree_whatever_happens() {
 
 #[tokio::test]
 async fn retain_closes_exactly_the_idle_ones_it_is_told() {
-    let (pool, alive) = pool(4);
+    let (pool, server) = pool(4);
     let [first, second, third, fourth] = [0; 4].map(|_| get(&pool));
     drop((first, second, third));
     let mut asked = Vec::new();
@@ -280,14 +242,14 @@ async fn retain_closes_exactly_the_idle_ones_it_is_told() {
         connection.number != 2
     });
     assert_eq!((closed, asked), (1, vec![1, 2, 3]), "those in use are not asked");
-    assert_eq!((numbers(&pool), alive.load(Ordering::SeqCst)), ([3, 2, 1, 0], 3));
+    assert_eq!((numbers(&pool), server.alive()), ([3, 2, 1, 0], 3));
     assert_eq!(fourth.number, 4);
     assert_eq!([get(&pool), get(&pool)].map(|guard| guard.number), [3, 1], "the order in which they serve is kept");
 }
 
 #[tokio::test]
 async fn a_keep_that_panics_loses_no_slot() {
-    let (pool, alive) = pool(3);
+    let (pool, server) = pool(3);
     let held = [0; 3].map(|_| get(&pool));
     drop(held);
     let retained = catch_unwind(AssertUnwindSafe(|| {
@@ -297,11 +259,7 @@ async fn a_keep_that_panics_loses_no_slot() {
         })
     }));
     assert!(retained.is_err());
-    assert_eq!(
-        (numbers(&pool), alive.load(Ordering::SeqCst)),
-        ([2, 2, 0, 0], 2),
-        "only the one it panicked on is gone"
-    );
+    assert_eq!((numbers(&pool), server.alive()), ([2, 2, 0, 0], 2), "only the one it panicked on is gone");
     let _all = [0; 3].map(|_| get(&pool));
     assert_eq!(numbers(&pool), [3, 0, 3, 0]);
 }
@@ -322,13 +280,13 @@ async fn who_comes_during_retain_gets_what_it_keeps() {
 
 #[tokio::test]
 async fn a_detached_connection_frees_its_slot_at_once() {
-    let (pool, alive) = pool(1);
+    let (pool, server) = pool(1);
     let held = get(&pool);
     let mut waiter = queue(&pool);
     let detached = held.detach();
     assert!(waiter.is_woken());
     let second = assert_ready_ok!(waiter.poll());
-    assert_eq!((detached.number, second.number, alive.load(Ordering::SeqCst)), (1, 2, 2));
+    assert_eq!((detached.number, second.number, server.alive()), (1, 2, 2));
     assert_eq!(numbers(&pool), [1, 0, 1, 0], "it is not the pool's any more");
     drop(detached);
     assert_eq!(numbers(&pool), [1, 0, 1, 0]);
@@ -336,8 +294,8 @@ async fn a_detached_connection_frees_its_slot_at_once() {
 
 #[tokio::test]
 async fn close_does_not_wait_for_a_detached_connection() {
-    let (pool, alive) = pool(1);
+    let (pool, server) = pool(1);
     let detached = get(&pool).detach();
     assert_ready!(task::spawn(pool.close()).poll());
-    assert_eq!((detached.number, alive.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!((detached.number, server.alive()), (1, 1));
 }
