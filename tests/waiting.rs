@@ -4,104 +4,29 @@
 //! put the pool into the one state that matters and nothing ever sleeps. The connections of the first part are numbers that
 //! open, fail, panic or hang at the test's command; those of the second are the engine's.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use poolproof::{AcquireError, AcquireTimeout, Manage, Pool, PoolConfig, Pooled, Status, Verdict};
+use poolproof::{AcquireError, AcquireTimeout, Pool, PoolConfig, Pooled, Status, Verdict};
 use tokio::sync::oneshot;
 use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok};
 
 #[path = "waiting/engine.rs"]
 mod engine;
+#[path = "common/server.rs"]
+mod server;
 
-/// What opening a connection does.
-enum Connect {
-    Fails,
-    Panics,
-    Hangs,
-    /// Succeeds once the sender has sent.
-    Waits(oneshot::Receiver<()>),
-}
-
-/// What the test and its pool share.
-#[derive(Default)]
-struct Server {
-    /// What the next connects do; those after them succeed.
-    script: Mutex<VecDeque<Connect>>,
-    opened: AtomicUsize,
-    alive: Arc<AtomicUsize>,
-}
-
-impl Server {
-    fn next(&self, connect: Connect) {
-        self.script.lock().unwrap().push_back(connect);
-    }
-
-    fn opened(&self) -> usize {
-        self.opened.load(Ordering::SeqCst)
-    }
-
-    fn alive(&self) -> usize {
-        self.alive.load(Ordering::SeqCst)
-    }
-}
-
-/// The n-th connection that was opened.
-struct Connection {
-    number: usize,
-    broken: bool,
-    alive: Arc<AtomicUsize>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.alive.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-struct Manager(Arc<Server>);
-
-#[derive(Debug, thiserror::Error)]
-#[error("nobody listens")]
-struct NobodyListens;
-
-impl Manage for Manager {
-    type Connection = Connection;
-    type Error = NobodyListens;
-
-    async fn connect(&self) -> Result<Connection, NobodyListens> {
-        let next = self.0.script.lock().unwrap().pop_front();
-        match next {
-            None => {}
-            Some(Connect::Fails) => return Err(NobodyListens),
-            Some(Connect::Panics) => panic!("connect panics"),
-            Some(Connect::Hangs) => std::future::pending().await,
-            Some(Connect::Waits(signal)) => signal.await.unwrap(),
-        }
-        let number = self.0.opened.fetch_add(1, Ordering::SeqCst) + 1;
-        self.0.alive.fetch_add(1, Ordering::SeqCst);
-        Ok(Connection { number, broken: false, alive: Arc::clone(&self.0.alive) })
-    }
-
-    fn is_reusable(&self, connection: &mut Connection) -> bool {
-        !connection.broken
-    }
-}
-
-type Outcome = Result<Pooled<Manager>, AcquireError<NobodyListens>>;
+use server::{Call, Does, Manager, Outcome, Server};
 
 const TIMEOUT: Duration = Duration::from_millis(250);
 
 fn pool(max_connections: usize) -> (Pool<Manager>, Arc<Server>) {
-    let server = Arc::new(Server::default());
-    let config = PoolConfig { max_connections, acquire_timeout: TIMEOUT, ..PoolConfig::default() };
-    (Pool::new(Manager(Arc::clone(&server)), config).unwrap(), server)
+    server::pool(PoolConfig { max_connections, acquire_timeout: TIMEOUT, ..PoolConfig::default() })
 }
 
 /// A get that finds what it wants at its first poll.
@@ -223,24 +148,24 @@ async fn a_waiter_that_leaves_the_middle_of_the_queue_is_skipped() {
 #[tokio::test]
 async fn a_connect_that_fails_frees_its_slot_for_the_next_waiter() {
     let (pool, server) = pool(1);
-    server.next(Connect::Hangs);
+    server.next(Call::Connect, Does::Hang);
     let hanging = queue(&pool);
     assert_eq!(numbers(&pool), [1, 0, 1, 0], "connecting takes a slot");
     let (mut first, mut second) = (queue(&pool), queue(&pool));
-    server.next(Connect::Fails);
+    server.next(Call::Connect, Does::Fail);
     drop(hanging);
     assert!(first.is_woken() && !second.is_woken());
     let error = assert_ready_err!(first.poll());
     assert_eq!(error.to_string(), "connecting failed: nobody listens");
     assert!(second.is_woken(), "it tries in its turn");
-    assert_eq!(assert_ready_ok!(second.poll()).number, 1);
+    assert_eq!(assert_ready_ok!(second.poll()).number, 3, "the third that was asked for");
     assert_eq!(pool.status().most_open, 1);
 }
 
 #[tokio::test]
 async fn a_connect_that_panics_frees_its_slot() {
     let (pool, server) = pool(1);
-    server.next(Connect::Panics);
+    server.next(Call::Connect, Does::PanicAtOnce);
     let mut panics = task::spawn(pool.get());
     assert!(catch_unwind(AssertUnwindSafe(|| panics.poll().map(drop))).is_err());
     assert_eq!(numbers(&pool), [0, 0, 0, 0], "freed by the panic, though the future is not dropped yet");
@@ -302,11 +227,11 @@ async fn a_time_out_says_how_long_and_how_many_wait() {
 #[tokio::test(start_paused = true)]
 async fn one_deadline_covers_waiting_and_connecting() {
     let (pool, server) = pool(1);
-    let mut held = get(&pool);
-    held.broken = true;
+    let held = get(&pool);
+    held.broken.store(true, Ordering::SeqCst);
     let mut waiter = queue(&pool);
     tokio::time::advance(TIMEOUT / 2).await;
-    server.next(Connect::Hangs);
+    server.next(Call::Connect, Does::Hang);
     drop(held);
     assert_pending!(waiter.poll());
     assert_eq!(numbers(&pool), [1, 0, 1, 0], "connecting");
@@ -370,7 +295,7 @@ async fn close_waits_for_a_grant_that_is_not_taken_yet() {
 async fn a_connection_opened_after_close_is_dropped() {
     let (pool, server) = pool(1);
     let (connected, signal) = oneshot::channel();
-    server.next(Connect::Waits(signal));
+    server.next(Call::Connect, Does::Wait(signal));
     let mut user = queue(&pool);
     let mut close = task::spawn(pool.close());
     assert_pending!(close.poll(), "a connection that is being opened counts as alive");
