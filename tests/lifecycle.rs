@@ -2,98 +2,22 @@
 //!
 //! The clock is paused: it goes on only when everybody waits for it, so minutes pass in no time and to the millisecond.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use poolproof::{AcquireError, Manage, Pool, PoolConfig, Pooled, Stage};
+use poolproof::{AcquireError, Pool, PoolConfig, Pooled, Stage};
 use tokio::time::{Instant, sleep};
 use tokio_test::task;
 use tokio_test::{assert_pending, assert_ready_ok};
 
-/// What opening, or testing, a connection does.
-enum Does {
-    Fail,
-    Hang,
-    Panic,
-    Take(Duration),
-}
+#[path = "common/server.rs"]
+mod server;
 
-/// What the test and its pool share. The manager's drop is seen by its `Weak`.
-#[derive(Default)]
-struct Server {
-    connects: Mutex<VecDeque<Does>>,
-    tests: Mutex<VecDeque<Does>>,
-    asked: AtomicUsize,
-    tested: AtomicUsize,
-    alive: AtomicUsize,
-}
+use server::{Call, Does, Manager, Server, pool};
 
-async fn act(script: &Mutex<VecDeque<Does>>) -> Result<(), NobodyListens> {
-    let does = script.lock().unwrap().pop_front();
-    match does {
-        None => Ok(()),
-        Some(Does::Fail) => Err(NobodyListens),
-        Some(Does::Panic) => panic!("it panics"),
-        Some(Does::Hang) => std::future::pending().await,
-        Some(Does::Take(time)) => {
-            sleep(time).await;
-            Ok(())
-        }
-    }
-}
-
-struct Connection(usize, Arc<Server>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.1.alive.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("nobody listens")]
-struct NobodyListens;
-
-struct Manager(Arc<Server>, #[allow(dead_code, reason = "its drop is what it is for")] Arc<()>);
-
-impl Manage for Manager {
-    type Connection = Connection;
-    type Error = NobodyListens;
-
-    async fn connect(&self) -> Result<Connection, NobodyListens> {
-        let number = self.0.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        act(&self.0.connects).await?;
-        self.0.alive.fetch_add(1, Ordering::SeqCst);
-        Ok(Connection(number, Arc::clone(&self.0)))
-    }
-
-    fn is_reusable(&self, _: &mut Connection) -> bool {
-        true
-    }
-
-    async fn test(&self, _: &mut Connection) -> Result<(), NobodyListens> {
-        self.0.tested.fetch_add(1, Ordering::SeqCst);
-        act(&self.0.tests).await
-    }
-}
-
-impl Server {
-    fn next_connect(&self, does: Does) {
-        self.connects.lock().unwrap().push_back(does);
-    }
-
-    fn alive(&self) -> usize {
-        self.alive.load(Ordering::SeqCst)
-    }
-}
-
-/// A pool, its server, and the sign of life of its manager.
-fn pool(config: PoolConfig) -> (Pool<Manager>, Arc<Server>, Weak<()>) {
-    let (server, manager) = (Arc::new(Server::default()), Arc::new(()));
-    let life = Arc::downgrade(&manager);
-    (Pool::new(Manager(Arc::clone(&server), manager), config).unwrap(), server, life)
+/// Managers alive: what knows the server beside the test and its connections.
+fn managers(server: &Arc<Server>) -> usize {
+    Arc::strong_count(server) - 1 - server.alive()
 }
 
 /// Lets every task run that can.
@@ -136,19 +60,19 @@ async fn waiting_connecting_and_the_whole_acquire_have_limits_of_their_own() {
         acquire_timeout: millis(400),
         ..PoolConfig::default()
     };
-    let (pool, server, _) = pool(limits);
+    let (pool, server) = pool(limits);
 
     let held = pool.get().await.unwrap();
     assert_eq!(time_out(&pool).await, (Stage::Waiting, millis(300)), "wait_timeout");
 
     drop(held.detach());
-    server.next_connect(Does::Hang);
+    server.next(Call::Connect, Does::Hang);
     assert_eq!(time_out(&pool).await, (Stage::Connecting, millis(200)), "connect_timeout");
 
     let held = pool.get().await.unwrap();
     let detaching = async {
         sleep(millis(250)).await;
-        server.next_connect(Does::Hang);
+        server.next(Call::Connect, Does::Hang);
         drop(held.detach());
     };
     let (outcome, ()) = tokio::join!(time_out(&pool), detaching);
@@ -158,7 +82,7 @@ async fn waiting_connecting_and_the_whole_acquire_have_limits_of_their_own() {
     let held = pool.get().await.unwrap();
     let detaching = async {
         sleep(millis(250)).await;
-        server.next_connect(Does::Take(millis(100)));
+        server.next(Call::Connect, Does::Take(millis(100)));
         drop(held.detach());
     };
     let (outcome, ()) = tokio::join!(pool.get(), detaching);
@@ -168,7 +92,7 @@ async fn waiting_connecting_and_the_whole_acquire_have_limits_of_their_own() {
 #[tokio::test(start_paused = true)]
 async fn idle_connections_are_closed_in_a_pool_that_nobody_uses() {
     let config = PoolConfig { max_connections: 3, idle_timeout: Some(10 * SECOND), ..PoolConfig::default() };
-    let (pool, server, _) = pool(config);
+    let (pool, server) = pool(config);
     drop(open(&pool, 3).await);
     sleep(9 * SECOND).await;
     assert_eq!((pool.status().idle, server.alive()), (3, 3), "not yet");
@@ -180,7 +104,7 @@ async fn idle_connections_are_closed_in_a_pool_that_nobody_uses() {
 async fn idle_connections_are_closed_down_to_min_idle() {
     let config =
         PoolConfig { max_connections: 4, min_idle: 2, idle_timeout: Some(10 * SECOND), ..PoolConfig::default() };
-    let (pool, server, _) = pool(config);
+    let (pool, server) = pool(config);
     drop(open(&pool, 4).await);
     for _ in 0..10 {
         sleep(20 * SECOND).await;
@@ -192,18 +116,18 @@ async fn idle_connections_are_closed_down_to_min_idle() {
 #[tokio::test(start_paused = true)]
 async fn a_busy_pool_closes_what_it_does_not_need() {
     let config = PoolConfig { max_connections: 3, idle_timeout: Some(10 * SECOND), ..PoolConfig::default() };
-    let (pool, server, _) = pool(config);
+    let (pool, server) = pool(config);
     drop(open(&pool, 3).await);
     for _ in 0..15 {
         sleep(SECOND).await;
         drop(pool.get().await.unwrap());
     }
-    assert_eq!((pool.status().open, server.alive(), server.asked.load(Ordering::SeqCst)), (1, 1, 3));
+    assert_eq!((pool.status().open, server.alive(), server.calls(Call::Connect)), (1, 1, 3));
 }
 
 #[tokio::test(start_paused = true)]
 async fn min_idle_connections_are_opened_in_the_background() {
-    let (pool, server, _) = pool(PoolConfig { max_connections: 3, min_idle: 2, ..PoolConfig::default() });
+    let (pool, server) = pool(PoolConfig { max_connections: 3, min_idle: 2, ..PoolConfig::default() });
     settle().await;
     assert_eq!((pool.status().idle, server.alive()), (2, 2), "nobody asked for one");
     let first = pool.get().await.unwrap();
@@ -218,13 +142,13 @@ async fn min_idle_connections_are_opened_in_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn min_idle_is_tried_again_after_a_connect_that_fails_or_hangs() {
-    let (pool, server, _) = pool(PoolConfig { min_idle: 1, connect_timeout: SECOND, ..PoolConfig::default() });
-    server.next_connect(Does::Fail);
-    server.next_connect(Does::Hang);
+    let (pool, server) = pool(PoolConfig { min_idle: 1, connect_timeout: SECOND, ..PoolConfig::default() });
+    server.next(Call::Connect, Does::Fail);
+    server.next(Call::Connect, Does::Hang);
     settle().await;
-    assert_eq!((pool.status().open, server.asked.load(Ordering::SeqCst)), (0, 1), "not in a hot loop");
+    assert_eq!((pool.status().open, server.calls(Call::Connect)), (0, 1), "not in a hot loop");
     sleep(120 * SECOND).await;
-    assert_eq!((pool.status().idle, server.asked.load(Ordering::SeqCst)), (1, 3));
+    assert_eq!((pool.status().idle, server.calls(Call::Connect)), (1, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,8 +156,8 @@ async fn a_waiter_gets_what_is_opened_in_the_background() {
     for does in [Does::Take(SECOND), Does::Hang, Does::Fail] {
         let config =
             PoolConfig { max_connections: 1, min_idle: 1, connect_timeout: 2 * SECOND, ..PoolConfig::default() };
-        let (pool, server, _) = pool(config);
-        server.next_connect(does);
+        let (pool, server) = pool(config);
+        server.next(Call::Connect, does);
         settle().await;
         assert!(pool.get().await.is_ok(), "the slot was the background's, and is the waiter's now");
         assert_eq!(server.alive(), 1);
@@ -242,30 +166,30 @@ async fn a_waiter_gets_what_is_opened_in_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn min_idle_is_tried_again_after_a_connect_that_panics() {
-    let (pool, server, _) = pool(PoolConfig { min_idle: 1, ..PoolConfig::default() });
-    server.next_connect(Does::Panic);
+    let (pool, server) = pool(PoolConfig { min_idle: 1, ..PoolConfig::default() });
+    server.next(Call::Connect, Does::PanicAtOnce);
     settle().await;
-    assert_eq!((pool.status().open, server.asked.load(Ordering::SeqCst)), (0, 1));
+    assert_eq!((pool.status().open, server.calls(Call::Connect)), (0, 1));
     let held = pool.get().await.unwrap();
     sleep(120 * SECOND).await;
-    assert_eq!((held.0, pool.status().idle), (2, 1));
+    assert_eq!((held.number, pool.status().idle, server.calls(Call::Connect)), (1, 1, 3));
 }
 
 /// What `min_idle` keeps warm serves, however long nobody asked for it.
 #[tokio::test(start_paused = true)]
 async fn a_connection_kept_for_min_idle_is_lent() {
     let config = PoolConfig { min_idle: 1, idle_timeout: Some(10 * SECOND), ..PoolConfig::default() };
-    let (pool, _, _) = pool(config);
+    let (pool, _) = pool(config);
     sleep(60 * SECOND).await;
     assert_eq!(pool.status().idle, 1);
-    assert_eq!(pool.get().await.unwrap().0, 1);
+    assert_eq!(pool.get().await.unwrap().number, 1);
 }
 
 /// A runtime may end before the pool does, as between tests, or when a service restarts its runtime.
 #[test]
 fn a_pool_goes_on_caring_in_another_runtime() {
     let config = PoolConfig { idle_timeout: Some(SECOND), ..PoolConfig::default() };
-    let (pool, _, _) = pool(config);
+    let (pool, _) = pool(config);
     for _ in 0..2 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
@@ -279,7 +203,7 @@ fn a_pool_goes_on_caring_in_another_runtime() {
 #[test]
 fn a_pool_made_outside_a_runtime_begins_to_care_with_the_first_connection() {
     let config = PoolConfig { min_idle: 2, idle_timeout: Some(SECOND), ..PoolConfig::default() };
-    let (pool, _, _) = pool(config);
+    let (pool, _) = pool(config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         settle().await;
@@ -298,7 +222,7 @@ async fn connections_opened_together_are_not_closed_together() {
         lifetime_jitter: 0.5,
         ..PoolConfig::default()
     };
-    let (pool, server, _) = pool(config);
+    let (pool, server) = pool(config);
     drop(open(&pool, 16).await);
     let mut left = vec![16];
     for _ in 0..13 {
@@ -319,7 +243,7 @@ async fn a_young_connection_that_was_idle_for_long_does_not_shield_an_old_one() 
         lifetime_jitter: 0.0,
         ..PoolConfig::default()
     };
-    let (pool, server, _) = pool(config);
+    let (pool, server) = pool(config);
     let old = pool.get().await.unwrap();
     sleep(90 * SECOND).await;
     drop(pool.get().await.unwrap());
@@ -336,13 +260,13 @@ async fn no_connection_is_lent_or_kept_beyond_its_lifetime() {
         lifetime_jitter: 0.0,
         ..PoolConfig::default()
     };
-    let (pool, server, _) = pool(config);
+    let (pool, server) = pool(config);
     let (held, idle) = (pool.get().await.unwrap(), pool.get().await.unwrap());
     drop(idle);
     sleep(99 * SECOND).await;
-    assert_eq!(pool.get().await.unwrap().0, 2, "still young enough");
+    assert_eq!(pool.get().await.unwrap().number, 2, "still young enough");
     sleep(SECOND).await;
-    assert_eq!(pool.get().await.unwrap().0, 3, "replaced, though the background has not seen it");
+    assert_eq!(pool.get().await.unwrap().number, 3, "replaced, though the background has not seen it");
     assert_eq!(server.alive(), 2, "one in use is left alone");
     drop(held);
     assert_eq!((pool.status().open, server.alive()), (1, 1), "and closed when it comes back");
@@ -356,19 +280,19 @@ async fn a_waiter_gets_the_slot_of_a_connection_whose_lifetime_is_over() {
         lifetime_jitter: 0.0,
         ..PoolConfig::default()
     };
-    let (pool, _, _) = pool(config);
+    let (pool, _) = pool(config);
     let held = pool.get().await.unwrap();
     let mut waiter = task::spawn(pool.get());
     assert_pending!(waiter.poll());
     sleep(6 * SECOND).await;
     drop(held);
-    assert_eq!(assert_ready_ok!(waiter.poll()).0, 2);
+    assert_eq!(assert_ready_ok!(waiter.poll()).number, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_used_moments_ago_is_not_tested() {
-    let (pool, server, _) = pool(PoolConfig { test_after: Some(10 * SECOND), ..PoolConfig::default() });
-    let tested = || server.tested.load(Ordering::SeqCst);
+    let (pool, server) = pool(PoolConfig { test_after: Some(10 * SECOND), ..PoolConfig::default() });
+    let tested = || server.calls(Call::Test);
     drop(pool.get().await.unwrap());
     sleep(9 * SECOND).await;
     drop(pool.get().await.unwrap());
@@ -376,21 +300,21 @@ async fn a_connection_used_moments_ago_is_not_tested() {
     drop(pool.get().await.unwrap());
     assert_eq!(tested(), 0);
     sleep(11 * SECOND).await;
-    assert_eq!((pool.get().await.unwrap().0, tested()), (1, 1));
+    assert_eq!((pool.get().await.unwrap().number, tested()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_whose_test_fails_or_hangs_is_replaced() {
     for does in [Does::Fail, Does::Hang] {
         let config = PoolConfig { max_connections: 1, test_after: Some(SECOND), ..PoolConfig::default() };
-        let (pool, server, _) = pool(config);
+        let (pool, server) = pool(config);
         drop(pool.get().await.unwrap());
         sleep(2 * SECOND).await;
-        server.tests.lock().unwrap().push_back(does);
+        server.next(Call::Test, does);
         let began = Instant::now();
-        assert_eq!(pool.get().await.unwrap().0, 2);
+        assert_eq!(pool.get().await.unwrap().number, 2);
         assert!(began.elapsed() <= PoolConfig::default().hook_timeout + millis(2));
-        assert_eq!((server.alive(), server.tested.load(Ordering::SeqCst)), (1, 1), "a new one is not tested");
+        assert_eq!((server.alive(), server.calls(Call::Test)), (1, 1), "a new one is not tested");
     }
 }
 
@@ -403,53 +327,53 @@ async fn the_last_handle_takes_everything_with_it() {
         ..PoolConfig::default()
     };
     for config in [config, PoolConfig::default()] {
-        let (pool, server, life) = pool(config);
+        let (pool, server) = pool(config);
         let handle = pool.clone();
         drop(open(&pool, 2).await);
         settle().await;
         drop(pool);
         settle().await;
-        assert_eq!((life.strong_count(), server.alive()), (1, 2), "a clone keeps the pool");
+        assert_eq!((managers(&server), server.alive()), (1, 2), "a clone keeps the pool");
         drop(handle);
         settle().await;
-        assert_eq!((life.strong_count(), server.alive()), (0, 0));
+        assert_eq!((managers(&server), server.alive()), (0, 0));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_last_handle_ends_a_background_that_hangs_in_connect() {
-    let (pool, server, life) = pool(PoolConfig { min_idle: 1, ..PoolConfig::default() });
-    server.next_connect(Does::Hang);
+    let (pool, server) = pool(PoolConfig { min_idle: 1, ..PoolConfig::default() });
+    server.next(Call::Connect, Does::Hang);
     settle().await;
-    assert_eq!((pool.status().open, server.asked.load(Ordering::SeqCst)), (1, 1), "it is connecting");
+    assert_eq!((pool.status().open, server.calls(Call::Connect)), (1, 1), "it is connecting");
     drop(pool);
     settle().await;
-    assert_eq!((life.strong_count(), server.alive()), (0, 0));
+    assert_eq!((managers(&server), server.alive()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_guard_outlives_the_last_handle() {
-    let (pool, server, life) = pool(PoolConfig { idle_timeout: Some(SECOND), ..PoolConfig::default() });
+    let (pool, server) = pool(PoolConfig { idle_timeout: Some(SECOND), ..PoolConfig::default() });
     let held = pool.get().await.unwrap();
     drop(pool);
     sleep(10 * SECOND).await;
-    assert_eq!((held.0, life.strong_count(), server.alive()), (1, 1, 1));
+    assert_eq!((held.number, managers(&server), server.alive()), (1, 1, 1));
     drop(held);
-    assert_eq!((life.strong_count(), server.alive()), (0, 0));
+    assert_eq!((managers(&server), server.alive()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_background_opens_nothing_in_a_closed_pool() {
-    let (pool, server, _) = pool(PoolConfig { min_idle: 2, ..PoolConfig::default() });
+    let (pool, server) = pool(PoolConfig { min_idle: 2, ..PoolConfig::default() });
     settle().await;
     pool.close().await;
     sleep(120 * SECOND).await;
-    assert_eq!((pool.status().open, server.alive(), server.asked.load(Ordering::SeqCst)), (0, 0, 2));
+    assert_eq!((pool.status().open, server.alive(), server.calls(Call::Connect)), (0, 0, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn close_within_says_who_still_holds_what() {
-    let (pool, server, _) = pool(PoolConfig { max_connections: 2, ..PoolConfig::default() });
+    let (pool, server) = pool(PoolConfig { max_connections: 2, ..PoolConfig::default() });
     let (held, line) = (pool.get().await.unwrap(), line!());
     drop(pool.get().await.unwrap());
     let began = Instant::now();
@@ -467,8 +391,8 @@ async fn close_within_says_who_still_holds_what() {
 
 #[tokio::test(start_paused = true)]
 async fn close_ends_the_background_in_the_middle_of_connecting() {
-    let (pool, server, _) = pool(PoolConfig { min_idle: 1, ..PoolConfig::default() });
-    server.next_connect(Does::Hang);
+    let (pool, server) = pool(PoolConfig { min_idle: 1, ..PoolConfig::default() });
+    server.next(Call::Connect, Does::Hang);
     settle().await;
     assert_eq!(pool.status().open, 1, "the background is connecting");
     pool.close_within(SECOND).await.unwrap();
@@ -477,10 +401,10 @@ async fn close_ends_the_background_in_the_middle_of_connecting() {
 
 #[tokio::test(start_paused = true)]
 async fn an_acquire_that_is_testing_when_the_pool_closes_is_refused() {
-    let (pool, server, _) = pool(PoolConfig { test_after: Some(SECOND), ..PoolConfig::default() });
+    let (pool, server) = pool(PoolConfig { test_after: Some(SECOND), ..PoolConfig::default() });
     drop(pool.get().await.unwrap());
     sleep(2 * SECOND).await;
-    server.tests.lock().unwrap().push_back(Does::Take(SECOND));
+    server.next(Call::Test, Does::Take(SECOND));
     let refused = async { matches!(pool.get().await, Err(AcquireError::Closed)) };
     let (refused, ()) = tokio::join!(refused, async {
         sleep(SECOND / 2).await;
