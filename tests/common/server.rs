@@ -52,6 +52,7 @@ pub struct Server {
     scripts: Mutex<HashMap<Call, VecDeque<Does>>>,
     asides: Mutex<HashMap<Call, Aside>>,
     calls: Mutex<HashMap<Call, usize>>,
+    diary: Mutex<Vec<(Call, usize)>>,
     opened: AtomicUsize,
     alive: AtomicUsize,
     most_alive: AtomicUsize,
@@ -122,12 +123,19 @@ impl Server {
         Ok(())
     }
 
-    fn hook(
+    /// Which hooks ran on which connections, by number, since it was asked last.
+    pub fn diary(&self) -> Vec<(Call, usize)> {
+        std::mem::take(&mut self.diary.lock().unwrap())
+    }
+
+    /// A hook that follows the scripts.
+    pub fn hook(
         self: &Arc<Self>,
         call: Call,
     ) -> impl for<'c> Fn(&'c mut Connection) -> HookFuture<'c> + Send + Sync + 'static {
         let server = Arc::clone(self);
-        move |_| {
+        move |connection| {
+            server.diary.lock().unwrap().push((call, connection.number));
             let does = server.called(call);
             Box::pin(async move { Self::act(call, does).await.map_err(HookError::from) })
         }
