@@ -13,7 +13,7 @@ use loom::model::Builder;
 use loom::sync::Notify;
 use loom::thread::JoinHandle;
 
-use crate::core::{Acquire, Core, Parts, Refused, Witness};
+use crate::core::{Acquire, Core, Parts, Refused};
 use crate::sync::in_model;
 
 pub(crate) type Pool = Core<Model>;
@@ -32,11 +32,8 @@ impl Parts for Model {
 }
 
 /// Nobody asks in a model who holds what.
+#[derive(Clone, Copy)]
 pub(crate) struct Holder;
-
-impl Witness<u64> for Holder {
-    fn is_waited_for(&mut self, _: u64) {}
-}
 
 /// A future acquire whose stamp is 0.
 pub(crate) fn waiter(pool: &Arc<Pool>) -> Acquire<'_, Model> {
