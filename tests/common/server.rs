@@ -24,6 +24,10 @@ pub enum Call {
     AfterRelease,
     /// `is_reusable`, which is not async: it can succeed, fail (say no) or panic.
     IsReusable,
+    /// The drop of a connection. It can panic; while its thread unwinds already it is no call.
+    Drop,
+    /// The test's own code, where it says so by [`Server::called`].
+    User,
 }
 
 /// What one call does. Without a script it succeeds at its first poll.
@@ -56,6 +60,17 @@ pub struct Server {
     opened: AtomicUsize,
     alive: AtomicUsize,
     most_alive: AtomicUsize,
+    sabotage: Mutex<Sabotage>,
+}
+
+/// One call of whatever kind that panics, whatever its script says.
+#[derive(Clone, Copy, Default)]
+enum Sabotage {
+    #[default]
+    None,
+    /// After so many more calls; later than at once, or not.
+    Armed(usize, bool),
+    Done(Call),
 }
 
 impl Server {
@@ -69,9 +84,23 @@ impl Server {
         self.asides.lock().unwrap().insert(call, Box::new(aside));
     }
 
-    /// Forgets what the scripts still hold.
+    /// Lets a call panic, whatever kind it is and whatever its script says, once `calls` more were made.
+    pub fn sabotage(&self, calls: usize, later: bool) {
+        *self.sabotage.lock().unwrap() = Sabotage::Armed(calls, later);
+    }
+
+    /// The call that was sabotaged, if it has come.
+    pub fn sabotaged(&self) -> Option<Call> {
+        match *self.sabotage.lock().unwrap() {
+            Sabotage::Done(call) => Some(call),
+            Sabotage::None | Sabotage::Armed(..) => None,
+        }
+    }
+
+    /// Forgets what the scripts still hold, and the sabotage.
     pub fn behave(&self) {
         self.scripts.lock().unwrap().clear();
+        *self.sabotage.lock().unwrap() = Sabotage::None;
     }
 
     /// How often it was called so.
@@ -94,13 +123,30 @@ impl Server {
         self.most_alive.load(Ordering::SeqCst)
     }
 
-    fn called(&self, call: Call) -> Does {
+    /// Notes a call; what it does now.
+    pub fn called(&self, call: Call) -> Does {
         *self.calls.lock().unwrap().entry(call).or_default() += 1;
         let aside = self.asides.lock().unwrap().remove(&call);
         aside.into_iter().for_each(|aside| aside());
-        let does = self.scripts.lock().unwrap().get_mut(&call).and_then(VecDeque::pop_front);
-        assert!(!matches!(does, Some(Does::PanicAtOnce)), "{call:?} panics");
+        let scripted = self.scripts.lock().unwrap().get_mut(&call).and_then(VecDeque::pop_front);
+        let does = self.sabotage_of(call).or(scripted);
+        if let Some(Does::PanicAtOnce) = does {
+            panic_quietly(format!("{call:?} panics"));
+        }
         does.unwrap_or(Does::Succeed)
+    }
+
+    fn sabotage_of(&self, call: Call) -> Option<Does> {
+        let mut sabotage = self.sabotage.lock().unwrap();
+        match *sabotage {
+            Sabotage::Armed(0, later) => {
+                *sabotage = Sabotage::Done(call);
+                return Some(if later { Does::PanicLater } else { Does::PanicAtOnce });
+            }
+            Sabotage::Armed(calls, later) => *sabotage = Sabotage::Armed(calls - 1, later),
+            Sabotage::None | Sabotage::Done(_) => {}
+        }
+        None
     }
 
     async fn act(call: Call, does: Does) -> Result<(), NobodyListens> {
@@ -109,7 +155,7 @@ impl Server {
             Does::Fail => return Err(NobodyListens),
             Does::PanicLater => {
                 yield_once().await;
-                panic!("{call:?} panics later");
+                panic_quietly(format!("{call:?} panics later"));
             }
             Does::Hang => std::future::pending().await,
             Does::Yield(times) => {
@@ -150,8 +196,13 @@ impl Server {
     }
 }
 
+/// A panic that is not printed: nobody has to read of those that are meant to be.
+fn panic_quietly(what: String) -> ! {
+    std::panic::resume_unwind(Box::new(what))
+}
+
 /// Pending once. Unlike tokio's, it wakes at once, so that it can be polled by hand.
-async fn yield_once() {
+pub async fn yield_once() {
     let mut yielded = false;
     std::future::poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {
@@ -181,6 +232,9 @@ impl std::fmt::Debug for Server {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.server.alive.fetch_sub(1, Ordering::SeqCst);
+        if !std::thread::panicking() {
+            self.server.called(Call::Drop);
+        }
     }
 }
 

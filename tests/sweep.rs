@@ -1,0 +1,76 @@
+//! Cancellation and panics at every point where they can come.
+//!
+//! Each scenario of the tables is an operation of the pool and what others do meanwhile. It is run again and again: the
+//! first time its future is dropped before its first poll, then after that, and so on to its end; and again with a panic in
+//! the first call into user code, in the second, and so on. Each time everybody else must be served, no slot may be lost,
+//! and the pool must lend exactly as many connections as it may, and none may be alive once it is closed. A sweep that has
+//! become empty fails, and so do pools and users that are broken on purpose (`controls`).
+
+/// Says what is wrong, unless it holds.
+macro_rules! ensure {
+    ($holds:expr, $($wrong:tt)*) => {
+        if !$holds {
+            return Err(format!($($wrong)*));
+        }
+    };
+}
+
+#[path = "common/server.rs"]
+mod server;
+
+#[path = "sweep/controls.rs"]
+mod controls;
+#[path = "sweep/cut.rs"]
+mod cut;
+#[path = "sweep/drive.rs"]
+mod drive;
+#[path = "sweep/engine.rs"]
+mod engine;
+#[path = "sweep/engine_table.rs"]
+mod engine_table;
+#[path = "sweep/file.rs"]
+mod file;
+#[path = "sweep/scenario.rs"]
+mod scenario;
+#[path = "sweep/table.rs"]
+mod table;
+#[path = "sweep/wakers.rs"]
+mod wakers;
+#[path = "sweep/world.rs"]
+mod world;
+
+use std::collections::HashSet;
+
+use server::Call;
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_dropped_at_any_moment_costs_the_pool_nothing() {
+    for scenario in table::SCENARIOS {
+        let swept = drive::cancel(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        println!("{}: {:?} polls, {} cases", scenario.name, swept.polls, swept.cases);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_any_call_into_user_code_costs_the_pool_nothing() {
+    let mut panicked = HashSet::new();
+    for scenario in table::SCENARIOS {
+        let swept = drive::panic(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        println!("{}: {} panics", scenario.name, swept.cases);
+        assert!(swept.cases > 0, "{}: it calls no user code", scenario.name);
+        panicked.extend(swept.panicked);
+    }
+    let asynchronous = [Call::Connect, Call::Test, Call::AfterConnect, Call::BeforeAcquire, Call::AfterRelease];
+    for call in asynchronous.into_iter().chain([Call::IsReusable, Call::Drop, Call::User]) {
+        assert!(panicked.contains(&(call, false)), "{call:?} never panicked");
+        assert!(panicked.contains(&(call, true)) || !asynchronous.contains(&call), "{call:?} never panicked later");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_of_the_engine_that_ends_at_any_moment_leaves_all_or_nothing() {
+    for scenario in engine_table::SCENARIOS {
+        let swept = engine::sweep(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        println!("{}: {:?} polls, {} cases", scenario.name, swept.polls, swept.cases);
+    }
+}
