@@ -111,7 +111,6 @@ fn get_for_my_caller(pool: &Pool<server::Manager>) -> impl Future<Output = serve
 }
 
 #[tokio::test]
-#[ignore = "`read` is an async fn, which knows no caller: the site is the writer's own line"]
 async fn a_read_is_held_at_the_line_that_called_it() {
     let (pool, _folder) = pool(2).await;
     let db = PooledDatabaseWriter::new(pool.clone()).await.unwrap();
@@ -246,7 +245,6 @@ async fn a_task_that_waits_for_itself_is_told_so() {
 
 /// Real time: a paused clock stands still while a thread of the blocking pool works.
 #[tokio::test]
-#[ignore = "a read's connection is acquired in another task than its closure runs in: it is called a leak"]
 async fn a_read_that_waits_for_itself_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
     let builder = ConnectionPool::builder(folder.path().join("t.db")).max_connections(2);
@@ -277,7 +275,6 @@ async fn a_slow_holder_is_told_from_a_leak() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a statement that was dropped half-way is said to run until the next one begins"]
 async fn a_holder_whose_statement_was_cancelled_runs_nothing() {
     let (pool, _folder) = pool(2).await;
     let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());

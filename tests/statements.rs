@@ -193,7 +193,6 @@ async fn a_statement_whose_rows_were_leaked_is_not_handed_out_again() {
 }
 
 #[tokio::test]
-#[ignore = "the rows of a later query take the mark of the leaked ones away when they are dropped"]
 async fn a_connection_whose_rows_were_leaked_is_discarded_whatever_ran_after_them() {
     let (pool, _folder) = pool(8).await;
     let mut user = pool.get().await.unwrap();
@@ -303,7 +302,6 @@ async fn a_very_long_statement_is_right_each_time() {
 }
 
 #[tokio::test]
-#[ignore = "the cache counts statements and not bytes: 64 of a megabyte each took 329 MB"]
 async fn statements_that_are_very_long_do_not_pile_up() {
     let (pool, _folder) = pool(64).await;
     let mut user = pool.get().await.unwrap();

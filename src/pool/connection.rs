@@ -13,7 +13,7 @@ use turso::{IntoParams, Statement};
 use super::activity::Doing;
 use super::row::Row;
 use super::statement;
-use super::statements::Statements;
+use super::statements::{Schema, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::error::{Error, Result};
 
@@ -38,9 +38,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(raw: turso::Connection, statement_cache: usize) -> Self {
+    pub(super) fn new(raw: turso::Connection, statement_cache: usize, schema: Arc<Schema>) -> Self {
         Self {
-            statements: Statements::new(statement_cache),
+            statements: Statements::new(statement_cache, schema),
             raw,
             doing: Arc::default(),
             in_flight: false,
@@ -66,7 +66,7 @@ impl Connection {
         let params = params.into_params()?;
         self.settle().await?;
         self.altered |= statement::changes_the_session(sql);
-        self.take_off(sql);
+        let _flight = self.take_off(sql);
         let outcome = self.execute_prepared(sql, params).await;
         self.land();
         outcome
@@ -85,12 +85,15 @@ impl Connection {
     /// The engine's error at the first statement that fails; those before it have taken effect.
     ///
     /// # Cancel safety
-    /// Dropped half-way, some statements may have taken effect; the connection is discarded when the guard comes back.
+    /// Dropped half-way, some statements may have taken effect, and a transaction that the batch began is rolled back before
+    /// anything else runs; the connection is discarded when the guard comes back.
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         self.altered |= statement::may_change_the_session(sql);
-        self.take_off(sql);
+        let _flight = self.take_off(sql);
+        self.rollback_due = statement::bounds_a_transaction(sql);
         let outcome = self.raw.execute_batch(sql).await;
+        self.rollback_due = false;
         self.land();
         Ok(outcome?)
     }
@@ -111,7 +114,7 @@ impl Connection {
     async fn query_as_is(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         let params = params.into_params()?;
         self.settle().await?;
-        self.take_off(sql);
+        let _flight = self.take_off(sql);
         let outcome = self.query_prepared(sql, params).await;
         self.land();
         let (rows, statement) = outcome?;
@@ -130,7 +133,7 @@ impl Connection {
     }
 
     async fn prepared(&mut self, sql: &str) -> Result<(String, Statement)> {
-        match self.statements.take(sql) {
+        match self.statements.take(sql, self.is_autocommit()) {
             Some(kept) => Ok(kept),
             None => {
                 only_one(sql)?;
@@ -228,27 +231,44 @@ impl Connection {
     }
 
     /// A statement begins. If the one before it never ended, its future was dropped half-way.
-    fn take_off(&mut self, sql: &str) {
-        self.cut |= self.in_flight;
+    fn take_off(&mut self, sql: &str) -> Flight {
+        // Rows borrow the connection: if they are still open here, they were leaked.
+        self.cut |= self.in_flight || self.rows_open;
         self.in_flight = true;
+        if statement::changes_the_schema(sql) {
+            self.statements.changes();
+        }
         self.doing.begins(sql);
+        Flight(Arc::clone(&self.doing))
     }
 
     fn land(&mut self) {
         self.in_flight = false;
-        self.doing.ends(self.is_autocommit());
+        let autocommit = self.is_autocommit();
+        self.statements.ended(autocommit);
+        self.doing.ends(autocommit);
     }
 
     /// What a dropped transaction left behind is rolled back before anything else runs.
     async fn settle(&mut self) -> Result<()> {
         if self.rollback_due && !self.is_autocommit() {
-            self.take_off("ROLLBACK");
+            let _flight = self.take_off("ROLLBACK");
             let outcome = self.raw.execute("ROLLBACK", ()).await;
             self.land();
             outcome?;
         }
         self.rollback_due = false;
         Ok(())
+    }
+}
+
+/// However its future ends, the statement does not run any more.
+#[must_use]
+struct Flight(Arc<Doing>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.moves(false);
     }
 }
 
@@ -317,7 +337,9 @@ impl Drop for Rows<'_> {
         drop(self.rows.take());
         self.connection.rows_open = false;
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
-        self.connection.doing.ends(self.connection.is_autocommit());
+        let autocommit = self.connection.is_autocommit();
+        self.connection.statements.ended(autocommit);
+        self.connection.doing.ends(autocommit);
         if let Some((sql, statement)) = self.statement.take()
             && !self.ended
             && !self.connection.in_flight

@@ -15,6 +15,7 @@ use super::generic::{AcquireError, Pool, StillOpen};
 use super::guard::Pooled;
 use super::hooks::Hooks;
 use super::manage::{Activity, Manage};
+use super::statements::Schema;
 use super::status::Status;
 use super::transaction::Snapshot;
 use crate::error::{Error, Result};
@@ -98,8 +99,12 @@ impl ConnectionPool {
     /// the next waiter.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConnection>> + Send + '_ {
-        let getting = self.pool.get_from(Location::caller());
-        async move { Ok(PooledConnection { guard: getting.await? }) }
+        self.get_from(Location::caller())
+    }
+
+    /// [`ConnectionPool::get`] on behalf of a caller at `site`.
+    pub(crate) async fn get_from(&self, site: &'static Location<'static>) -> Result<PooledConnection> {
+        Ok(PooledConnection { guard: self.pool.get_from(site).await? })
     }
 
     /// The pool at this moment.
@@ -251,7 +256,7 @@ impl ConnectionPoolBuilder {
         };
         let failed = |error: &turso::Error| Error::open(&self.path, error);
         let database = turso::Builder::new_local(name).build().await.map_err(|error| failed(&error))?;
-        let turso = Turso { database, statement_cache: self.statement_cache };
+        let turso = Turso { database, statement_cache: self.statement_cache, schema: Arc::default() };
         match turso.connect().await {
             Ok(mut connection) => match connection.run("SELECT COUNT(*) FROM sqlite_schema").await {
                 Ok(()) => {}
@@ -272,6 +277,7 @@ impl ConnectionPoolBuilder {
 struct Turso {
     database: turso::Database,
     statement_cache: usize,
+    schema: Arc<Schema>,
 }
 
 impl Manage for Turso {
@@ -279,7 +285,7 @@ impl Manage for Turso {
     type Error = Error;
 
     async fn connect(&self) -> Result<Connection> {
-        let mut connection = Connection::new(self.database.connect()?, self.statement_cache);
+        let mut connection = Connection::new(self.database.connect()?, self.statement_cache, Arc::clone(&self.schema));
         for pragma in PRAGMAS {
             connection.run(pragma).await?;
         }
@@ -320,6 +326,11 @@ impl PooledConnection {
     #[must_use]
     pub fn detach(self) -> Connection {
         self.guard.detach()
+    }
+
+    /// The task that calls this is on record as who holds it from now on.
+    pub(crate) fn moves_here(&self, site: &'static Location<'static>) {
+        self.guard.moves_here(site);
     }
 
     /// Takes a snapshot; it borrows this guard.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::thread;
 
 use super::clock;
 use super::core::Lease;
+use super::forensics::Holder;
 use super::generic::AcquireError;
 use super::manage::Manage;
 use super::observe::Reason;
@@ -24,6 +26,11 @@ pub struct Pooled<M: Manage> {
 impl<M: Manage> Pooled<M> {
     pub(super) fn new(lease: Lease<Kind<M>>) -> Self {
         Self { lease, panicking: thread::panicking() }
+    }
+
+    /// The task that calls this is on record as who holds it from now on.
+    pub(crate) fn moves_here(&self, site: &'static Location<'static>) {
+        self.lease.set_holder(Holder::at(site));
     }
 
     /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.

@@ -18,12 +18,27 @@ pub(super) fn is_worth_keeping(sql: &str) -> bool {
     is_one_of(word(skip_to_word(sql)).0, &REPEATED)
 }
 
+/// Statements that change the schema.
+const SCHEMA: [&str; 8] = ["CREATE", "ALTER", "DROP", "ANALYZE", "REINDEX", "VACUUM", "ATTACH", "DETACH"];
+
 /// Statements that begin or end a transaction.
 const BOUNDARY: [&str; 4] = ["BEGIN", "COMMIT", "END", "ROLLBACK"];
 
 /// Whether something comes after the first statement. The engine would run the first, and silently drop the rest.
 pub(super) fn has_a_tail(sql: &str) -> bool {
     !skip_to_word(&sql[first_end(sql)..]).is_empty()
+}
+
+/// Whether a statement of the batch changes the schema.
+pub(super) fn changes_the_schema(mut batch: &str) -> bool {
+    while !batch.is_empty() {
+        let statement = skip_to_word(batch);
+        if is_one_of(word(statement).0, &SCHEMA) {
+            return true;
+        }
+        batch = &statement[first_end(statement)..];
+    }
+    false
 }
 
 /// Whether a statement of the batch begins or ends a transaction. `ROLLBACK TO` a savepoint does neither.

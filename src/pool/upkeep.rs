@@ -231,7 +231,8 @@ pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -
 fn shortened(lifetime: Duration, jitter: f64, count: u64) -> Duration {
     const GOLDEN: f64 = 0.618_033_988_749_894_9;
     let spread = (count as f64 * GOLDEN).fract();
-    lifetime.mul_f64(1.0 - jitter * spread)
+    // A lifetime that is too long for this is as good as none.
+    Duration::try_from_secs_f64(lifetime.as_secs_f64() * (1.0 - jitter * spread)).unwrap_or(lifetime)
 }
 
 /// Closes one connection that has been idle for too long or is too old, if there is one.

@@ -5,7 +5,7 @@ mod transact;
 
 use std::any::Any;
 use std::future::poll_fn;
-use std::panic::resume_unwind;
+use std::panic::{Location, resume_unwind};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -224,19 +224,30 @@ impl PooledDatabaseWriter {
     ///
     /// # Cancel safety
     /// Dropped half-way, `work` is dropped at its next await, and its connection is discarded.
-    pub async fn read<F, R, E>(&self, work: F) -> Result<R, E>
+    #[track_caller]
+    pub fn read<F, R, E>(&self, work: F) -> impl Future<Output = Result<R, E>>
     where
         F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E> + Send + 'static,
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let mut guard = self.pool.get().await?;
+        self.read_from(Location::caller(), work)
+    }
+
+    async fn read_from<F, R, E>(&self, site: &'static Location<'static>, work: F) -> Result<R, E>
+    where
+        F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E> + Send + 'static,
+        R: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let mut guard = self.pool.get_from(site).await?;
         let runtime = Handle::current();
         let (mut reply, answer) = oneshot::channel::<Answer<R, E>>();
         let handle = runtime.clone();
         // Detached on purpose: it ends with `work`, or when nobody waits for its answer any more.
         runtime.spawn_blocking(move || {
             handle.block_on(async move {
+                guard.moves_here(site);
                 let outcome = {
                     let mut reading = pin!(catch(read_snapshot(&mut guard, work)));
                     poll_fn(|context| match reply.poll_closed(context) {

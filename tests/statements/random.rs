@@ -205,7 +205,6 @@ async fn a_pool_that_keeps_statements_answers_as_one_that_does_not() {
 }
 
 #[tokio::test]
-#[ignore = "what the tests of schemas that are ignored say, each by itself"]
 async fn a_pool_that_keeps_statements_answers_as_one_that_does_not_whatever_happens_to_the_schema() {
     compare_all(Known::Included).await;
 }

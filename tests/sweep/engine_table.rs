@@ -91,7 +91,6 @@ pub const SCENARIOS: &[Scenario] = &[
         builder: patient,
         leaves: &[0, 301],
         waits_for_the_lock: true,
-        may_stay_open: true,
         operation: |hands| {
             Box::pin(async {
                 let batch = format!("BEGIN; {ONE}; {MANY}; COMMIT");

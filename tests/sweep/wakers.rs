@@ -124,7 +124,6 @@ async fn a_release_into_a_waker_that_panics_hands_over_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the wakers after the one that panics are dropped unwoken: the others learn of the close at their time-out"]
 async fn a_close_into_a_waker_that_panics_refuses_the_others_too() {
     let (mut world, waiting) = world();
     let pool = world.pool.clone();
@@ -136,7 +135,6 @@ async fn a_close_into_a_waker_that_panics_refuses_the_others_too() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the wakers after the one that panics are dropped unwoken: the others hold a slot and do not know"]
 async fn a_resize_into_a_waker_that_panics_admits_the_others_too() {
     let (mut world, waiting) = world();
     let pool = world.pool.clone();
@@ -148,7 +146,6 @@ async fn a_resize_into_a_waker_that_panics_admits_the_others_too() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the wakers after the one that panics are dropped unwoken: the other close never resolves"]
 async fn the_last_release_into_a_closer_that_panics_tells_the_other_closers_too() {
     let (pool, _server) = server::pool(PoolConfig::default());
     let held = assert_ready_ok!(task::spawn(pool.get()).poll());

@@ -36,6 +36,11 @@ impl<P: Parts> Lease<P> {
         let _old = self.core.state.with(|state| std::mem::replace(&mut state.slots[self.key].note, note));
     }
 
+    /// From now on somebody else is on record as who has the slot.
+    pub(crate) fn set_holder(&self, holder: P::Holder) {
+        self.core.state.with(|state| state.slots[self.key].holder = Some(holder));
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core<P>> {
         &self.core
     }

@@ -258,9 +258,23 @@ impl Wakers {
     fn wake(self) {
         match self {
             Wakers::One(waker) => waker.into_iter().for_each(Waker::wake),
-            Wakers::Many(wakers) => wakers.into_iter().for_each(Waker::wake),
+            Wakers::Many(wakers) => wake_all(wakers),
         }
     }
+}
+
+/// Wakes all of them, even if one panics: each was handed something, and nobody else will tell it.
+fn wake_all(wakers: Vec<Waker>) {
+    struct Rest(std::vec::IntoIter<Waker>);
+
+    impl Drop for Rest {
+        fn drop(&mut self) {
+            self.0.by_ref().for_each(Waker::wake);
+        }
+    }
+
+    let mut rest = Rest(wakers.into_iter());
+    rest.0.by_ref().for_each(Waker::wake);
 }
 
 /// The core of one pool.
@@ -311,7 +325,7 @@ impl<P: Parts> Core<P> {
             }
             next
         });
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         next
     }
 
@@ -321,7 +335,7 @@ impl<P: Parts> Core<P> {
             state.watched.retain(|watched| *watched != clock);
             state.queue.take_wakers()
         });
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     /// An idle connection, if there is one and nobody waits. The same as the first poll of [`Core::acquire`] would take, for
@@ -390,7 +404,7 @@ impl<P: Parts> Core<P> {
             keys.into_iter().map(|key| (key, state.take_out(key))).collect()
         });
         let _retired = self.retire(surplus);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     /// Refuses all waiters and newcomers, and drops what is idle.
@@ -408,7 +422,7 @@ impl<P: Parts> Core<P> {
         });
         // All of them own their slots before anybody else's code runs: a panic there costs no slot.
         let _retired = self.retire(idle);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
     }
 
     /// Waits until a closed core has no slot.
