@@ -21,7 +21,7 @@ mod story;
 
 use life::{Seen, live};
 use reference::Model;
-use story::{Opens, Setup, Step, stories};
+use story::{Limits, Reply, Setup, Step, stories};
 
 const CASES: u32 = 1_000;
 
@@ -53,6 +53,8 @@ fn a_pool_does_what_the_model_foretells() {
 const SOMETIMES: &[&str] = &[
     "Answer: Done",
     "Cancel Admitted: Done, hands over",
+    "Cancel Checking: Done, hands over",
+    "Cancel Expired: Done",
     "Cancel Handed: Done",
     "Cancel Handed: Done, closes after the end",
     "Cancel Handed: Done, closes surplus",
@@ -73,6 +75,7 @@ const SOMETIMES: &[&str] = &[
     "Get: Lent",
     "Get: Lent, replaces what a hook refuses",
     "Get: Lent, replaces what is stale",
+    "Get: Panicked",
     "Get: Pending",
     "Get: TurnedDown",
     "Panic: Done, hands over",
@@ -81,16 +84,24 @@ const SOMETIMES: &[&str] = &[
     "Poll Admitted: ConnectFailed, hands over",
     "Poll Admitted: ConnectedTooLong, hands over",
     "Poll Admitted: Lent",
+    "Poll Admitted: Panicked, hands over",
+    "Poll Checking: Closed, closes after the end",
+    "Poll Checking: Lent",
+    "Poll Expired: WaitedTooLong",
     "Poll Handed: Closed, closes after the end",
     "Poll Handed: ConnectFailed, hands over",
     "Poll Handed: Lent",
+    "Poll Handed: Lent, replaces what fails its test",
     "Poll Handed: Lent, replaces what is stale",
     "Poll Opening: Closed, closes after the end",
+    "Poll Opening: ConnectFailed, closes after the end",
+    "Poll Opening: ConnectFailed, hands over",
     "Poll Opening: ConnectedTooLong, hands over",
     "Poll Opening: Lent",
+    "Poll Opening: Panicked, closes after the end",
+    "Poll Opening: Panicked, hands over",
     "Poll Opening: TurnedDown, hands over",
     "Poll Queued: Pending",
-    "Poll Queued: WaitedTooLong",
     "Poll Refused: Closed",
     "PollClose: Empty",
     "PollClose: Pending",
@@ -104,9 +115,14 @@ const SOMETIMES: &[&str] = &[
     "Return: Done, closes surplus",
     "Return: Done, closes what is too old",
     "Return: Done, hands over",
+    "Return: Done, hands over past one out of time",
+    "Return: Done, rests past one out of time",
     "ReturnBroken: Done, closes surplus",
     "ReturnBroken: Done, hands over",
     "Turn: Done, closes",
+    "Turn: Done, closes after the end",
+    "Turn: Done, hands over",
+    "Turn: Done, opens what nobody asked for",
 ];
 
 #[test]
@@ -128,15 +144,31 @@ fn everything_happens_sometimes() {
 #[test]
 fn what_a_cancelled_waiter_was_handed_goes_to_the_next() {
     use Step::{Cancel, Get, Resize};
-    let setup = Setup { max: 1, opens: vec![Opens::AtOnce, Opens::Later], ..Setup::default() };
+    let setup = Setup { max: 1, wait: 3, connects: vec![Reply::Succeeds, Reply::Later], ..Setup::default() };
     live(&setup, &[Get, Get, Get, Get, Get, Get, Resize(4), Cancel(0)], Model::new(&setup)).unwrap();
 }
 
 #[test]
 fn surplus_that_comes_back_is_closed() {
     use Step::{Get, Resize};
-    let setup = Setup { max: 1, idle_timeout: Some(1), ..Setup::default() };
+    let limits = Limits { idle_timeout: Some(1), ..Limits::default() };
+    let setup = Setup { max: 1, wait: 3, limits, ..Setup::default() };
     live(&setup, &[Resize(2), Get, Get, Resize(1), Get], Model::new(&setup)).unwrap();
+}
+
+#[test]
+fn what_comes_back_passes_by_who_is_out_of_time() {
+    use Step::{Get, Pass, Poll, Return, Turn};
+    let setup = Setup { max: 1, wait: 3, ..Setup::default() };
+    live(&setup, &[Get, Get, Pass(1), Get, Pass(2), Turn, Return(0), Poll(0), Poll(0)], Model::new(&setup)).unwrap();
+}
+
+#[test]
+fn what_was_handed_over_before_the_end_is_lent_to_nobody_after_it() {
+    use Step::{Close, Get, Poll, Resize, Return};
+    let setup = Setup { max: 1, wait: 3, ..Setup::default() };
+    let steps = [Get, Get, Get, Return(0), Resize(2), Close, Poll(0), Poll(0)];
+    live(&setup, &steps, Model::new(&setup)).unwrap();
 }
 
 /// The control.

@@ -1,13 +1,10 @@
 //! A pool whose size changes under its users: `resize`, `retain` and `detach`.
 //!
-//! Whatever happens in between, the number of slots is the number of permits: once all came back, exactly the maximum can
-//! be had. Futures are polled by hand, so every test decides who runs when.
+//! Futures are polled by hand, so every test decides who runs when. Random lives in which sizes change, among much else, are
+//! lived by `model.rs`.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
 
 use poolproof::{AcquireError, Error, Pool, PoolConfig, Pooled, Status};
 use tokio_test::task::{self, Spawn};
@@ -16,7 +13,7 @@ use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
 #[path = "common/server.rs"]
 mod server;
 
-use server::{Call, Does, Manager, Outcome, Server};
+use server::{Manager, Outcome, Server};
 
 fn pool(max_connections: usize) -> (Pool<Manager>, Arc<Server>) {
     server::pool(PoolConfig { max_connections, ..PoolConfig::default() })
@@ -141,94 +138,6 @@ async fn a_maximum_that_cannot_work_is_refused_and_changes_nothing() {
     }
     drop(held);
     assert_eq!(numbers(&pool), [2, 2, 0, 0]);
-}
-
-/// Numerical Recipes' linear congruential generator: the same sequence every time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-}
-
-/// One pseudo-random life of a pool. `ceiling` is what may be open: the maximum, or what was open when it was lowered and
-/// has not come back since.
-fn live(seed: u64, steps: usize) {
-    let (pool, server) = pool(3);
-    // Every fifth connection is opened at the second poll only.
-    for number in 1..=steps {
-        server.next(Call::Connect, if number % 5 == 0 { Does::Yield(1) } else { Does::Succeed });
-    }
-    let mut random = Random(seed);
-    let mut held = VecDeque::new();
-    // Oldest first.
-    let mut waiters = VecDeque::new();
-    let mut ceiling = 3;
-    for step in 0..steps {
-        match random.below(10) {
-            0..=3 => {
-                let mut getting = task::spawn(pool.get());
-                match getting.poll() {
-                    Poll::Ready(guard) => held.push_back(guard.unwrap()),
-                    Poll::Pending => waiters.push_back(getting),
-                }
-            }
-            4..=6 if !held.is_empty() => {
-                let guard = held.remove(random.below(held.len())).unwrap();
-                guard.broken.store(random.below(4) == 0, Ordering::SeqCst);
-                if random.below(8) == 0 { drop(guard.detach()) } else { drop(guard) }
-            }
-            7 if !waiters.is_empty() => drop(waiters.remove(random.below(waiters.len()))),
-            8 => {
-                let max = random.below(6) + 1;
-                pool.resize(max).unwrap();
-                ceiling = pool.status().open.max(max);
-            }
-            9 => drop(pool.retain(|connection| connection.number % 3 != 0)),
-            _ => {}
-        }
-        // Whoever was woken is polled, sometimes.
-        let woken = waiters.iter().position(Spawn::is_woken);
-        if let Some(place) = woken.filter(|_| random.below(3) > 0)
-            && let Poll::Ready(guard) = waiters[place].poll()
-        {
-            held.push_back(guard.unwrap());
-            drop(waiters.remove(place));
-        }
-        let Status { max, open, .. } = pool.status();
-        let [_, idle, in_use, waiting] = numbers(&pool);
-        assert!(open <= ceiling, "seed {seed}, step {step}: {open} open, {ceiling} allowed");
-        ceiling = ceiling.min(open).max(max);
-        assert!(waiting == 0 || open >= max, "seed {seed}, step {step}: somebody waits though there is room");
-        assert!(held.len() <= in_use && waiting <= waiters.len(), "seed {seed}, step {step}");
-        // Alive, but neither idle nor in anybody's hands: handed to a waiter that has not taken it yet.
-        let granted = server.alive().checked_sub(idle + held.len());
-        assert!(granted.is_some_and(|granted| granted <= in_use - held.len()), "seed {seed}, step {step}: {granted:?}");
-    }
-    drop((held, waiters));
-    let Status { max, open, idle, in_use, waiting, .. } = pool.status();
-    assert!(open <= max && open == idle && (in_use, waiting) == (0, 0), "seed {seed}: {:?}", pool.status());
-    assert_eq!(server.alive(), idle);
-    let mut all = Vec::new();
-    for _ in 0..max {
-        let mut getting = task::spawn(pool.get());
-        let guard = match getting.poll() {
-            Poll::Ready(guard) => guard,
-            Poll::Pending => assert_ready!(getting.poll(), "seed {seed}: a permit is lost"),
-        };
-        all.push(guard.unwrap());
-    }
-    assert_eq!(server.alive(), max);
-    drop(queue(&pool));
-}
-
-#[tokio::test]
-async fn permits_and_capacity_agree_whatever_happens() {
-    for seed in 1..=20 {
-        live(seed, 1_000);
-    }
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ pub enum Does {
     Take(Duration),
     /// Succeeds once the sender has sent, or is gone.
     Wait(oneshot::Receiver<()>),
+    /// Does what it is told, once it is told.
+    Ask(oneshot::Receiver<Does>),
 }
 
 type Aside = Box<dyn FnOnce() + Send>;
@@ -149,9 +151,13 @@ impl Server {
         None
     }
 
-    async fn act(call: Call, does: Does) -> Result<(), NobodyListens> {
+    async fn act(call: Call, mut does: Does) -> Result<(), NobodyListens> {
+        if let Does::Ask(answer) = does {
+            does = answer.await.unwrap_or(Does::Succeed);
+        }
         match does {
-            Does::Succeed | Does::PanicAtOnce => {}
+            Does::Succeed | Does::Ask(_) => {}
+            Does::PanicAtOnce => panic_quietly(format!("{call:?} panics when it is told to")),
             Does::Fail => return Err(NobodyListens),
             Does::PanicLater => {
                 yield_once().await;

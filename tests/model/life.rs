@@ -18,13 +18,16 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio_test::task::{self, Spawn};
 
-use super::reference::Model;
+use super::reference::{self, Model};
 use super::server::{self, Call, Does, Manager, Outcome, Server};
-use super::story::{ACQUIRE, CONNECT, Opens, Setup, Shown, Step, WAIT};
+use super::story::{ACQUIRE, CONNECT, HOOK, Limits, Reply, Setup, Shown, Step};
 
 /// A unit of time. With the limits that are drawn, the pool's own task never sleeps longer: once time has passed, it is due
 /// at the next turn.
 const UNIT: Duration = Duration::from_millis(20);
+
+/// The calls into user code that are scripted.
+const CALLS: [Call; 3] = [Call::Connect, Call::Test, Call::BeforeAcquire];
 
 /// How often what happened.
 pub type Seen = BTreeMap<String, usize>;
@@ -37,8 +40,8 @@ struct Life<'p> {
     server: &'p Server,
     runtime: &'p Runtime,
     model: Model,
-    /// What answers the connects that wait for it, and which of all connects each one is.
-    answers: Vec<(usize, oneshot::Sender<()>)>,
+    /// What answers the calls that wait for it, and which of all calls of its kind each one is.
+    answers: Vec<((Call, usize), oneshot::Sender<Does>)>,
     gets: Vec<Polled<'p, Outcome>>,
     held: Vec<Pooled<Manager>>,
     closers: Vec<Polled<'p, Result<(), StillOpen>>>,
@@ -51,17 +54,21 @@ struct Life<'p> {
 pub fn live(setup: &Setup, steps: &[Step], model: Model) -> Result<Seen, TestCaseError> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let _context = runtime.enter();
+    let Limits { min_idle, idle_timeout, max_lifetime } = setup.limits;
     let config = PoolConfig {
         max_connections: setup.max,
-        wait_timeout: units(WAIT),
+        min_idle,
+        wait_timeout: units(setup.wait),
         connect_timeout: units(CONNECT),
         acquire_timeout: units(ACQUIRE),
-        idle_timeout: setup.idle_timeout.map(units),
-        max_lifetime: setup.max_lifetime.map(units),
+        hook_timeout: units(HOOK),
+        idle_timeout: idle_timeout.map(units),
+        max_lifetime: max_lifetime.map(units),
         lifetime_jitter: 0.0,
+        test_after: setup.tests.as_ref().map(|(after, _)| units(*after)),
         ..PoolConfig::default()
     };
-    let (pool, server) = if setup.refusals.is_some() { server::pool_with_hooks(config) } else { server::pool(config) };
+    let (pool, server) = if setup.hooks.is_some() { server::pool_with_hooks(config) } else { server::pool(config) };
     let mut life = Life {
         setup,
         pool: &pool,
@@ -82,24 +89,29 @@ pub fn live(setup: &Setup, steps: &[Step], model: Model) -> Result<Seen, TestCas
 }
 
 /// Tells the server what its calls do; returns what answers those that wait.
-fn script(setup: &Setup, server: &Server) -> Vec<(usize, oneshot::Sender<()>)> {
-    for refuses in setup.refusals.iter().flatten() {
-        server.next(Call::BeforeAcquire, if *refuses { Does::Fail } else { Does::Succeed });
-    }
+fn script(setup: &Setup, server: &Server) -> Vec<((Call, usize), oneshot::Sender<Does>)> {
     let mut answers = Vec::new();
-    for (connect, opens) in (1..).zip(&setup.opens) {
-        let does = match opens {
-            Opens::AtOnce => Does::Succeed,
-            Opens::Fails => Does::Fail,
-            Opens::Later => {
-                let (answer, answered) = oneshot::channel();
-                answers.push((connect, answer));
-                Does::Wait(answered)
+    for call in CALLS {
+        for (number, reply) in (1..).zip(setup.replies(call)) {
+            let (answer, answered) = oneshot::channel();
+            server.next(call, Does::Ask(answered));
+            match reply {
+                Reply::Later => answers.push(((call, number), answer)),
+                known => tell(answer, *known),
             }
-        };
-        server.next(Call::Connect, does);
+        }
     }
     answers
+}
+
+/// Tells a call what to come to. Nobody may listen any more.
+fn tell(answer: oneshot::Sender<Does>, reply: Reply) {
+    let _unheard = answer.send(match reply {
+        Reply::Succeeds => Does::Succeed,
+        Reply::Fails => Does::Fail,
+        Reply::Panics => Does::PanicAtOnce,
+        Reply::Later => unreachable!("an answer is not put off"),
+    });
 }
 
 fn units(units: u64) -> Duration {
@@ -110,7 +122,7 @@ impl Life<'_> {
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         let place = match step {
             Step::Poll(choice) | Step::Cancel(choice) => choice.checked_rem(self.gets.len()),
-            Step::Answer(choice) => choice.checked_rem(self.unanswered()),
+            Step::Answer(choice, _) => self.unanswered(choice),
             Step::Return(choice) | Step::ReturnBroken(choice) | Step::Panic(choice) | Step::Detach(choice) => {
                 choice.checked_rem(self.held.len())
             }
@@ -120,9 +132,10 @@ impl Life<'_> {
         let Some(place) = place else { return Ok(()) };
         let (before, opened) = (self.pool.status(), self.server.opened());
         let stage = self.model.gets.get(place).map_or_else(String::new, |get| word(&get.stage));
-        // The model knows a connect by its number.
-        let model_place = if let Step::Answer(_) = step { self.answers[place].0 } else { place };
-        let predicted = self.model.take(step, model_place);
+        let predicted = match step {
+            Step::Answer(_, reply) => self.model.answer(self.answers[place].0, reply),
+            _ => self.model.take(step, place),
+        };
         let shown = self.take(step, place);
         let mut what = match step {
             Step::Poll(_) | Step::Cancel(_) => format!("{} {stage}: {}", word(&step), word(&shown)),
@@ -138,26 +151,37 @@ impl Life<'_> {
     /// What else a step did, told from how the pool was before.
     fn effect(&self, what: &str, before: &Status, opened: usize) -> &'static str {
         let after = self.pool.status();
-        let Setup { idle_timeout, max_lifetime, refusals, .. } = self.setup;
-        let took = what.starts_with("Poll Handed") || (what.starts_with("Get") && after.idle < before.idle);
+        let Setup { limits: Limits { idle_timeout, max_lifetime, .. }, tests, hooks, .. } = self.setup;
+        let took = ["Poll Handed", "Poll Checking"].iter().any(|polled| what.starts_with(polled))
+            || (what.starts_with("Get") && after.idle < before.idle);
         let (replaces, closes) = (took && self.server.opened() > opened, after.open < before.open);
-        let returns = what.starts_with("Return:");
+        let (returns, is_timed) = (what.starts_with("Return:"), idle_timeout.or(*max_lifetime).is_some());
+        let passes_by = self.model.gets.iter().any(|get| matches!(get.stage, reference::Stage::Expired));
         match before {
+            _ if returns && passes_by && after.handed_over > before.handed_over => ", hands over past one out of time",
+            _ if returns && passes_by && after.idle > before.idle => ", rests past one out of time",
             _ if after.handed_over > before.handed_over => ", hands over",
-            _ if replaces && refusals.is_none() => ", replaces what is stale",
-            _ if replaces && idle_timeout.is_none() && max_lifetime.is_none() => ", replaces what a hook refuses",
+            _ if replaces && tests.is_none() && hooks.is_none() => ", replaces what is stale",
+            _ if replaces && !is_timed && tests.is_none() => ", replaces what a hook refuses",
+            _ if replaces && !is_timed && hooks.is_none() => ", replaces what fails its test",
             Status { closed: true, .. } if closes => ", closes after the end",
             Status { open, max, .. } if closes && open > max => ", closes surplus",
             Status { idle: 0, .. } if closes && returns => ", closes what is too old",
             _ if closes && returns && max_lifetime.is_none() => ", closes another that is stale",
             _ if closes => ", closes",
+            _ if after.idle > before.idle && what.starts_with("Turn") => ", opens what nobody asked for",
             _ => "",
         }
     }
 
-    /// Connects under way, or over, that nothing answered yet: the first so many of `answers`.
-    fn unanswered(&self) -> usize {
-        self.answers.iter().filter(|(connect, _)| *connect <= self.server.opened()).count()
+    /// The place of the answer to one of the calls that nobody answered yet, under way or over.
+    fn unanswered(&self, choice: usize) -> Option<usize> {
+        let called = |place: &usize| {
+            let (call, number) = self.answers[*place].0;
+            number <= self.server.calls(call)
+        };
+        let places: Vec<_> = (0..self.answers.len()).filter(called).collect();
+        Some(places[choice.checked_rem(places.len())?])
     }
 
     fn take(&mut self, step: Step, place: usize) -> Shown {
@@ -168,8 +192,7 @@ impl Life<'_> {
             }
             Step::Poll(_) => return self.poll(place),
             Step::Cancel(_) => drop(self.gets.remove(place)),
-            // Nobody may listen any more.
-            Step::Answer(_) => drop(self.answers.remove(place).1.send(())),
+            Step::Answer(_, reply) => tell(self.answers.remove(place).1, reply),
             Step::Return(_) => drop(self.held.remove(place)),
             Step::ReturnBroken(_) => self.held.remove(place).broken.store(true, Ordering::SeqCst),
             Step::Panic(_) => {
@@ -218,8 +241,12 @@ impl Life<'_> {
     }
 
     fn poll(&mut self, place: usize) -> Shown {
-        let Poll::Ready(outcome) = self.gets[place].poll() else { return Shown::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| self.gets[place].poll()));
+        if let Ok(Poll::Pending) = polled {
+            return Shown::Pending;
+        }
         drop(self.gets.remove(place));
+        let Ok(Poll::Ready(outcome)) = polled else { return Shown::Panicked };
         match outcome {
             Ok(guard) => {
                 let number = guard.number;
@@ -262,6 +289,8 @@ impl Life<'_> {
         let counts = [max, open, most_open, idle, in_use, waiting, handed_over as usize, usize::from(closed)];
         prop_assert_eq!(counts, self.model.status(), "the pool left, the model right");
         prop_assert_eq!(alive, self.model.alive(), "alive: the pool left, the model right");
+        let calls = CALLS.map(|call| self.server.calls(call));
+        prop_assert_eq!(calls, CALLS.map(|call| self.model.calls(call)), "calls: the pool left, the model right");
         let gets = self.gets.iter().map(Spawn::is_woken).collect();
         let closers = self.closers.iter().map(Spawn::is_woken).collect();
         prop_assert_eq!((gets, closers), self.model.woken(), "woken gets, closers: the pool left, the model right");
@@ -281,7 +310,13 @@ impl Life<'_> {
         while !self.held.is_empty() {
             self.step(Step::Return(0))?;
         }
-        prop_assert_eq!(self.take(Step::Close, 0), Shown::Empty);
+        self.step(Step::Close)?;
+        // The pool's own task may be in the middle of connecting: it ends at its turn.
+        self.step(Step::Turn)?;
+        for _ in 0..self.closers.len() {
+            self.step(Step::PollClose(0))?;
+        }
+        prop_assert_eq!(self.closers.len(), 0, "a close does not end");
         prop_assert_eq!((self.pool.status().open, self.server.alive()), (0, 0), "something is left");
         Ok(self.seen)
     }

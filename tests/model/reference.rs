@@ -3,7 +3,10 @@
 //! A method does what the pool's method of that name does, or what polling or dropping its future does. What it returns, and
 //! whom it wakes, is the prediction.
 
-use super::story::{ACQUIRE, CONNECT, Opens, Setup, Shown, Step, WAIT};
+use std::collections::HashMap;
+
+use super::server::Call;
+use super::story::{ACQUIRE, CONNECT, HOOK, Reply, Setup, Shown, Step};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
@@ -12,21 +15,39 @@ pub struct Connection {
     used: u64,
 }
 
+/// A call into user code.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    call: Call,
+    /// Which of all calls of its kind it is.
+    number: usize,
+    reply: Reply,
+    /// For this call alone.
+    deadline: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
     Queued,
+    /// Its time was up.
+    Expired,
+    /// The pool was closed.
     Refused,
     /// Handed a connection.
     Handed(Connection),
+    /// Sees whether a connection that was idle still serves.
+    Checking(Connection, Asked),
     /// Handed a slot to open a connection in.
     Admitted,
-    Opening(usize, Opens),
+    Opening(Connection, Asked),
 }
 
 pub struct Get {
     pub stage: Stage,
     began: u64,
     deadline: u64,
+    /// How many waited before it when it came.
+    place: usize,
     woken: bool,
 }
 
@@ -47,13 +68,18 @@ pub struct Model {
     most_open: usize,
     handed_over: usize,
     closed: bool,
-    connects: usize,
+    /// How often user code of which kind was called.
+    called: HashMap<Call, usize>,
     /// The one used last is the last.
     idle: Vec<Connection>,
     held: Vec<Connection>,
     /// Those that have not ended, in the order in which they came.
     pub gets: Vec<Get>,
     closers: Vec<Closer>,
+    /// When the pool's own task last had nothing more to do.
+    looked_after: Option<u64>,
+    /// The connect in the middle of which that task is.
+    refilling: Option<Asked>,
 }
 
 impl Model {
@@ -76,7 +102,7 @@ impl Model {
                 let get = self.gets.remove(place);
                 self.leave(get.stage);
             }
-            Step::Answer(_) => self.answer(place),
+            Step::Answer(..) => unreachable!("an answer goes to a call: see `answer`"),
             Step::Return(_) => self.give_back(place, true),
             Step::ReturnBroken(_) | Step::Panic(_) | Step::Detach(_) => self.give_back(place, false),
             Step::Resize(max) => self.max = max,
@@ -125,8 +151,9 @@ impl Model {
     }
 
     fn get(&mut self) -> Shown {
-        let handed_over = self.handed_over;
-        self.gets.push(Get { stage: Stage::Queued, began: self.now, deadline: self.now + WAIT, woken: false });
+        let (handed_over, place) = (self.handed_over, self.waiting());
+        let (began, deadline) = (self.now, self.now + self.setup.wait.min(ACQUIRE));
+        self.gets.push(Get { stage: Stage::Queued, began, deadline, place, woken: false });
         self.settle();
         // What a newcomer finds was handed to it by nobody.
         self.handed_over = handed_over;
@@ -136,7 +163,7 @@ impl Model {
     fn poll(&mut self, place: usize) -> Shown {
         let mut get = self.gets.remove(place);
         get.woken = false;
-        let shown = self.go_on(&mut get, place);
+        let shown = self.go_on(&mut get);
         match shown {
             Shown::Pending => self.gets.insert(place, get),
             Shown::Lent(_) => {}
@@ -145,40 +172,82 @@ impl Model {
         shown
     }
 
-    fn go_on(&mut self, get: &mut Get, place: usize) -> Shown {
-        let (late, waited) = (get.deadline <= self.turned, self.now - get.began);
+    fn go_on(&mut self, get: &mut Get) -> Shown {
+        let waited = self.now - get.began;
         match get.stage {
-            Stage::Queued if late => Shown::WaitedTooLong { waited, place: self.waiting(place) },
             Stage::Queued => Shown::Pending,
+            Stage::Expired => Shown::WaitedTooLong { waited, place: get.place },
             Stage::Refused => Shown::Closed,
+            Stage::Handed(_) | Stage::Admitted if self.closed => Shown::Closed,
+            Stage::Handed(connection) if self.has_expired(&connection) || self.is_left_idle(&connection) => {
+                self.replace(get)
+            }
             Stage::Handed(connection) => {
-                let serves = !self.is_stale(&connection) && !self.hook_refuses();
-                if self.closed && self.looks_at_connections() {
-                    return Shown::Closed;
-                }
-                if serves {
-                    return self.lend(connection);
-                }
-                get.stage = Stage::Admitted;
-                self.go_on(get, place)
+                let due = |(after, _): &(u64, _)| self.now > connection.used + after;
+                let test = self.setup.tests.as_ref().is_some_and(due).then_some(Call::Test);
+                self.check(get, connection, test.or(self.hook()))
             }
+            Stage::Checking(connection, asked) => match asked.reply {
+                Reply::Succeeds => self.check(get, connection, self.hook().filter(|hook| *hook != asked.call)),
+                Reply::Later if asked.deadline > self.turned => Shown::Pending,
+                Reply::Fails | Reply::Later => self.replace(get),
+                Reply::Panics => Shown::Panicked,
+            },
             Stage::Admitted => {
-                self.connects += 1;
-                let opens = self.setup.opens.get(self.connects - 1).copied().unwrap_or(Opens::AtOnce);
-                get.stage = Stage::Opening(self.connects, opens);
                 get.deadline = (get.began + ACQUIRE).min(self.now + CONNECT);
-                self.go_on(get, place)
+                let asked = self.ask(Call::Connect, u64::MAX);
+                get.stage = Stage::Opening(Connection { number: asked.number, born: 0, used: 0 }, asked);
+                self.go_on(get)
             }
-            Stage::Opening(_, Opens::Later) if late => Shown::ConnectedTooLong { waited },
-            Stage::Opening(_, Opens::Later) => Shown::Pending,
-            Stage::Opening(_, Opens::Fails) => Shown::ConnectFailed,
-            Stage::Opening(_, Opens::AtOnce) if self.hook_refuses() => Shown::TurnedDown,
-            Stage::Opening(_, Opens::AtOnce) if self.closed => Shown::Closed,
-            Stage::Opening(number, Opens::AtOnce) => self.lend(Connection { number, born: self.now, used: self.now }),
+            Stage::Opening(connection, asked) => match asked.reply {
+                Reply::Succeeds => match self.hook().filter(|hook| *hook != asked.call) {
+                    Some(hook) => {
+                        get.stage = Stage::Opening(connection, self.ask(hook, self.now + HOOK));
+                        self.go_on(get)
+                    }
+                    None => self.lend(Connection { born: self.now, used: self.now, ..connection }),
+                },
+                Reply::Fails if asked.call == Call::Connect => Shown::ConnectFailed,
+                Reply::Fails => Shown::TurnedDown,
+                // A hook that took too long has failed.
+                Reply::Later if asked.deadline <= self.turned => Shown::TurnedDown,
+                Reply::Later if get.deadline <= self.turned => Shown::ConnectedTooLong { waited },
+                Reply::Later => Shown::Pending,
+                Reply::Panics => Shown::Panicked,
+            },
         }
     }
 
+    /// Asks the next question about a connection that was idle, if there is one.
+    fn check(&mut self, get: &mut Get, connection: Connection, call: Option<Call>) -> Shown {
+        let Some(call) = call else { return self.lend(connection) };
+        get.deadline = (get.began + ACQUIRE).min(self.now + HOOK);
+        get.stage = Stage::Checking(connection, self.ask(call, get.deadline));
+        self.go_on(get)
+    }
+
+    /// Opens another connection in the slot of one that does not serve.
+    fn replace(&mut self, get: &mut Get) -> Shown {
+        get.stage = Stage::Admitted;
+        self.go_on(get)
+    }
+
+    fn ask(&mut self, call: Call, deadline: u64) -> Asked {
+        let number = self.called.entry(call).or_default();
+        let reply = self.setup.replies(call).get(*number).copied().unwrap_or(Reply::Succeeds);
+        *number += 1;
+        Asked { call, number: *number, reply, deadline }
+    }
+
+    /// The hook before an acquire.
+    fn hook(&self) -> Option<Call> {
+        self.setup.hooks.is_some().then_some(Call::BeforeAcquire)
+    }
+
     fn lend(&mut self, connection: Connection) -> Shown {
+        if self.closed {
+            return Shown::Closed;
+        }
         self.held.push(connection);
         Shown::Lent(connection.number)
     }
@@ -186,22 +255,31 @@ impl Model {
     /// A get ends without a connection.
     fn leave(&mut self, stage: Stage) {
         match stage {
-            Stage::Queued | Stage::Refused => {}
+            Stage::Queued | Stage::Expired | Stage::Refused => {}
             Stage::Handed(connection) => self.idle.push(connection),
-            Stage::Admitted | Stage::Opening(..) => self.open -= 1,
+            Stage::Checking(..) | Stage::Admitted | Stage::Opening(..) => self.open -= 1,
         }
     }
 
-    fn answer(&mut self, connect: usize) {
-        let waits = |get: &&mut Get| matches!(get.stage, Stage::Opening(number, Opens::Later) if number == connect);
-        if let Some(get) = self.gets.iter_mut().find(waits) {
-            (get.stage, get.woken) = (Stage::Opening(connect, Opens::AtOnce), true);
+    /// Tells a call what to come to, if anybody still listens.
+    pub fn answer(&mut self, (call, number): (Call, usize), reply: Reply) -> Shown {
+        let is_it = |asked: &Asked| (asked.call, asked.number) == (call, number);
+        for get in &mut self.gets {
+            if let Stage::Checking(_, asked) | Stage::Opening(_, asked) = &mut get.stage
+                && is_it(asked)
+            {
+                (asked.reply, get.woken) = (reply, true);
+            }
         }
+        if let Some(asked) = self.refilling.as_mut().filter(|asked| is_it(asked)) {
+            asked.reply = reply;
+        }
+        Shown::Done
     }
 
     fn give_back(&mut self, place: usize, reusable: bool) {
         let connection = Connection { used: self.now, ..self.held.remove(place) };
-        if !reusable || self.is_stale(&connection) {
+        if !reusable || self.has_expired(&connection) {
             self.open -= 1;
             return;
         }
@@ -235,43 +313,93 @@ impl Model {
         Shown::Pending
     }
 
+    /// The pool's own task runs before the timers fire if it was told something, and after it if it has slept.
     fn turn(&mut self) {
-        let passed = self.now > self.turned;
+        if self.looked_after.is_none() || self.refilling.is_some() {
+            self.look_after();
+        }
         self.turned = self.now;
-        self.gets.iter_mut().for_each(|get| get.woken |= get.deadline <= self.now);
+        for get in &mut self.gets {
+            match get.stage {
+                Stage::Queued if get.deadline <= self.now => (get.stage, get.woken) = (Stage::Expired, true),
+                Stage::Checking(_, asked) | Stage::Opening(_, asked) => {
+                    get.woken |= asked.deadline.min(get.deadline) <= self.now;
+                }
+                _ => {}
+            }
+        }
         self.closers.iter_mut().for_each(|closer| closer.woken |= closer.deadline <= self.now);
-        while passed && self.close_a_stale_one() {}
+        if self.looked_after != Some(self.now) {
+            self.look_after();
+        }
+    }
+
+    /// The pool's own task goes on: it closes what is stale, and opens connections until enough are idle, there is no room,
+    /// or one cannot be opened.
+    fn look_after(&mut self) {
+        while self.refilling.is_none() && self.close_a_stale_one() {}
+        while let Some(asked) = self.refilling.take().or_else(|| self.refill()) {
+            match asked.reply {
+                Reply::Succeeds if !self.closed => {
+                    self.idle.push(Connection { number: asked.number, born: self.now, used: self.now });
+                    self.settle();
+                }
+                Reply::Later if !self.closed && asked.deadline > self.turned => {
+                    self.refilling = Some(asked);
+                    return;
+                }
+                _ => {
+                    self.open -= 1;
+                    self.settle();
+                    break;
+                }
+            }
+        }
+        self.looked_after = Some(self.now);
+    }
+
+    /// Begins to open a connection that nobody asked for.
+    fn refill(&mut self) -> Option<Asked> {
+        let is_wanted = self.idle.len() < self.setup.limits.min_idle && self.open < self.max;
+        if !is_wanted || self.waiting() > 0 || self.closed {
+            return None;
+        }
+        self.open += 1;
+        self.settle();
+        Some(self.ask(Call::Connect, self.now + CONNECT))
     }
 
     fn close_a_stale_one(&mut self) -> bool {
-        let stale = self.idle.iter().position(|connection| self.is_stale(connection));
+        let many = self.idle.len() > self.setup.limits.min_idle;
+        let goes = |idle: &Connection| self.has_expired(idle) || (many && self.is_stale(idle));
+        let stale = self.idle.iter().position(goes);
         self.open -= stale.map(|place| self.idle.remove(place)).iter().count();
         stale.is_some()
     }
 
+    /// Whether its lifetime is over.
+    fn has_expired(&self, connection: &Connection) -> bool {
+        self.setup.limits.max_lifetime.is_some_and(|limit| self.now >= connection.born + limit)
+    }
+
+    /// Whether it was idle for too long.
     fn is_stale(&self, connection: &Connection) -> bool {
-        self.setup.max_lifetime.is_some_and(|limit| self.now >= connection.born + limit)
-            || self.setup.idle_timeout.is_some_and(|limit| self.now > connection.used + limit)
+        self.setup.limits.idle_timeout.is_some_and(|limit| self.now > connection.used + limit)
     }
 
-    /// A pool that has no reason to look at a connection before it lends it does not look at itself then either.
-    fn looks_at_connections(&self) -> bool {
-        let Setup { idle_timeout, max_lifetime, refusals, .. } = &self.setup;
-        idle_timeout.is_some() || max_lifetime.is_some() || refusals.is_some()
+    /// Whether it was idle for too long, in a pool that keeps none idle on purpose.
+    fn is_left_idle(&self, connection: &Connection) -> bool {
+        self.setup.limits.min_idle == 0 && self.is_stale(connection)
     }
 
-    fn hook_refuses(&mut self) -> bool {
-        self.setup.refusals.as_mut().is_some_and(|says| !says.is_empty() && says.remove(0))
-    }
-
-    /// How many wait, of the gets that came first.
-    fn waiting(&self, gets: usize) -> usize {
-        self.gets[..gets].iter().filter(|get| get.is_queued()).count()
+    /// How many wait.
+    fn waiting(&self) -> usize {
+        self.gets.iter().filter(|get| get.is_queued()).count()
     }
 
     /// Max, open, most open, idle, in use, waiting, handed over, closed.
     pub fn status(&self) -> [usize; 8] {
-        let (idle, waiting) = (self.idle.len(), self.waiting(self.gets.len()));
+        let (idle, waiting) = (self.idle.len(), self.waiting());
         let (in_use, closed) = (self.open - idle, usize::from(self.closed));
         [self.max, self.open, self.most_open, idle, in_use, waiting, self.handed_over, closed]
     }
@@ -279,6 +407,10 @@ impl Model {
     /// Every slot has a connection, but for those of waiters who have not looked yet.
     pub fn alive(&self) -> usize {
         self.open - self.gets.iter().filter(|get| matches!(get.stage, Stage::Admitted)).count()
+    }
+
+    pub fn calls(&self, call: Call) -> usize {
+        self.called.get(&call).copied().unwrap_or(0)
     }
 
     pub fn woken(&self) -> (Vec<bool>, Vec<bool>) {
