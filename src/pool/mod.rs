@@ -8,7 +8,7 @@
 
 mod activity;
 mod alarm;
-mod clock;
+pub(crate) mod clock;
 mod config;
 mod connection;
 pub(crate) mod core;

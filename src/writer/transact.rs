@@ -3,10 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
 use crate::error::{Error, Result};
-use crate::pool::{PooledConnection, Transaction};
+use crate::pool::{PooledConnection, Transaction, clock};
 
 /// How long a write waits for a lock that somebody outside the lane holds: a guard of the same pool that writes itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,9 +98,9 @@ async fn patiently<R>(mut attempt: impl AsyncFnMut() -> Result<R>) -> Result<R> 
     loop {
         match attempt().await {
             Err(Error::Engine(turso::Error::Busy(_)))
-                if Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + PATIENCE) =>
+                if clock::now() < *deadline.get_or_insert_with(|| clock::now() + PATIENCE) =>
             {
-                sleep(pause).await;
+                clock::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             outcome => return outcome,
