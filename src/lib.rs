@@ -38,15 +38,16 @@
 //!
 //! | room | what it is for |
 //! | --- | --- |
-//! | `sync` | the one seam between the standard library and loom |
+//! | `sync` | the one seam between real locks and loom |
 //! | `pool` | the core (slots, permits, waiters), the generic [`Pool`], and its face for Turso, [`ConnectionPool`] |
 //! | `writer` | the lane that all writes go through, and reads on snapshots: [`PooledDatabaseWriter`] |
 //! | `harness` | (feature `harness`) the story's workload, the subjects it is run on, the checks, the proof |
 //!
 //! # Features
 //!
-//! None is on by default: the library pulls in the pool and the writer alone. `harness` adds stress runs and checking,
-//! `cli` the `poolproof` binary.
+//! None is on by default: the library pulls in the pool and the writer alone. `serde` reads [`PoolConfig`] from a file,
+//! `metrics` counts what pools do through the `metrics` facade, `harness` adds stress runs and checking, `cli` the
+//! `poolproof` binary.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
-/// Settings of a pool of any kind of connection. Durations have the clock's resolution, a millisecond.
+/// Settings of a pool of any kind of connection. Durations have the clock's resolution, a millisecond. With the feature
+/// `serde` they are written as serde writes them, `{ "secs": 30, "nanos": 0 }`; a field that is missing is as in the default,
+/// and one that is not known is an error.
 ///
 /// ```
 /// use std::time::Duration;

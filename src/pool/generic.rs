@@ -64,6 +64,31 @@ impl std::error::Error for StillOpen {}
 ///
 /// A waiter is overtaken by nobody: connections are handed from user to user in the order in which the users came, and
 /// while somebody waits, a newcomer takes nothing.
+///
+/// # What it tells
+/// A get that finds an idle connection costs one counter and no event.
+///
+/// | `tracing`, target `poolproof` | level | fields beside `pool` |
+/// | --- | --- | --- |
+/// | span `wait`: somebody is in the queue | debug | `ahead` |
+/// | span `connect`: a connection is opened, its hooks included | debug | |
+/// | event `opened a connection` | debug | `seconds` |
+/// | event `closed a connection` | debug | `reason` |
+/// | event `resized`, event `closed the pool` | debug | `max` |
+/// | event `turned an idle connection down` | warn | `by`, `error` |
+/// | event `could not keep connections idle` | warn | `error` |
+/// | event `no connection in time` | warn | `verdict`, `report` |
+///
+/// | `metrics` (feature `metrics`), label `pool` | kind |
+/// | --- | --- |
+/// | `poolproof_acquires_total`: connections lent | counter |
+/// | `poolproof_acquire_wait_seconds`: time in the queue of those who had to wait and were served | histogram |
+/// | `poolproof_acquire_timeouts_total`, by `verdict` | counter |
+/// | `poolproof_connect_seconds`: time to open a connection, its hooks included | histogram |
+/// | `poolproof_connections_opened_total` | counter |
+/// | `poolproof_connections_closed_total`, by `reason` | counter |
+///
+/// The recorder of `metrics` has to be installed before the pool is made.
 pub struct Pool<M: Manage> {
     core: Arc<Core<Kind<M>>>,
     /// Ends with the last handle.
@@ -117,6 +142,9 @@ impl<M: Manage> Pool<M> {
     /// # Cancel safety
     /// Dropped at any await, it leaves the queue, passes on what it had been handed, and frees the slot in which it was
     /// connecting.
+    ///
+    /// # Order
+    /// Nobody who came later is served before: the number of times that a waiter can be overtaken is 0.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Pooled<M>, AcquireError<M::Error>>> + Send + '_ {
         self.get_from(Location::caller())

@@ -1,27 +1,7 @@
 //! What a pool tells of itself while it works: spans and events for `tracing`, counters and histograms for `metrics`.
 //!
-//! | `tracing`, target `poolproof` | level | fields beside `pool` |
-//! | --- | --- | --- |
-//! | span `wait`: somebody is in the queue | debug | `ahead` |
-//! | span `connect`: a connection is opened, its hooks included | debug | |
-//! | event `opened a connection` | debug | `seconds` |
-//! | event `closed a connection` | debug | `reason` |
-//! | event `resized`, event `closed the pool` | debug | `max` |
-//! | event `turned an idle connection down` | warn | `by`, `error` |
-//! | event `could not keep connections idle` | warn | `error` |
-//! | event `no connection in time` | warn | `verdict`, `report` |
-//!
-//! | `metrics` (feature `metrics`), label `pool` | kind |
-//! | --- | --- |
-//! | `poolproof_acquires_total`: connections lent | counter |
-//! | `poolproof_acquire_wait_seconds`: time in the queue of those who had to wait and were served | histogram |
-//! | `poolproof_acquire_timeouts_total`, by `verdict` | counter |
-//! | `poolproof_connect_seconds`: time to open a connection, its hooks included | histogram |
-//! | `poolproof_connections_opened_total` | counter |
-//! | `poolproof_connections_closed_total`, by `reason` | counter |
-//!
-//! A connection that is idle and lent as it is costs one counter and no event. The recorder of `metrics` has to be
-//! installed before the pool is made.
+//! The tables of them stand at [`Pool`](super::Pool). A connection that is idle and lent as it is costs one counter and no
+//! event.
 
 use std::fmt;
 use std::time::Duration;
