@@ -142,10 +142,13 @@ impl<'a, P: Parts> Acquire<'a, P> {
     }
 
     /// Leaves the queue; what it had been handed by then is the caller's to pass on.
-    pub(crate) fn leave(&mut self) -> Option<Grant<P::Connection>> {
+    fn leave(&mut self) -> Option<Grant<P::Connection>> {
         let place = self.place.take()?;
         // The waker is dropped here, outside the lock: it is somebody else's code.
-        let (_waker, grant) = self.core.state.with(|state| state.queue.remove(place));
+        let (_waker, grant) = self.core.state.with(|state| {
+            let (waker, granted) = state.queue.remove(place);
+            (waker, granted.map(|granted| state.collect(granted)))
+        });
         grant
     }
 
@@ -182,22 +185,26 @@ impl<'a, P: Parts> Acquire<'a, P> {
     fn look(&mut self, place: Place, context: &Context<'_>) -> Option<Grant<P::Connection>> {
         let known = self.core.state.with(|state| {
             let waiter = state.queue.get_mut(place);
-            match waiter.grant {
-                Some(_) => Ok((state.queue.remove(place), state.closed)),
+            match waiter.granted {
+                Some(granted) => {
+                    // What else there was of it went when it was granted that.
+                    let _nothing = state.queue.remove(place);
+                    Ok((state.collect(granted), state.closed))
+                }
                 None => Err(waiter.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))),
             }
         });
         let known = match known {
-            Ok(((_, grant), closed)) => {
+            Ok((grant, closed)) => {
                 self.place = None;
-                return match grant {
+                return Some(match grant {
                     // Handed over before the pool was closed, looked at after: nobody gets anything from a closed pool.
-                    Some(Grant::Slot { key, connection }) if closed => {
+                    Grant::Slot { key, connection } if closed => {
                         self.core.give_back(key, connection);
-                        Some(Grant::Refused(Refused::Closed))
+                        Grant::Refused(Refused::Closed)
                     }
                     grant => grant,
-                };
+                });
             }
             Err(known) => known,
         };
@@ -207,7 +214,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
                 let waiter = state.queue.get_mut(place);
                 // Handed something between the two looks: whoever did that took the old waker and woke it, so there will
                 // be another poll, but this one can as well take it.
-                match waiter.grant.is_some() {
+                match waiter.granted.is_some() {
                     true => (true, false, Some(fresh)),
                     false => (false, state.watch(self.clock), state.queue.get_mut(place).waker.replace(fresh)),
                 }

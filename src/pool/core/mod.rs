@@ -88,8 +88,15 @@ pub(crate) struct Census {
     pub closed: bool,
 }
 
-/// What a waiter is handed.
-pub(crate) enum Grant<T> {
+/// What becomes of a waiter. Its connection, if there is one, waits for it in the slot.
+#[derive(Clone, Copy)]
+enum Granted {
+    Slot(u32),
+    Refused(Refused),
+}
+
+/// What it takes with it.
+enum Grant<T> {
     /// A slot, with its connection or to open one in.
     Slot { key: usize, connection: Option<T> },
     /// Nothing, ever.
@@ -97,7 +104,7 @@ pub(crate) enum Grant<T> {
 }
 
 struct Slot<P: Parts> {
-    /// The connection, while nobody holds the slot.
+    /// The connection, while nobody holds the slot or who was granted it has not taken it.
     idle: Option<P::Connection>,
     holder: Option<P::Holder>,
     /// When somebody came whom the holder holds up. If it got the slot before, that was the first who came; if others
@@ -191,10 +198,11 @@ impl<P: Parts> State<P> {
     /// Hands a slot to the oldest waiter, if there is one; gives its waker.
     fn hand(&mut self, key: usize, connection: Option<P::Connection>) -> Option<Option<Waker>> {
         let waiter = self.queue.next()?;
-        waiter.grant = Some(Grant::Slot { key, connection });
+        waiter.granted = Some(Granted::Slot(key as u32));
         self.handed_over += 1;
         let (waker, holder) = (waiter.waker.take(), waiter.holder);
         let slot = &mut self.slots[key];
+        slot.idle = connection;
         slot.holder = Some(holder);
         slot.waited_for = self.queue.latest();
         Some(waker)
@@ -230,8 +238,16 @@ impl<P: Parts> State<P> {
         while self.queue.earliest().is_some_and(&is_due)
             && let Some(waiter) = self.queue.next()
         {
-            waiter.grant = Some(Grant::Refused(why));
+            waiter.granted = Some(Granted::Refused(why));
             wakers.extend(waiter.waker.take());
+        }
+    }
+
+    /// What a waiter that was granted something takes with it.
+    fn collect(&mut self, granted: Granted) -> Grant<P::Connection> {
+        match granted {
+            Granted::Slot(key) => Grant::Slot { key: key as usize, connection: self.take_out(key as usize) },
+            Granted::Refused(why) => Grant::Refused(why),
         }
     }
 

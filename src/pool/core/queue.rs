@@ -5,7 +5,7 @@
 
 use std::task::Waker;
 
-use super::{Grant, Parts};
+use super::{Granted, Parts};
 
 /// A waiter's place in the list. Half a pointer is enough: more waiters than that do not fit into memory.
 pub(super) type Place = u32;
@@ -13,12 +13,12 @@ pub(super) type Place = u32;
 /// What stands where there is no neighbour.
 const NOBODY: Place = Place::MAX;
 
-/// A waiter: queued until it is handed a grant, then out of the queue until it takes that grant or leaves. An empty place
+/// A waiter: queued until it is granted something, then out of the queue until it takes that or leaves. An empty place
 /// is one of nobody's.
 pub(super) struct Waiter<P: Parts> {
     pub waker: Option<Waker>,
     /// Set once, by whoever takes the waiter out of the queue.
-    pub grant: Option<Grant<P::Connection>>,
+    pub granted: Option<Granted>,
     /// Who it will be on record as, once it holds something.
     pub holder: P::Holder,
     stamp: P::Stamp,
@@ -54,7 +54,7 @@ impl<P: Parts> Queue<P> {
 
     pub fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> Place {
         let older = self.newest;
-        let waiter = Waiter { waker: Some(waker), grant: None, holder, stamp, older, newer: NOBODY };
+        let waiter = Waiter { waker: Some(waker), granted: None, holder, stamp, older, newer: NOBODY };
         let place = match self.places.get_mut(self.empty as usize) {
             Some(empty) => {
                 let place = std::mem::replace(&mut self.empty, empty.newer);
@@ -79,7 +79,7 @@ impl<P: Parts> Queue<P> {
         &mut self.places[place as usize]
     }
 
-    /// Takes the oldest waiter out of the queue; the caller hands it something.
+    /// Takes the oldest waiter out of the queue; the caller grants it something.
     pub fn next(&mut self) -> Option<&mut Waiter<P>> {
         let place = self.oldest;
         if place == NOBODY {
@@ -89,15 +89,15 @@ impl<P: Parts> Queue<P> {
         Some(self.get_mut(place))
     }
 
-    /// Forgets a waiter, wherever it is; its waker and what it had been handed are the caller's.
-    pub fn remove(&mut self, place: Place) -> (Option<Waker>, Option<Grant<P::Connection>>) {
-        if self.get_mut(place).grant.is_none() {
+    /// Forgets a waiter, wherever it is; its waker and what it had been granted are the caller's.
+    pub fn remove(&mut self, place: Place) -> (Option<Waker>, Option<Granted>) {
+        if self.get_mut(place).granted.is_none() {
             self.unlink(place);
         }
         let empty = std::mem::replace(&mut self.empty, place);
         let waiter = self.get_mut(place);
         waiter.newer = empty;
-        (waiter.waker.take(), waiter.grant.take())
+        (waiter.waker.take(), waiter.granted.take())
     }
 
     /// When the oldest came that is queued.
