@@ -3,13 +3,24 @@
 //! This crate compiles the very source of the core that ships; only `crate::sync` is another. Each model is named after its
 //! hazard, most of them a bug that some pool once shipped, and asserts the core's invariants: never more alive than `max`,
 //! every slot back in the end, everybody served or refused (a lost wake-up is a deadlock, and loom finds it), nothing alive
-//! once close has resolved. Two models at the end are broken on purpose and must fail: they test the tests.
+//! once close has resolved. The models that end with `the_model_notices` are broken on purpose and must fail: they test the
+//! tests. Here is the queue; `alarm`, `close`, `inspect`, `resize` and `status` have a file each.
 //!
 //! `ci/loom` explores further than plain `cargo test` does, and prints how far.
 
+#[path = "loom/alarm.rs"]
+mod alarm;
+#[path = "loom/close.rs"]
+mod close;
 #[path = "../src/pool/core/mod.rs"]
 #[allow(dead_code, reason = "the models need no lease that is only looked at")]
 mod core;
+#[path = "loom/inspect.rs"]
+mod inspect;
+#[path = "loom/resize.rs"]
+mod resize;
+#[path = "loom/status.rs"]
+mod status;
 #[path = "loom/sync.rs"]
 mod sync;
 #[path = "loom/world.rs"]
@@ -18,9 +29,9 @@ mod world;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use crate::core::Refused;
-use crate::world::{Sometimes, Wakes, acquire, assert_at_rest, assert_closed, block_on, connect, explore, failure};
-use crate::world::{pool, spawn, visit, waiter};
+use crate::core::Seen;
+use crate::world::{Sometimes, Wakes, acquire, assert_at_rest, block_on, connect, explore, failure, pool, spawn};
+use crate::world::{visit, waiter};
 
 #[test]
 fn two_acquire_one_slot() {
@@ -108,7 +119,7 @@ fn cancelled_waiter(leaving: Leaving, empty: bool) -> (Sometimes, Sometimes) {
         let mut lease = acquire(&pool).unwrap();
         let first = spawn(&pool, move |pool| {
             let wakes = Arc::new(Wakes::default());
-            let mut waiter = waiter(&pool);
+            let mut waiter = waiter(pool);
             assert!(wakes.poll(&mut waiter).is_pending(), "the only slot is leased, or granted to the second");
             match leaving {
                 Leaving::PassesOn => drop(waiter),
@@ -204,6 +215,40 @@ fn three_threads_are_served_first_come_first_served() {
     });
 }
 
+/// A waiter notes how many are before it and how many were served; both numbers must be of the moment in which it queues,
+/// or the report of its time-out is wrong.
+///
+/// ```text
+/// newcomer                 holder
+/// one waits before it
+///                          releases: to that one
+/// one has been served
+/// ```
+#[test]
+fn a_waiter_sees_one_moment_when_it_queues() {
+    let (before, after) = (Sometimes::default(), Sometimes::default());
+    let (saw_before, saw_after) = (before.clone(), after.clone());
+    explore("what a newcomer sees versus a release", move || {
+        let pool = pool(1);
+        let lease = acquire(&pool).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let mut first = waiter(&pool);
+        assert!(wakes.poll(&mut first).is_pending());
+        let holder = loom::thread::spawn(move || drop(lease));
+        let mut newcomer = waiter(&pool);
+        assert!(wakes.poll(&mut newcomer).is_pending(), "one is before it");
+        let Seen { ahead, handed_over } = newcomer.seen();
+        saw_before.seen_if((ahead, handed_over) == (1, 0));
+        saw_after.seen_if((ahead, handed_over) == (0, 1));
+        assert_eq!(ahead as u64 + handed_over, 1, "the one before it waits or was served");
+        holder.join().unwrap();
+        drop((first, newcomer));
+        assert_at_rest(&pool);
+    });
+    before.assert("queued before the release");
+    after.assert("queued after the release");
+}
+
 /// deadpool issue 205 (33 connections of at most 24), bb8 issue 167: a slot whose connection could not be opened is
 /// neither lost nor there twice.
 #[test]
@@ -211,7 +256,7 @@ fn a_connect_that_fails_gives_its_slot_to_the_next() {
     explore("a connect that fails versus waiters", || {
         let pool = pool(1);
         let fails = spawn(&pool, |pool| {
-            let mut lease = block_on(waiter(&pool)).unwrap();
+            let mut lease = block_on(waiter(pool)).unwrap();
             // If it was handed a connection, that one breaks instead.
             drop(lease.connection().take());
         });
@@ -239,163 +284,10 @@ fn a_discarded_connection_is_gone_before_its_slot_is_used() {
     });
 }
 
-/// In what order a lease that comes back to a closed pool lets go.
-#[derive(Clone, Copy)]
-enum Release {
-    /// As the core does: the connection is dropped, then its slot is free.
-    ConnectionFirst,
-    /// The mutant that the model must catch.
-    SlotFirst,
-}
-
-/// ```text
-/// closer                      holder
-///                             its slot is free
-/// close resolves
-/// unlinks the file
-///                             its connection is dropped
-/// ```
-fn release_versus_close(release: Release) -> Sometimes {
-    let waited = Sometimes::default();
-    let saw = waited.clone();
-    explore("release versus close", move || {
-        let pool = pool(2);
-        let mut lease = acquire(&pool).unwrap();
-        visit(&pool);
-        let holder = loom::thread::spawn(move || match release {
-            Release::ConnectionFirst => drop(lease),
-            Release::SlotFirst => {
-                let connection = lease.connection().take();
-                drop(lease);
-                drop(connection);
-            }
-        });
-        pool.close();
-        saw.seen_if(pool.census().open - pool.census().idle == 1);
-        block_on(pool.closed());
-        let alive = pool.context().alive();
-        holder.join().unwrap();
-        assert_eq!(alive, 0, "close resolved while a connection was alive");
-        assert_closed(&pool);
-    });
-    waited
-}
-
-/// sqlx issue 3217: close resolves when the last connection is dropped, not before.
-#[test]
-fn close_resolves_when_no_connection_is_alive() {
-    release_versus_close(Release::ConnectionFirst).assert("closed while a connection was out");
-}
-
-/// puddle issue 8 and the ABBA deadlock of pools that hold a lock while they connect.
-#[test]
-fn a_connection_opened_while_the_pool_closes_does_not_outlive_close() {
-    let (opened, refused) = (Sometimes::default(), Sometimes::default());
-    let (saw_open, saw_refusal) = (opened.clone(), refused.clone());
-    explore("connect versus close", move || {
-        let pool = pool(1);
-        let user = spawn(&pool, |pool| acquire(pool).map(drop));
-        pool.close();
-        block_on(pool.closed());
-        assert_eq!(pool.context().alive(), 0, "close resolved while a connection was alive");
-        assert_closed(&pool);
-        let outcome = user.join().unwrap();
-        saw_open.seen_if(outcome.is_ok());
-        saw_refusal.seen_if(outcome == Err(Refused::Closed));
-    });
-    opened.assert("served");
-    refused.assert("refused");
-}
-
-/// A waiter on a pool that closes is refused at once; it does not wait for those who hold what it wanted.
-#[test]
-fn a_closed_pool_refuses_who_waits_and_who_comes() {
-    explore("a waiter versus close", || {
-        let pool = pool(1);
-        let lease = acquire(&pool).unwrap();
-        let queued = spawn(&pool, |pool| acquire(pool).map(drop));
-        pool.close();
-        assert_eq!(queued.join().unwrap(), Err(Refused::Closed), "refused while the only slot is still leased");
-        assert_eq!(block_on(waiter(&pool)).map(drop), Err(Refused::Closed));
-        drop(lease);
-        block_on(pool.closed());
-        assert_eq!(pool.context().alive(), 0);
-        assert_closed(&pool);
-    });
-}
-
-/// What a waiter was handed before the pool closed, and never took, is dropped with the waiter; or close would hang.
-#[test]
-fn a_grant_in_flight_does_not_outlive_close() {
-    let in_flight = Sometimes::default();
-    let saw = in_flight.clone();
-    explore("a cancelled waiter versus close", move || {
-        let pool = pool(1);
-        let lease = acquire(&pool).unwrap();
-        let wakes = Arc::new(Wakes::default());
-        let mut waiter = waiter(&pool);
-        assert!(wakes.poll(&mut waiter).is_pending());
-        let holder = loom::thread::spawn(move || drop(lease));
-        let closer = spawn(&pool, |pool| {
-            pool.close();
-            block_on(pool.closed());
-            pool.context().alive()
-        });
-        saw.seen_if(pool.census().closed && pool.census().handed_over == 1);
-        drop(waiter);
-        holder.join().unwrap();
-        assert_eq!(closer.join().unwrap(), 0, "close resolved while a connection was alive");
-        assert_closed(&pool);
-    });
-    in_flight.assert("closed while a grant was in flight");
-}
-
-#[test]
-fn everybody_who_waits_for_close_is_told() {
-    explore("two closers versus a release", || {
-        let pool = pool(1);
-        let lease = acquire(&pool).unwrap();
-        let close = |pool: &Arc<world::Pool>| {
-            pool.close();
-            block_on(pool.closed());
-            assert_eq!(pool.context().alive(), 0, "close resolved while a connection was alive");
-        };
-        let closer = spawn(&pool, close);
-        let holder = loom::thread::spawn(move || drop(lease));
-        close(&pool);
-        closer.join().unwrap();
-        holder.join().unwrap();
-        assert_closed(&pool);
-    });
-}
-
-/// A close that is no longer awaited leaves nothing behind, and the next one resolves.
-#[test]
-fn a_cancelled_close_does_not_keep_the_next_from_resolving() {
-    explore("a cancelled close versus a release", || {
-        let pool = pool(1);
-        let lease = acquire(&pool).unwrap();
-        let holder = loom::thread::spawn(move || drop(lease));
-        pool.close();
-        let mut given_up = pool.closed();
-        let _ = Arc::new(Wakes::default()).poll(&mut given_up);
-        drop(given_up);
-        block_on(pool.closed());
-        holder.join().unwrap();
-        assert_closed(&pool);
-    });
-}
-
 #[test]
 fn the_model_notices_a_cancelled_waiter_that_passes_nothing_on() {
     for empty in [false, true] {
         let failure = failure(|| drop(cancelled_waiter(Leaving::Swallows, empty)));
         assert!(failure.contains("the slot was lost with the cancelled waiter"), "{failure}");
     }
-}
-
-#[test]
-fn the_model_notices_a_slot_freed_before_its_connection_is_dropped() {
-    let failure = failure(|| drop(release_versus_close(Release::SlotFirst)));
-    assert!(failure.contains("close resolved while a connection was alive"), "{failure}");
 }

@@ -28,31 +28,39 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// Sets an alarm in this runtime, of which somebody who waits was told that it has none.
+    /// Sets an alarm in this runtime, for the oldest in the queue: a waiter was told that there is none.
     ///
     /// # Panics
     /// Outside a runtime, or if the runtime has no timer or is shutting down.
-    pub(super) fn watch<M: Manage>(&self, waiter: &mut Acquire<'_, Kind<M>>) {
+    pub(super) fn watch<M: Manage>(&self, waiter: &mut Acquire<'_, Kind<M>>, oldest: Instant) {
         let (core, runtime) = (waiter.core(), waiter.clock());
-        if let Some(deadline) = core.context().config.end_of_waiting(waiter.stamp()) {
+        if let Some(deadline) = core.context().config.end_of_waiting(oldest) {
             let alarm = Arc::new(Alarm { core: Arc::downgrade(core), runtime, task: Mutex::default() });
             let mut sleep = Box::pin(clock::sleep_until(deadline));
             // Registered here, so that a runtime without a timer panics in front of who waits, not in the task.
             let bell = Waker::from(Arc::clone(&alarm));
             let _pending = sleep.as_mut().poll(&mut Context::from_waker(&bell));
-            let task = Handle::current().spawn(Watch { alarm, sleep }).abort_handle();
+            let task = Handle::current().spawn(Watch { alarm, sleep, is_over: false }).abort_handle();
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.retain(|task| !task.is_finished());
             tasks.push(task);
+        } else {
+            // A limit beyond the clock needs no alarm, and nobody who would take it off the list.
+            core.forget(runtime);
         }
         waiter.is_watched();
+    }
+
+    /// Ends the alarms of a pool in which nobody waits any more.
+    pub(super) fn stop(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
 impl Drop for Alarms {
     fn drop(&mut self) {
-        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().for_each(AbortHandle::abort);
+        self.stop();
     }
 }
 
@@ -65,11 +73,17 @@ struct Alarm<M: Manage> {
 }
 
 impl<M: Manage> Alarm<M> {
-    /// Refuses those whose time is over; says when the next one's is.
+    /// Refuses those whose time is over.
+    fn expire(&self) {
+        let Some(core) = self.core.upgrade() else { return };
+        let (config, now) = (&core.context().config, clock::now());
+        core.expire(|came| config.end_of_waiting(came).is_some_and(|end| end <= now));
+    }
+
+    /// The same, and says when the next one's time will be over. If nobody waits, this alarm is none any more.
     fn ring(&self) -> Option<Instant> {
         let core = self.core.upgrade()?;
-        let config = &core.context().config;
-        let now = clock::now();
+        let (config, now) = (&core.context().config, clock::now());
         let is_old = |came| config.end_of_waiting(came).is_some_and(|end| end <= now);
         core.ring(self.runtime, is_old).and_then(|came| config.end_of_waiting(came))
     }
@@ -81,7 +95,7 @@ impl<M: Manage> Alarm<M> {
 
 impl<M: Manage> Wake for Alarm<M> {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.expire();
         let task = self.task().take();
         task.into_iter().for_each(Waker::wake);
     }
@@ -91,6 +105,7 @@ impl<M: Manage> Wake for Alarm<M> {
 struct Watch<M: Manage> {
     alarm: Arc<Alarm<M>>,
     sleep: Pin<Box<Sleep>>,
+    is_over: bool,
 }
 
 impl<M: Manage> Future for Watch<M> {
@@ -102,7 +117,10 @@ impl<M: Manage> Future for Watch<M> {
         while self.sleep.as_mut().poll(&mut Context::from_waker(&bell)).is_ready() {
             match self.alarm.ring() {
                 Some(deadline) => self.sleep.as_mut().reset(deadline),
-                None => return Poll::Ready(()),
+                None => {
+                    self.is_over = true;
+                    return Poll::Ready(());
+                }
             }
         }
         Poll::Pending
@@ -111,8 +129,10 @@ impl<M: Manage> Future for Watch<M> {
 
 impl<M: Manage> Drop for Watch<M> {
     fn drop(&mut self) {
-        // Nothing is lost if nobody waits; otherwise the runtime has dropped it half-way.
-        if let Some(core) = self.alarm.core.upgrade() {
+        // Dropped half-way: by the runtime that shuts down, or with the pool.
+        if !self.is_over
+            && let Some(core) = self.alarm.core.upgrade()
+        {
             core.unwatch(self.alarm.runtime);
         }
     }

@@ -265,6 +265,7 @@ impl<M: Manage> Pool<M> {
     pub async fn close(&self) {
         self.core.close();
         self.maintenance.stop();
+        self.core.context().alarms().stop();
         self.core.context().observer().pool_closed();
         self.core.closed().await;
     }
@@ -316,8 +317,8 @@ impl<M: Manage> Future for Waiting<'_, M> {
                 if first {
                     *span = context.observer().waits(acquire.seen().ahead);
                 }
-                if acquire.is_unwatched() {
-                    context.alarms().watch(acquire);
+                if let Some(oldest) = acquire.unwatched() {
+                    context.alarms().watch(acquire, oldest);
                 }
                 Poll::Pending
             }

@@ -19,6 +19,13 @@ use crate::sync::in_model;
 pub(crate) type Pool = Core<Model>;
 pub(crate) type Lease = crate::core::Lease<Model>;
 
+/// Whose alarm calls a waiter: of two runtimes, say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Here,
+    There,
+}
+
 /// What the core is made of here.
 pub(crate) struct Model;
 
@@ -26,7 +33,7 @@ impl Parts for Model {
     type Connection = Connection;
     type Holder = Holder;
     type Stamp = u64;
-    type Clock = ();
+    type Clock = Clock;
     type Note = ();
     type Context = Arc<World>;
 }
@@ -35,22 +42,32 @@ impl Parts for Model {
 #[derive(Clone, Copy)]
 pub(crate) struct Holder;
 
-/// A future acquire whose stamp is 0.
+/// A future acquire.
 pub(crate) fn waiter(pool: &Arc<Pool>) -> Acquire<'_, Model> {
-    pool.acquire(Holder, 0, ())
+    waiter_at(pool, 0, Clock::Here)
 }
 
-/// The connections that are alive. The count is loom's, so that a switch can come right before a connection is gone.
+/// A future acquire of somebody who comes at `stamp`.
+pub(crate) fn waiter_at(pool: &Arc<Pool>, stamp: u64, clock: Clock) -> Acquire<'_, Model> {
+    pool.acquire(Holder, stamp, clock)
+}
+
+/// The connections that are alive, never more than `most`. The count is loom's, so that a switch can come right before a
+/// connection is gone.
 pub(crate) struct World {
-    max: usize,
+    most: usize,
     alive: loom::sync::atomic::AtomicUsize,
 }
 
 impl World {
     pub(crate) fn connect(self: &Arc<Self>) -> Connection {
         let alive = self.alive.fetch_add(1, Ordering::SeqCst) + 1;
-        assert!(alive <= self.max, "{alive} connections of at most {} are alive", self.max);
+        assert!(alive <= self.most, "{alive} connections of at most {} are alive", self.most);
         Connection { world: Arc::clone(self) }
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     pub(crate) fn alive(&self) -> usize {
@@ -71,7 +88,12 @@ impl Drop for Connection {
 }
 
 pub(crate) fn pool(max: usize) -> Arc<Pool> {
-    let world = World { max, alive: loom::sync::atomic::AtomicUsize::new(0) };
+    resizable(max, max)
+}
+
+/// A pool that will be resized, to `most` at most.
+pub(crate) fn resizable(max: usize, most: usize) -> Arc<Pool> {
+    let world = World { most, alive: loom::sync::atomic::AtomicUsize::new(0) };
     Arc::new(Core::new(max, Arc::new(world)))
 }
 
@@ -149,7 +171,8 @@ impl Wake for Wakes {
 /// What holds when all threads have ended and nobody holds a lease.
 pub(crate) fn assert_at_rest(pool: &Arc<Pool>) {
     let census = pool.census();
-    assert!(census.most_open <= census.max, "{census:?}: more slots in use than there are");
+    assert!(census.open <= census.max, "{census:?}: more slots than there may be");
+    assert!(census.most_open <= pool.context().most(), "{census:?}: more slots in use than there ever were");
     assert_eq!(census.waiting, 0, "{census:?}: everybody has left");
     assert_eq!(census.open, census.idle, "{census:?}: every slot in use holds an idle connection");
     assert_eq!(census.idle, pool.context().alive(), "{census:?}: every connection that is alive is idle");

@@ -87,8 +87,8 @@ pub(crate) struct Acquire<'a, P: Parts> {
     /// What it saw when it queued; nothing yet if it never did.
     seen: Seen,
     place: Option<Place>,
-    /// Nobody has set the clock's alarm yet: whoever polls this has to.
-    unwatched: bool,
+    /// Nobody has set the clock's alarm yet: whoever polls this has to, for this stamp.
+    unwatched: Option<P::Stamp>,
     done: bool,
 }
 
@@ -106,7 +106,7 @@ impl<P: Parts> Unpin for Acquire<'_, P> {}
 
 impl<'a, P: Parts> Acquire<'a, P> {
     pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Self {
-        Self { core, holder, stamp, clock, seen: Seen::default(), place: None, unwatched: false, done: false }
+        Self { core, holder, stamp, clock, seen: Seen::default(), place: None, unwatched: None, done: false }
     }
 
     pub(crate) fn core(&self) -> &'a Arc<Core<P>> {
@@ -131,18 +131,19 @@ impl<'a, P: Parts> Acquire<'a, P> {
         self.place.is_some()
     }
 
-    /// Whether whoever polled this has to set an alarm for its clock and stamp, and to [say so](Acquire::is_watched).
-    pub(crate) fn is_unwatched(&self) -> bool {
+    /// The stamp for which whoever polled this has to set its clock's alarm, and then to [say so](Acquire::is_watched): the
+    /// oldest in the queue. `None` if the alarm is set.
+    pub(crate) fn unwatched(&self) -> Option<P::Stamp> {
         self.unwatched
     }
 
     /// The alarm is set.
     pub(crate) fn is_watched(&mut self) {
-        self.unwatched = false;
+        self.unwatched = None;
     }
 
     /// Leaves the queue; what it had been handed by then is the caller's to pass on.
-    fn leave(&mut self) -> Option<Grant<P::Connection>> {
+    pub(crate) fn leave(&mut self) -> Option<Grant<P::Connection>> {
         let place = self.place.take()?;
         // The waker is dropped here, outside the lock: it is somebody else's code.
         let (_waker, grant) = self.core.state.with(|state| {
@@ -215,11 +216,11 @@ impl<'a, P: Parts> Acquire<'a, P> {
                 // Handed something between the two looks: whoever did that took the old waker and woke it, so there will
                 // be another poll, but this one can as well take it.
                 match waiter.granted.is_some() {
-                    true => (true, false, Some(fresh)),
+                    true => (true, None, Some(fresh)),
                     false => (false, state.watch(self.clock), state.queue.get_mut(place).waker.replace(fresh)),
                 }
             });
-            self.unwatched |= unwatched;
+            self.unwatched = self.unwatched.or(unwatched);
             if granted {
                 return self.look(place, context);
             }
@@ -248,7 +249,7 @@ impl<P: Parts> Future for Acquire<'_, P> {
 
 impl<P: Parts> Drop for Acquire<'_, P> {
     fn drop(&mut self) {
-        if self.unwatched {
+        if self.unwatched.is_some() {
             // It was told to set the alarm for others, too, and did not come to it.
             self.core.unwatch(self.clock);
         }

@@ -96,7 +96,7 @@ enum Granted {
 }
 
 /// What it takes with it.
-enum Grant<T> {
+pub(crate) enum Grant<T> {
     /// A slot, with its connection or to open one in.
     Slot { key: usize, connection: Option<T> },
     /// Nothing, ever.
@@ -164,13 +164,13 @@ impl<P: Parts> State<P> {
         self.queue.join(waker, holder, stamp)
     }
 
-    /// Whether the caller has to set the clock's alarm: it is not watched yet, and is from now on.
-    fn watch(&mut self, clock: P::Clock) -> bool {
-        let unwatched = !self.watched.contains(&clock);
-        if unwatched {
-            self.watched.push(clock);
+    /// If the clock is not watched yet: it is from now on, and the caller has to set its alarm, for the stamp returned.
+    fn watch(&mut self, clock: P::Clock) -> Option<P::Stamp> {
+        if self.watched.contains(&clock) {
+            return None;
         }
-        unwatched
+        self.watched.push(clock);
+        self.queue.earliest()
     }
 
     /// Whether a slot that comes back must go: the pool is closed, or has more than it may have by now.
@@ -329,6 +329,13 @@ impl<P: Parts> Core<P> {
         Acquire::new(self, holder, stamp, clock)
     }
 
+    /// Refuses those whose stamp `is_old`.
+    pub(crate) fn expire(&self, is_old: impl Fn(P::Stamp) -> bool) {
+        let mut wakers = Vec::new();
+        self.state.with(|state| state.refuse(Refused::Expired, is_old, &mut wakers));
+        wake_all(wakers);
+    }
+
     /// The clock's alarm went off. Refuses those whose stamp `is_old`; says for whose stamp to set the alarm next. If for
     /// nobody's, the clock is not watched any more.
     pub(crate) fn ring(&self, clock: P::Clock, is_old: impl Fn(P::Stamp) -> bool) -> Option<P::Stamp> {
@@ -343,6 +350,11 @@ impl<P: Parts> Core<P> {
         });
         wake_all(wakers);
         next
+    }
+
+    /// The clock is not watched any more, and nobody needs to know.
+    pub(crate) fn forget(&self, clock: P::Clock) {
+        self.state.with(|state| state.watched.retain(|watched| *watched != clock));
     }
 
     /// The clock's alarm is lost: another has to be set. All waiters are woken, and the first to look is told so.
