@@ -1,14 +1,35 @@
-//! What the benches share: pools of a connection that is nothing, so that only the pools themselves are measured.
+//! What the benches share: what a pool under measurement is, and pools of a connection that is nothing, so that only the
+//! pools themselves are measured.
+//!
+//! All of them do the same work: [`SIZE`] connections, a guard that gives its connection back when dropped, and a wait
+//! that ends after [`PATIENCE`] (where a row's name does not say otherwise).
+//!
+//! sqlx's pool is not among them. It pools the connections of a real driver only; its driver for SQLite cannot be linked
+//! together with this workspace's rusqlite (both bring SQLite itself, of different versions), and the others need a
+//! server.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use poolproof::{Manage, Pool, PoolConfig, Pooled};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use criterion::{BenchmarkGroup, SamplingMode, measurement::WallTime};
+use tokio::runtime::{Builder, Runtime};
+
+/// The pools, one file each.
+pub mod peers {
+    pub mod bare;
+    pub mod bb8;
+    pub mod deadpool;
+    #[cfg(feature = "peers")]
+    pub mod mobc;
+    pub mod poolproof;
+    #[cfg(feature = "peers")]
+    pub mod r2d2;
+}
 
 /// Connections of every pool.
 pub const SIZE: usize = 10;
+
+/// How long a get may wait.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pool under measurement.
 pub trait Peer: Clone + Send + Sync + 'static {
@@ -27,125 +48,13 @@ pub trait Peer: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Nothing;
 
-impl Manage for Nothing {
-    type Connection = u64;
-    type Error = Infallible;
-
-    async fn connect(&self) -> Result<u64, Infallible> {
-        Ok(0)
-    }
-
-    fn is_reusable(&self, _connection: &mut u64) -> bool {
-        true
-    }
+/// Two threads, as many as the smallest machine has.
+pub fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime")
 }
 
-impl Peer for Pool<Nothing> {
-    const NAME: &'static str = "poolproof";
-    type Guard = Pooled<Nothing>;
-
-    async fn open() -> Self {
-        let config = PoolConfig { max_connections: SIZE, ..PoolConfig::default() };
-        Pool::new(Nothing, config).expect("a valid configuration")
-    }
-
-    async fn get(&self) -> Self::Guard {
-        Pool::get(self).await.expect("nothing can fail")
-    }
-}
-
-impl deadpool::managed::Manager for Nothing {
-    type Type = u64;
-    type Error = Infallible;
-
-    async fn create(&self) -> Result<u64, Infallible> {
-        Ok(0)
-    }
-
-    async fn recycle(
-        &self,
-        _connection: &mut u64,
-        _metrics: &deadpool::managed::Metrics,
-    ) -> deadpool::managed::RecycleResult<Infallible> {
-        Ok(())
-    }
-}
-
-impl Peer for deadpool::managed::Pool<Nothing> {
-    const NAME: &'static str = "deadpool";
-    type Guard = deadpool::managed::Object<Nothing>;
-
-    async fn open() -> Self {
-        Self::builder(Nothing).max_size(SIZE).build().expect("a valid configuration")
-    }
-
-    async fn get(&self) -> Self::Guard {
-        Self::get(self).await.expect("nothing can fail")
-    }
-}
-
-impl bb8::ManageConnection for Nothing {
-    type Connection = u64;
-    type Error = Infallible;
-
-    async fn connect(&self) -> Result<u64, Infallible> {
-        Ok(0)
-    }
-
-    async fn is_valid(&self, _connection: &mut u64) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn has_broken(&self, _connection: &mut u64) -> bool {
-        false
-    }
-}
-
-impl Peer for bb8::Pool<Nothing> {
-    const NAME: &'static str = "bb8";
-    type Guard = bb8::PooledConnection<'static, Nothing>;
-
-    async fn open() -> Self {
-        Self::builder().max_size(SIZE as u32).build(Nothing).await.expect("nothing can fail")
-    }
-
-    async fn get(&self) -> Self::Guard {
-        self.get_owned().await.expect("nothing can fail")
-    }
-}
-
-/// The least that a pool can be: a semaphore and a list behind a mutex. No time-out, no hand-off, no check of what comes
-/// back.
-#[derive(Clone)]
-pub struct Bare {
-    permits: Arc<Semaphore>,
-    idle: Arc<Mutex<VecDeque<u64>>>,
-}
-
-/// What [`Bare`] lends.
-pub struct BareGuard {
-    connection: Option<u64>,
-    idle: Arc<Mutex<VecDeque<u64>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for BareGuard {
-    fn drop(&mut self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.connection.take());
-    }
-}
-
-impl Peer for Bare {
-    const NAME: &'static str = "bare semaphore";
-    type Guard = BareGuard;
-
-    async fn open() -> Self {
-        Self { permits: Arc::new(Semaphore::new(SIZE)), idle: Arc::default() }
-    }
-
-    async fn get(&self) -> BareGuard {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("never closed");
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
-        BareGuard { connection: Some(idle.unwrap_or(0)), idle: Arc::clone(&self.idle), _permit: permit }
-    }
+/// Many samples, each so short that another process of a busy machine seldom gets in its way: the median is of those that
+/// were left alone.
+pub fn brief_samples(group: &mut BenchmarkGroup<'_, WallTime>) {
+    group.sampling_mode(SamplingMode::Flat).sample_size(200);
 }

@@ -1,41 +1,59 @@
-//! What a get and a drop cost, beside deadpool, bb8 and a bare semaphore, in one run.
+//! What a get and a drop cost, beside other pools and a bare semaphore, in one run.
 //!
-//! `uncontended`: one task on a warm pool. `64 on 10`: 64 tasks on two threads share 10 connections, each yielding once
-//! while it holds one, so that most of them wait; the time is for one get and drop.
+//! `uncontended`: one task on a warm pool. `64 tasks on 10` and the like: so many tasks on two threads share 10
+//! connections, each yielding once while it holds one, so that most of them wait; the time is for one get and drop.
 
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, criterion_group, criterion_main, measurement::WallTime};
 use poolproof::Pool;
-use poolproof_benches::{Bare, Nothing, Peer};
-use tokio::runtime::{Builder, Runtime};
+use poolproof_benches::peers::{bare::Bare, deadpool};
+use poolproof_benches::{Nothing, Peer, brief_samples, runtime};
 
-fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime")
-}
-
-fn every_peer(criterion: &mut Criterion, name: &str, measure: impl Measure) {
-    let mut group = criterion.benchmark_group(name);
-    measure.peer::<Pool<Nothing>>(&mut group);
-    measure.peer::<deadpool::managed::Pool<Nothing>>(&mut group);
-    measure.peer::<bb8::Pool<Nothing>>(&mut group);
-    measure.peer::<Bare>(&mut group);
-    group.finish();
-}
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 trait Measure {
-    fn peer<P: Peer>(&self, group: &mut BenchmarkGroup<'_, WallTime>);
+    fn peer<P: Peer>(&self, group: &mut Group<'_>);
+
+    /// r2d2, which knows no tasks.
+    #[cfg(feature = "peers")]
+    fn threads(&self, group: &mut Group<'_>);
+
+    /// The two that are compared from row to row stand side by side, so that both meet the machine in the same mood.
+    fn ours_and_deadpool(&self, group: &mut Group<'_>) {
+        self.peer::<Pool<Nothing>>(group);
+        self.peer::<deadpool::Limited>(group);
+    }
+
+    fn everybody(&self, group: &mut Group<'_>) {
+        self.ours_and_deadpool(group);
+        self.peer::<bb8::Pool<Nothing>>(group);
+        self.peer::<deadpool::Unlimited>(group);
+        self.peer::<Bare>(group);
+        #[cfg(feature = "peers")]
+        {
+            self.peer::<mobc::Pool<Nothing>>(group);
+            self.threads(group);
+        }
+    }
 }
 
 struct Uncontended;
 
 impl Measure for Uncontended {
-    fn peer<P: Peer>(&self, group: &mut BenchmarkGroup<'_, WallTime>) {
+    fn peer<P: Peer>(&self, group: &mut Group<'_>) {
         let runtime = runtime();
         let pool = runtime.block_on(P::open());
         group.bench_function(P::NAME, |bencher| {
             bencher.to_async(&runtime).iter(|| async { drop(pool.get().await) });
         });
+    }
+
+    #[cfg(feature = "peers")]
+    fn threads(&self, group: &mut Group<'_>) {
+        use poolproof_benches::peers::r2d2;
+        let pool = r2d2::open();
+        group.bench_function(r2d2::NAME, |bencher| bencher.iter(|| r2d2::lend(&pool)));
     }
 }
 
@@ -44,14 +62,20 @@ struct Contended {
 }
 
 impl Measure for Contended {
-    fn peer<P: Peer>(&self, group: &mut BenchmarkGroup<'_, WallTime>) {
+    fn peer<P: Peer>(&self, group: &mut Group<'_>) {
         let runtime = runtime();
         let pool = runtime.block_on(P::open());
         group.bench_function(P::NAME, |bencher| {
-            bencher.to_async(&runtime).iter_custom(|iterations| {
-                let pool = pool.clone();
-                async move { contend(&pool, self.tasks, iterations).await }
-            });
+            bencher.to_async(&runtime).iter_custom(|iterations| contend(&pool, self.tasks, iterations));
+        });
+    }
+
+    #[cfg(feature = "peers")]
+    fn threads(&self, group: &mut Group<'_>) {
+        use poolproof_benches::peers::r2d2;
+        let pool = r2d2::open();
+        group.bench_function(r2d2::NAME, |bencher| {
+            bencher.iter_custom(|iterations| r2d2::contend(&pool, self.tasks, iterations));
         });
     }
 }
@@ -79,8 +103,22 @@ async fn contend<P: Peer>(pool: &P, tasks: u64, iterations: u64) -> Duration {
 }
 
 fn benches(criterion: &mut Criterion) {
-    every_peer(criterion, "pool: get + drop, uncontended", Uncontended);
-    every_peer(criterion, "pool: get + drop, 64 tasks on 10", Contended { tasks: 64 });
+    let mut group = criterion.benchmark_group("pool: get + drop, uncontended");
+    brief_samples(&mut group);
+    Uncontended.everybody(&mut group);
+    group.finish();
+
+    // From 1 who waits to 502.
+    for tasks in [11, 26, 64, 128, 512] {
+        let mut group = criterion.benchmark_group(format!("pool: get + drop, {tasks} tasks on 10"));
+        // Few samples, all as long: in each, every task comes many times, and starting the tasks does not count.
+        group.sampling_mode(SamplingMode::Flat).sample_size(10);
+        match tasks {
+            64 | 512 => Contended { tasks }.everybody(&mut group),
+            _ => Contended { tasks }.ours_and_deadpool(&mut group),
+        }
+        group.finish();
+    }
 }
 
 criterion_group!(pool, benches);

@@ -1,20 +1,25 @@
-//! Reads criterion's estimates and prints one Markdown table: medians, and each peer's time beside poolproof's.
+//! Reads criterion's estimates; prints one Markdown table of the medians, each with its time beside poolproof's, and one of
+//! the requirements. Exit code 1 if a requirement is missed by more than the noise, 2 if nothing can be read.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod estimates;
+mod requirements;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::Value;
+use estimates::{Estimates, Row};
+use requirements::{REQUIREMENTS, Verdict};
 
 /// Whose time the ratios are to.
 const OURS: &str = "poolproof";
 
 fn main() -> ExitCode {
     let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("target/criterion"), PathBuf::from);
-    match table(&folder) {
-        Ok(table) => {
-            print!("{table}");
-            ExitCode::SUCCESS
+    match Estimates::read(&folder) {
+        Ok(estimates) => {
+            let (list, missed) = requirements(&estimates);
+            print!("{}\n{list}", table(&estimates));
+            ExitCode::from(u8::from(missed > 0))
         }
         Err(trouble) => {
             eprintln!("error: {trouble}; run the benches first, and name criterion's folder");
@@ -23,70 +28,54 @@ fn main() -> ExitCode {
     }
 }
 
-fn table(folder: &Path) -> Result<String, String> {
+fn table(estimates: &Estimates) -> String {
+    let mut rows: Vec<&Row> = estimates.rows.iter().collect();
+    rows.sort_by(|one, other| {
+        by_numbers(&one.group).cmp(&by_numbers(&other.group)).then(one.median().total_cmp(&other.median()))
+    });
     let mut text = String::from("| what | who | median | beside poolproof |\n| --- | --- | ---: | ---: |\n");
-    let mut groups = folders(folder)?;
-    groups.sort_by_key(|group| by_numbers(group));
-    for group in groups {
-        let mut rows = Vec::new();
-        for entry in folders(&group)? {
-            if let Some((_, who, median)) = estimate(&entry)? {
-                rows.push((who, median));
-            }
-        }
-        let Some(ours) = rows.iter().find(|(who, _)| who == OURS).map(|(_, median)| *median) else { continue };
-        rows.sort_by(|one, other| one.1.total_cmp(&other.1));
-        let name = title(&group)?;
-        for (who, median) in rows {
-            text.push_str(&format!("| {name} | {who} | {} | {:.2} |\n", nanos(median), median / ours));
-        }
+    for Row { group, who, .. } in &rows {
+        let of = |who: &str| rows.iter().find(|row| row.group == *group && row.who == who).map(|row| row.median());
+        let (Some(median), ours) = (of(who), of(OURS)) else { continue };
+        let beside = ours.map_or_else(String::new, |ours| format!("{:.2}", median / ours));
+        text.push_str(&format!("| {group} | {who} | {} | {beside} |\n", nanos(median)));
     }
-    Ok(text)
+    text
+}
+
+/// The list of requirements, and how many are missed.
+fn requirements(estimates: &Estimates) -> (String, usize) {
+    let mut text = String::from("| required | ratio | at most | noise | |\n| --- | ---: | ---: | ---: | --- |\n");
+    let mut missed = 0;
+    for requirement in REQUIREMENTS {
+        let (verdict, ratio) = requirement.judge(estimates);
+        missed += usize::from(verdict == Verdict::Missed);
+        let number = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.2}"));
+        text.push_str(&format!(
+            "| {} | {} | {} | {} | {} |\n",
+            requirement.promise,
+            number(ratio.map(|ratio| ratio.value)),
+            number(requirement.limit()),
+            number(ratio.map(|ratio| ratio.noise)),
+            verdict.as_str(),
+        ));
+    }
+    (text, missed)
 }
 
 /// A key that sorts "8 tasks" before "128 tasks".
-fn by_numbers(group: &Path) -> Vec<(String, u64)> {
-    let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let digits = |part: &str| part.parse().unwrap_or(0);
-    name.split_inclusive(|letter: char| !letter.is_ascii_digit())
-        .map(|part| part.trim_end_matches(|letter: char| !letter.is_ascii_digit()))
-        .map(|number| (if number.is_empty() { "text".to_owned() } else { String::new() }, digits(number)))
-        .collect()
-}
-
-/// What a group is called in full; folders have shorter names.
-fn title(group: &Path) -> Result<String, String> {
-    for entry in folders(group)? {
-        if let Some((title, _, _)) = estimate(&entry)? {
-            return Ok(title);
-        }
+fn by_numbers(name: &str) -> Vec<(&str, u64)> {
+    let end_of_text = |text: &str| text.find(|letter: char| letter.is_ascii_digit()).unwrap_or(text.len());
+    let end_of_number = |text: &str| text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let (text, behind) = rest.split_at(end_of_text(rest));
+        let (number, behind) = behind.split_at(end_of_number(behind));
+        parts.push((text, number.parse().unwrap_or(0)));
+        rest = behind;
     }
-    Err(format!("{} has no measurement", group.display()))
-}
-
-fn folders(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let read = fs::read_dir(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-    let mut folders: Vec<_> = read.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
-    folders.sort();
-    Ok(folders)
-}
-
-/// The group's title, the function's name and its median in nanoseconds; `None` for a folder that holds no measurement.
-fn estimate(entry: &Path) -> Result<Option<(String, String, f64)>, String> {
-    let (names, estimates) = (entry.join("new/benchmark.json"), entry.join("new/estimates.json"));
-    if !estimates.is_file() {
-        return Ok(None);
-    }
-    let (names, estimates) = (json(&names)?, json(&estimates)?);
-    let text = |field: &str| names[field].as_str().map(str::to_owned);
-    let found = text("group_id").zip(text("function_id")).zip(estimates["median"]["point_estimate"].as_f64());
-    let ((title, who), median) = found.ok_or_else(|| format!("{} is not criterion's", entry.display()))?;
-    Ok(Some((title, who, median)))
-}
-
-fn json(file: &Path) -> Result<Value, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("{} is no JSON: {error}", file.display()))
+    parts
 }
 
 fn nanos(value: f64) -> String {
