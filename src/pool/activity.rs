@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::manage::Activity;
 
-/// Of a statement, as much as a line of a report can bear.
+/// Of a statement, as much as a line of a report can bear, in letters.
 const SHOWN: usize = 120;
 
 /// Written by whoever holds the connection, read by whoever waits for it.
@@ -18,7 +18,11 @@ pub(super) struct Doing {
 
 impl Doing {
     pub(super) fn begins(&self, sql: &str) {
-        let end = sql.char_indices().nth(SHOWN).map_or(sql.len(), |(end, _)| end);
+        let end = match sql.len() {
+            // Most are, and their letters need not be counted.
+            short if short <= SHOWN => short,
+            _ => sql.char_indices().nth(SHOWN).map_or(sql.len(), |(end, _)| end),
+        };
         let mut last = self.sql.lock().unwrap_or_else(PoisonError::into_inner);
         last.clear();
         last.push_str(&sql[..end]);

@@ -8,12 +8,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use turso::{IntoParams, Statement};
+use turso::IntoParams;
+use turso::params::Params;
 
 use super::activity::Doing;
 use super::row::Row;
 use super::statement;
-use super::statements::{Schema, Statements};
+use super::statements::{Prepared, Schema, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::error::{Error, Result};
 
@@ -65,17 +66,18 @@ impl Connection {
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
         let params = params.into_params()?;
         self.settle().await?;
-        self.altered |= statement::changes_the_session(sql);
+        let kept = self.find(sql);
+        self.altered |= kept.is_none() && statement::changes_the_session(sql);
         let _flight = self.take_off(sql);
-        let outcome = self.execute_prepared(sql, params).await;
+        let outcome = self.execute_prepared(sql, kept, params).await;
         self.land();
         outcome
     }
 
-    async fn execute_prepared(&mut self, sql: &str, params: turso::params::Params) -> Result<u64> {
-        let (sql, mut statement) = self.prepared(sql).await?;
-        let changed = statement.execute(params).await?;
-        self.statements.put(sql, statement);
+    async fn execute_prepared(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<u64> {
+        let mut prepared = self.prepared(sql, kept).await?;
+        let changed = prepared.statement.execute(params).await?;
+        self.statements.put(prepared, true);
         Ok(changed)
     }
 
@@ -90,6 +92,9 @@ impl Connection {
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         self.altered |= statement::may_change_the_session(sql);
+        if statement::changes_the_schema(sql) {
+            self.statements.changes();
+        }
         let _flight = self.take_off(sql);
         self.rollback_due = statement::bounds_a_transaction(sql);
         let outcome = self.raw.execute_batch(sql).await;
@@ -106,38 +111,49 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the guard comes back.
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        self.altered |= statement::changes_the_session(sql);
-        self.query_as_is(sql, params).await
+        let params = params.into_params()?;
+        self.settle().await?;
+        let kept = self.find(sql);
+        self.altered |= kept.is_none() && statement::changes_the_session(sql);
+        self.query_as_is(sql, kept, params).await
     }
 
     /// A query that is the pool's own, or known to change nothing but the database.
-    async fn query_as_is(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        let params = params.into_params()?;
-        self.settle().await?;
+    async fn query_as_is(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<Rows<'_>> {
         let _flight = self.take_off(sql);
-        let outcome = self.query_prepared(sql, params).await;
+        let outcome = self.query_prepared(sql, kept, params).await;
         self.land();
-        let (rows, statement) = outcome?;
+        let (rows, prepared) = outcome?;
         self.rows_open = true;
-        Ok(Rows { rows: Some(rows), statement: Some(statement), ended: false, connection: self })
+        Ok(Rows { rows: Some(rows), prepared: Some(prepared), at_end: false, failed: false, connection: self })
     }
 
     async fn query_prepared(
         &mut self,
         sql: &str,
-        params: turso::params::Params,
-    ) -> Result<(turso::Rows, (String, Statement))> {
-        let (sql, mut statement) = self.prepared(sql).await?;
-        let rows = statement.query(params).await?;
-        Ok((rows, (sql, statement)))
+        kept: Option<Prepared>,
+        params: Params,
+    ) -> Result<(turso::Rows, Prepared)> {
+        let mut prepared = self.prepared(sql, kept).await?;
+        let rows = prepared.statement.query(params).await?;
+        Ok((rows, prepared))
     }
 
-    async fn prepared(&mut self, sql: &str) -> Result<(String, Statement)> {
-        match self.statements.take(sql, self.is_autocommit()) {
+    /// The statement if it is kept. One that is not may be about to change the schema.
+    fn find(&mut self, sql: &str) -> Option<Prepared> {
+        let kept = self.statements.take(sql, self.is_autocommit());
+        if kept.is_none() && statement::changes_the_schema(sql) {
+            self.statements.changes();
+        }
+        kept
+    }
+
+    async fn prepared(&mut self, sql: &str, kept: Option<Prepared>) -> Result<Prepared> {
+        match kept {
             Some(kept) => Ok(kept),
             None => {
                 only_one(sql)?;
-                Ok((sql.to_owned(), self.raw.prepare(sql).await?))
+                Ok(Prepared::new(sql, self.raw.prepare(sql).await?))
             }
         }
     }
@@ -151,7 +167,9 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when it comes back.
     pub async fn run(&mut self, sql: &str) -> Result<()> {
-        let mut rows = self.query_as_is(sql, ()).await?;
+        self.settle().await?;
+        let kept = self.find(sql);
+        let mut rows = self.query_as_is(sql, kept, Params::None).await?;
         while rows.next().await?.is_some() {}
         Ok(())
     }
@@ -235,9 +253,6 @@ impl Connection {
         // Rows borrow the connection: if they are still open here, they were leaked.
         self.cut |= self.in_flight || self.rows_open;
         self.in_flight = true;
-        if statement::changes_the_schema(sql) {
-            self.statements.changes();
-        }
         self.doing.begins(sql);
         Flight(Arc::clone(&self.doing))
     }
@@ -291,10 +306,12 @@ impl fmt::Debug for Connection {
 pub struct Rows<'c> {
     /// `None` only while it is dropped.
     rows: Option<turso::Rows>,
-    /// Goes back to the cache with the last row.
-    statement: Option<(String, Statement)>,
-    /// A row could not be fetched, or its future was dropped: the statement is not kept.
-    ended: bool,
+    /// Goes back to the cache with the rows.
+    prepared: Option<Prepared>,
+    /// There are no more rows.
+    at_end: bool,
+    /// A row could not be fetched: the statement is not kept.
+    failed: bool,
     connection: &'c mut Connection,
 }
 
@@ -314,7 +331,8 @@ impl Rows<'_> {
         let row = rows.next().await;
         self.connection.in_flight = false;
         self.connection.doing.moves(false);
-        self.ended |= row.is_err();
+        self.failed |= row.is_err();
+        self.at_end = matches!(row, Ok(None));
         Ok(row?.map(Row::new))
     }
 
@@ -340,11 +358,11 @@ impl Drop for Rows<'_> {
         let autocommit = self.connection.is_autocommit();
         self.connection.statements.ended(autocommit);
         self.connection.doing.ends(autocommit);
-        if let Some((sql, statement)) = self.statement.take()
-            && !self.ended
+        if let Some(prepared) = self.prepared.take()
+            && !self.failed
             && !self.connection.in_flight
         {
-            self.connection.statements.put(sql, statement);
+            self.connection.statements.put(prepared, self.at_end);
         }
     }
 }

@@ -6,11 +6,9 @@
 //! transaction that began before the change it fails. So none is kept over a change that anybody makes through the same
 //! pool, and while somebody is changing it none is kept at all.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lru::LruCache;
 use turso::Statement;
 
 use super::statement::is_worth_keeping;
@@ -44,9 +42,28 @@ impl Schema {
     }
 }
 
-/// At most so many statements; the one unused longest makes room. `None` keeps none.
+/// A statement, outside the cache: it is about to run, or runs.
+pub(super) struct Prepared {
+    pub(super) sql: String,
+    pub(super) statement: Statement,
+    /// It comes from the cache: what its text says of it is known.
+    is_kept: bool,
+}
+
+impl Prepared {
+    /// One that was prepared just now.
+    pub(super) fn new(sql: &str, statement: Statement) -> Self {
+        Self { sql: sql.to_owned(), statement, is_kept: false }
+    }
+}
+
+/// The statements of one connection that wait to be used again.
 pub(super) struct Statements {
-    kept: Option<LruCache<String, Statement>>,
+    /// How many may be kept.
+    capacity: usize,
+    /// From the one unused longest to the one used last. A statement that comes again soon is found at once, any other by
+    /// the length of its text, mostly; to tell them apart by a hash costs more than to run some of them.
+    kept: Vec<(String, Statement)>,
     schema: Arc<Schema>,
     /// The schema for which those that are kept were prepared.
     seen: Option<u64>,
@@ -56,7 +73,7 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn new(capacity: usize, schema: Arc<Schema>) -> Self {
-        Self { kept: NonZeroUsize::new(capacity).map(LruCache::new), schema, seen: None, changing: false }
+        Self { capacity, kept: Vec::new(), schema, seen: None, changing: false }
     }
 
     /// A statement is about to change the schema.
@@ -74,33 +91,37 @@ impl Statements {
         }
     }
 
-    /// The statement for `sql`, with the key to put it back by. `autocommit`: a transaction that is open may see the schema
-    /// as it was, so what is prepared in it after a change is not for later.
-    pub(super) fn take(&mut self, sql: &str, autocommit: bool) -> Option<(String, Statement)> {
-        let kept = self.kept.as_mut()?;
+    /// The statement for `sql`, if it is kept. `autocommit`: a transaction that is open may see the schema as it was, so what
+    /// is prepared in it after a change is not for later.
+    pub(super) fn take(&mut self, sql: &str, autocommit: bool) -> Option<Prepared> {
         let schema = self.schema.at_rest();
         if schema.is_none() || schema != self.seen {
-            kept.clear();
+            self.kept.clear();
             self.seen = schema.filter(|_| autocommit);
         }
-        kept.pop_entry(sql)
+        let place = self.kept.iter().rposition(|(kept, _)| kept == sql)?;
+        let (sql, statement) = self.kept.remove(place);
+        Some(Prepared { sql, statement, is_kept: true })
     }
 
-    /// Puts a statement back that ran without an error.
-    pub(super) fn put(&mut self, sql: String, statement: Statement) {
-        if let Some(kept) = &mut self.kept
+    /// Puts a statement back that ran without an error. `at_end`: there is nothing left of its run.
+    pub(super) fn put(&mut self, prepared: Prepared, at_end: bool) {
+        let Prepared { sql, statement, is_kept } = prepared;
+        if self.capacity > 0
             && self.seen.is_some()
             && self.seen == self.schema.at_rest()
-            && sql.len() <= LONGEST
-            && is_worth_keeping(&sql)
-            && statement.reset().is_ok()
+            && (is_kept || (sql.len() <= LONGEST && is_worth_keeping(&sql)))
+            && (at_end || statement.reset().is_ok())
         {
-            kept.put(sql, statement);
+            if self.kept.len() == self.capacity {
+                self.kept.remove(0);
+            }
+            self.kept.push((sql, statement));
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.kept.as_ref().map_or(0, LruCache::len)
+        self.kept.len()
     }
 }
 

@@ -154,7 +154,9 @@ impl<M: Manage> Context<M> {
         }
         let idle_for = entry.used.map(|used| now.saturating_duration_since(used));
         if self.config.test_after.is_some_and(|grace| idle_for.is_none_or(|idle_for| idle_for > grace)) {
-            self.passes("test", watch.run(limit, self.manager.test(&mut entry.connection)).await)?;
+            // Boxed, like connecting: what is rare must not make every get's future large.
+            let test = Box::pin(self.manager.test(&mut entry.connection));
+            self.passes("test", watch.run(limit, test).await)?;
         }
         if let Some(hook) = &self.hooks.before_acquire {
             self.passes("before_acquire", watch.run(limit, hook(&mut entry.connection)).await)?;
@@ -219,7 +221,7 @@ pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -
     // A note of the connection that was here before would be wrong by now.
     lease.set_note(None);
     let context = core.context();
-    let entry = context.open(lend).instrument(context.observer.connects()).await?;
+    let entry = Box::pin(context.open(lend)).instrument(context.observer.connects()).await?;
     lease.set_note(context.manager.activity(&entry.connection));
     *lease.connection() = Some(Box::new(entry));
     // Whoever closes the pool meanwhile waits for this slot: it must not be lent any more.
