@@ -30,7 +30,10 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use crate::core::Seen;
-use crate::world::{Sometimes, Wakes, acquire, assert_at_rest, block_on, connect, explore, failure, pool, spawn};
+use crate::sync::locks_taken;
+use crate::world::{
+    Holder, Sometimes, Wakes, acquire, assert_at_rest, block_on, connect, explore, failure, pool, spawn,
+};
 use crate::world::{visit, waiter};
 
 #[test]
@@ -41,6 +44,29 @@ fn two_acquire_one_slot() {
         visit(&pool);
         other.join().unwrap();
         assert_eq!(pool.census().idle, 1, "the second was handed what the first had opened");
+        assert_at_rest(&pool);
+    });
+}
+
+/// What the core's documentation says of its cost: one lock to take an idle connection, one to give it back, one to queue
+/// in a pool that is crowded, one to take what was handed over.
+#[test]
+fn each_step_takes_the_lock_once() {
+    explore("locks", || {
+        let pool = pool(1);
+        visit(&pool);
+        let mut lease = None;
+        assert_eq!(locks_taken(|| lease = pool.take_idle_now(Holder)), 1, "to take an idle connection");
+        assert_eq!(locks_taken(|| lease = None), 1, "to give it back");
+
+        lease = pool.take_idle_now(Holder);
+        let (wakes, mut first, mut second) = (Arc::<Wakes>::default(), waiter(&pool), waiter(&pool));
+        assert!(wakes.poll(&mut first).is_pending());
+        assert_eq!(locks_taken(|| assert!(wakes.poll(&mut second).is_pending())), 1, "to queue behind others");
+        assert_eq!(locks_taken(|| lease = None), 1, "to hand it over");
+        let mut outcome = Poll::Pending;
+        assert_eq!(locks_taken(|| outcome = wakes.poll(&mut first)), 1, "to take what was handed over");
+        drop((outcome, second, first, lease));
         assert_at_rest(&pool);
     });
 }

@@ -3,8 +3,21 @@
 //! The reference count is the standard library's: stable Rust takes no other `Arc` as a receiver (`self: &Arc<Self>`), and
 //! the core never asks for the count, so it is not worth interleavings. That no reference is lost is asserted at rest.
 
+use std::cell::Cell;
 pub(crate) use std::sync::Arc;
 use std::sync::PoisonError;
+
+std::thread_local! {
+    /// How often the operating system's thread, on which loom runs all of a model's, took a lock.
+    static TAKEN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often `work` takes a lock; for models of one thread.
+pub(crate) fn locks_taken(work: impl FnOnce()) -> usize {
+    let before = TAKEN.get();
+    work();
+    TAKEN.get() - before
+}
 
 /// Loom's lock decides whose turn it is, the standard library's holds the value.
 pub(crate) struct Mutex<T> {
@@ -18,6 +31,7 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        TAKEN.set(TAKEN.get() + 1);
         let _turn = in_model().then(|| self.turn.lock());
         f(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -5,9 +5,9 @@
 //! being dropped: with its connection, or without (the connection was discarded, or opening it failed). It cannot be
 //! cloned, so nothing can be given back twice.
 //!
-//! Every change happens under one lock, taken once to acquire an idle connection and once to release (those who find none
-//! idle look again when they queue, or take an empty slot);
-//! wakers run, and connections are dropped, after it is let go. What holds whenever the lock is free:
+//! Every change happens under one lock. It is taken once to acquire an idle connection, once to release, once to queue
+//! behind others and once to take what was handed over; who is the first to find nothing looks again when it queues.
+//! Wakers run, and connections are dropped, after it is let go. What holds whenever the lock is free:
 //!
 //! 1. There are at most `max` slots; after `max` was lowered, at most as many as before, and every release makes it fewer.
 //!    Each slot is idle, leased, or granted to a waiter that has not been polled yet.
