@@ -86,10 +86,18 @@ pub(crate) struct Acquire<'a, P: Parts> {
     clock: P::Clock,
     /// What it saw when it queued; nothing yet if it never did.
     seen: Seen,
-    place: Option<Place>,
+    step: Step,
     /// Nobody has set the clock's alarm yet: whoever polls this has to, for this stamp.
     unwatched: Option<P::Stamp>,
-    done: bool,
+}
+
+/// How far an acquire has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    New,
+    /// Queued, or granted something that it has not looked at.
+    Waits(Place),
+    Done,
 }
 
 /// What a waiter sees when it queues.
@@ -106,7 +114,7 @@ impl<P: Parts> Unpin for Acquire<'_, P> {}
 
 impl<'a, P: Parts> Acquire<'a, P> {
     pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Self {
-        Self { core, holder, stamp, clock, seen: Seen::default(), place: None, unwatched: None, done: false }
+        Self { core, holder, stamp, clock, seen: Seen::default(), step: Step::New, unwatched: None }
     }
 
     pub(crate) fn core(&self) -> &'a Arc<Core<P>> {
@@ -128,7 +136,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
 
     /// Whether it is in the queue, or was handed something that it has not looked at.
     pub(crate) fn waits(&self) -> bool {
-        self.place.is_some()
+        matches!(self.step, Step::Waits(_))
     }
 
     /// The stamp for which whoever polled this has to set its clock's alarm, and then to [say so](Acquire::is_watched): the
@@ -144,7 +152,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
 
     /// Leaves the queue; what it had been handed by then is the caller's to pass on.
     pub(crate) fn leave(&mut self) -> Option<Grant<P::Connection>> {
-        let place = self.place.take()?;
+        let Step::Waits(place) = std::mem::replace(&mut self.step, Step::Done) else { return None };
         // The waker is dropped here, outside the lock: it is somebody else's code.
         let (_waker, grant) = self.core.state.with(|state| {
             let (waker, granted) = state.queue.remove(place);
@@ -177,7 +185,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
             }
         });
         if let Some((place, seen, unwatched)) = queued {
-            (self.place, self.seen, self.unwatched) = (Some(place), seen, unwatched);
+            (self.step, self.seen, self.unwatched) = (Step::Waits(place), seen, unwatched);
         }
         grant
     }
@@ -197,7 +205,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
         });
         let known = match known {
             Ok((grant, closed)) => {
-                self.place = None;
+                self.step = Step::Done;
                 return Some(match grant {
                     // Handed over before the pool was closed, looked at after: nobody gets anything from a closed pool.
                     Grant::Slot { key, connection } if closed => {
@@ -233,13 +241,13 @@ impl<P: Parts> Future for Acquire<'_, P> {
     type Output = Result<Lease<P>, Refused>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(!self.done, "polled after it was ready");
-        let grant = match self.place {
-            None => self.begin(context),
-            Some(place) => self.look(place, context),
+        let grant = match self.step {
+            Step::New => self.begin(context),
+            Step::Waits(place) => self.look(place, context),
+            Step::Done => panic!("polled after it was ready"),
         };
         let Some(grant) = grant else { return Poll::Pending };
-        self.done = true;
+        self.step = Step::Done;
         Poll::Ready(match grant {
             Grant::Slot { key, connection } => Ok(Lease::new(self.core, key, connection)),
             Grant::Refused(why) => Err(why),
