@@ -18,20 +18,18 @@ mod sync {
 }
 
 #[path = "../../src/pool/core/mod.rs"]
+#[allow(unused_imports)]
 mod core;
 
 fn main() {}
 
 struct Any;
 
-impl core::Witness for Any {
-    fn is_waited_for(&mut self) {}
-    fn is_handed(&mut self) {}
-}
-
 impl core::Parts for Any {
     type Connection = ();
-    type Holder = Any;
+    type Holder = ();
+    type Stamp = ();
+    type Clock = ();
     type Note = ();
     type Context = ();
 }
