@@ -55,6 +55,7 @@ fn check(id: i64, value: i64) {
     assert_eq!(value, id + 1, "another row's value");
 }
 
+#[expect(clippy::await_holding_refcell_ref, reason = "one task runs one statement after the other")]
 fn benches(criterion: &mut Criterion) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
