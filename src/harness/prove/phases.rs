@@ -248,8 +248,8 @@ fn pool(prove: &Prove, name: &'static str, operations: u64, warm: bool, workers:
 mod tests {
     use super::*;
 
-    fn judge(must: Must, run: &RunReport) -> Option<String> {
-        let planned = Planned {
+    fn planned(must: Must) -> Planned {
+        Planned {
             name: "",
             connections: String::new(),
             required: true,
@@ -257,8 +257,26 @@ mod tests {
             runs: vec![],
             at_once: 1,
             must,
-        };
-        planned.judge(run)
+        }
+    }
+
+    fn judge(must: Must, run: &RunReport) -> Option<String> {
+        planned(must).judge(run)
+    }
+
+    /// Whether a required phase of these runs, of so many planned, holds.
+    fn holds(runs: &[RunReport], planned_runs: usize) -> bool {
+        planned(Must::LoseNothing { operations: 10 }).add_up(runs, planned_runs, std::time::Duration::ZERO).ok
+    }
+
+    #[test]
+    fn a_phase_holds_if_every_planned_run_came_and_somebody_was_told_of_a_write() {
+        let silent = || RunReport { acknowledged: 0, ..good() };
+        assert!(holds(&[good(), silent()], 2));
+        assert!(!holds(&[good()], 2), "one is missing");
+        assert!(!holds(&[], 0), "none was planned");
+        assert_eq!(judge(Must::LoseNothing { operations: 10 }, &silent()), None, "by itself it is as it must be");
+        assert!(!holds(&[silent(), silent()], 2), "nothing could have been lost");
     }
 
     /// A run to which every judgement but [`Must::Reproduce`] says yes.
