@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::config::PoolConfig;
 use super::connection::Connection;
+use super::failure::{AcquireError, StillOpen};
 use super::forensics::HolderReport;
-use super::generic::{AcquireError, Pool, StillOpen};
+use super::generic::Pool;
 use super::guard::Pooled;
 use super::hooks::Hooks;
 use super::manage::{Activity, Manage};

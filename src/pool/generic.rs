@@ -14,9 +14,10 @@ use tracing::Span;
 use super::clock::{self, Stopwatch};
 use super::config::{PoolConfig, validate_max};
 use super::core::{Acquire, Core, Lease, Refused, Seen};
+use super::failure::{AcquireError, StillOpen};
 use super::forensics::{AcquireTimeout, Holder, HolderReport, Stage};
 use super::guard::Pooled;
-use super::hooks::{HookError, Hooks};
+use super::hooks::Hooks;
 use super::maintenance::Maintenance;
 use super::manage::Manage;
 use super::observe::Reason;
@@ -24,41 +25,6 @@ use super::status::Status;
 use super::upkeep::{Context, Kind, open_in};
 use crate::error::Result;
 use crate::sync::Arc;
-
-/// Why [`Pool::get`] gave no connection.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcquireError<E> {
-    /// No connection became free, or could be opened, in time.
-    #[error("{0}")]
-    Timeout(Box<AcquireTimeout>),
-    /// The pool is closed.
-    #[error("the pool is closed")]
-    Closed,
-    /// Opening a connection failed.
-    #[error("connecting failed: {0}")]
-    Connect(#[source] E),
-    /// A hook turned a new connection down.
-    #[error("a hook turned a new connection down: {0}")]
-    Hook(#[source] HookError),
-}
-
-/// Connections are still in use, although the pool is closed.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct StillOpen {
-    /// Who holds them.
-    pub holders: Vec<HolderReport>,
-}
-
-impl fmt::Display for StillOpen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the pool is closed, but {} connections are still in use", self.holders.len())?;
-        self.holders.iter().try_for_each(|holder| write!(f, "; held at {holder}"))
-    }
-}
-
-impl std::error::Error for StillOpen {}
 
 /// A pool of `M`'s connections. A clone is another handle to the same pool.
 ///

@@ -7,8 +7,8 @@ use std::thread;
 
 use super::clock;
 use super::core::Lease;
+use super::failure::AcquireError;
 use super::forensics::Holder;
-use super::generic::AcquireError;
 use super::manage::Manage;
 use super::observe::Reason;
 use super::upkeep::{Kind, open_in, reap_one};

@@ -3,7 +3,7 @@
 //! [`ConnectionPool`] opens connections of one [`turso::Database`] and lends each to one user at a time, as a
 //! [`PooledConnection`]. The rooms, from the bottom up: `core` (slots and waiters), `alarm` (when
 //! waiting ends), `upkeep` (what is done to a connection between two users), `generic` and `guard` (any kind of connection,
-//! with `config`, `clock`, `hooks`, `maintenance`, `observe`, `forensics` and `status` around it), `connection` (the engine's, with its
+//! with `config`, `clock`, `hooks`, `maintenance`, `observe`, `failure`, `forensics` and `status` around it), `connection` (the engine's, with its
 //! `statements`, and the `transaction`s that borrow it), `database` (the face).
 
 mod activity;
@@ -13,6 +13,7 @@ mod config;
 mod connection;
 pub(crate) mod core;
 mod database;
+mod failure;
 mod forensics;
 mod generic;
 mod guard;
@@ -30,8 +31,9 @@ mod upkeep;
 pub use self::config::PoolConfig;
 pub use self::connection::{Connection, Rows};
 pub use self::database::{ConnectionPool, ConnectionPoolBuilder, PooledConnection};
+pub use self::failure::{AcquireError, StillOpen};
 pub use self::forensics::{AcquireTimeout, HolderReport, Stage, Verdict};
-pub use self::generic::{AcquireError, Pool, StillOpen};
+pub use self::generic::Pool;
 pub use self::guard::Pooled;
 pub use self::hooks::{HookError, HookFuture, Hooks};
 pub use self::manage::{Activity, Manage};
