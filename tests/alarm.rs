@@ -494,3 +494,14 @@ async fn ends<F: Future>(future: F) -> F::Output {
 fn receive<T>(from: &Receiver<T>) -> T {
     from.recv_timeout(MUCH_TOO_LATE).expect("waits for ever")
 }
+
+#[test]
+fn a_waiter_that_moves_away_from_a_runtime_that_rests_runs_out_of_time_by_its_new_one() {
+    let (rests, goes_on) = (paused(), paused());
+    let pool = pool();
+    let _lease = get(&pool);
+    let mut waiter = pin!(pool.get());
+    assert!(rests.block_on(poll_once(waiter.as_mut())).is_pending());
+    waited(goes_on.block_on(ends(waiter)));
+    drop(rests);
+}

@@ -343,3 +343,112 @@ async fn a_time_out_says_how_many_waited_before_it_when_it_came() {
         assert!(timeout.to_string().contains(&format!("0 waiting, {waiter} before this")), "{timeout}");
     }
 }
+
+/// Outside tasks, in the future of a `block_on` as `#[tokio::main]` makes one, the thread stands for the task.
+#[test]
+fn a_main_function_that_waits_for_itself_is_told_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (pool, _) = server_pool(1);
+        let _held = pool.get().await.unwrap();
+        assert_eq!(timed_out_of(pool.get().await).verdict, Verdict::HoldsOneItself);
+        let asking = tokio::spawn(async move { timed_out_of(pool.get().await).verdict });
+        assert_eq!(
+            asking.await.unwrap(),
+            Verdict::NotGivenBack,
+            "a task is not its thread; this manager tells nothing"
+        );
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_others_open_for_too_long_is_no_leak() {
+    let config =
+        PoolConfig { max_connections: 1, wait_timeout: LIMIT / 2, acquire_timeout: LIMIT, ..PoolConfig::default() };
+    let (pool, server) = server::pool(config);
+    server.next(Call::Connect, Does::Hang);
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { timed_out_of(pool.get().await).verdict })
+        })
+        .collect();
+    for task in asking {
+        assert_eq!(task.await.unwrap(), Verdict::SlowConnect);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_user_ran_is_not_said_of_the_next() {
+    let (pool, _folder) = pool(1).await;
+    pool.get().await.unwrap().run("SELECT 'secret'").await.unwrap();
+    let held = pool.get().await.unwrap();
+    assert_eq!(only(&out_of_time(&pool).await.holders).last_sql, None);
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_writers_own_connection_is_not_accused() {
+    let (pool, _folder) = pool(2).await;
+    let db = PooledDatabaseWriter::new(pool.clone()).await.unwrap();
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    let held = pool.get().await.unwrap();
+    let timeout = out_of_time(&pool).await;
+    assert_eq!(timeout.verdict, Verdict::Leak, "{timeout}");
+    assert_eq!(timeout.holders.iter().filter(|holder| holder.is_the_pool).count(), 1);
+    assert!(timeout.to_string().contains("held at the pool itself"), "{timeout}");
+    drop(held);
+}
+
+/// A connection's own report is the manager's code, and so is its destructor: it may ask the pool, and it may panic.
+#[test]
+fn what_a_connection_says_of_itself_is_dropped_outside_the_lock() {
+    use std::sync::mpsc;
+
+    struct Says(Option<Pool<Talking>>);
+    impl poolproof::Activity for Says {
+        fn last_sql(&self) -> Option<String> {
+            None
+        }
+        fn in_transaction(&self) -> bool {
+            false
+        }
+        fn in_flight(&self) -> bool {
+            false
+        }
+    }
+    impl Drop for Says {
+        fn drop(&mut self) {
+            self.0.take().map(|pool| pool.status());
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Talking(Arc<std::sync::OnceLock<Pool<Talking>>>);
+    impl poolproof::Manage for Talking {
+        type Connection = ();
+        type Error = server::NobodyListens;
+        async fn connect(&self) -> Result<(), server::NobodyListens> {
+            Ok(())
+        }
+        fn is_reusable(&self, (): &mut ()) -> bool {
+            false
+        }
+        fn activity(&self, (): &()) -> Option<Arc<dyn poolproof::Activity>> {
+            Some(Arc::new(Says(self.0.get().cloned())))
+        }
+    }
+
+    let manager = Talking::default();
+    let pool = Pool::new(manager.clone(), PoolConfig::default()).unwrap();
+    let _ = manager.0.set(pool.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let guard = runtime.block_on(pool.get()).unwrap();
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(guard);
+        let _ = done.send(());
+    });
+    ended.recv_timeout(Duration::from_secs(20)).expect("giving it back waits for its own lock");
+    assert_eq!(pool.status().open, 0);
+}

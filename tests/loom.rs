@@ -263,7 +263,7 @@ fn a_waiter_sees_one_moment_when_it_queues() {
         let holder = loom::thread::spawn(move || drop(lease));
         let mut newcomer = waiter(&pool);
         assert!(wakes.poll(&mut newcomer).is_pending(), "one is before it");
-        let Seen { ahead, handed_over } = newcomer.seen();
+        let Seen { ahead, served: handed_over } = newcomer.seen();
         saw_before.seen_if((ahead, handed_over) == (1, 0));
         saw_after.seen_if((ahead, handed_over) == (0, 1));
         assert_eq!(ahead as u64 + handed_over, 1, "the one before it waits or was served");

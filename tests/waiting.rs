@@ -218,7 +218,7 @@ async fn a_time_out_says_how_long_and_how_many_wait() {
     let AcquireError::Timeout(timeout) = &error else { panic!("{error}") };
     let AcquireTimeout { waited, place, status, holders, verdict, .. } = &**timeout;
     assert!((TIMEOUT..TIMEOUT + Duration::from_millis(5)).contains(waited), "{waited:?}");
-    assert_eq!((status.in_use, status.max, *place, holders.len(), *verdict), (1, 1, 0, 1, Verdict::Leak));
+    assert_eq!((status.in_use, status.max, *place, holders.len(), *verdict), (1, 1, 0, 1, Verdict::HoldsOneItself));
     assert!(error.to_string().contains("1 of 1 in use"), "{error}");
     drop(held);
     assert_ready_ok!(others[0].poll());

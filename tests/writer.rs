@@ -560,3 +560,58 @@ async fn a_transaction_is_not_ended_by_a_statement() {
     .unwrap();
     assert_eq!(rows(&db).await, 1);
 }
+
+/// The engine would write the rows and then fail on the first one it gives: an error for a write that took effect.
+#[tokio::test]
+async fn a_statement_that_gives_rows_is_refused_before_it_writes_any() {
+    let (db, _folder) = writer().await;
+    let insert = "INSERT INTO t VALUES (1), (2) RETURNING x";
+    for _ in 0..2 {
+        assert!(matches!(db.execute(insert, ()).await, Err(Error::Misuse(_))));
+        assert!(matches!(db.pool().get().await.unwrap().execute(insert, ()).await, Err(Error::Misuse(_))));
+        let refused = db.write(async move |tx| Ok::<_, Error>(tx.execute(insert, ()).await.is_err())).await;
+        assert!(refused.unwrap());
+        assert_eq!(rows(&db).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn stopping_inside_a_write_does_not_wait_for_itself() {
+    for closes in [false, true] {
+        let (db, _folder) = writer().await;
+        let inner = db.clone();
+        db.write(async move |tx| {
+            if closes {
+                inner.close().await
+            } else {
+                inner.stop().await
+            }
+            tx.execute("INSERT INTO t VALUES (1)", ()).await
+        })
+        .await
+        .unwrap();
+        db.stop().await;
+        assert!(matches!(db.execute("INSERT INTO t VALUES (2)", ()).await, Err(Error::Closed)));
+        assert_eq!(rows(&db).await, 1, "the write that asked for it is whole");
+    }
+}
+
+#[tokio::test]
+async fn a_pool_is_not_made_too_small_for_its_writer() {
+    let (db, _folder) = writer().await;
+    let error = db.pool().resize(1).unwrap_err();
+    assert!(error.to_string().starts_with("max_connections is 1"), "{error}");
+    db.pool().resize(2).unwrap();
+    assert_eq!(rows(&db).await, 0);
+}
+
+#[tokio::test]
+async fn a_trigger_whose_body_has_a_case_is_one_statement() {
+    let (db, _folder) = writer().await;
+    let trigger = "CREATE TRIGGER a AFTER INSERT ON t BEGIN UPDATE t SET x = CASE WHEN x = 1 THEN 7 ELSE x END; END";
+    db.execute(trigger, ()).await.unwrap();
+    db.execute_batch(trigger.replace(" a ", " b ") + "; INSERT INTO t VALUES (1)").await.unwrap();
+    assert_eq!(rows(&db).await, 1);
+    let two = format!("{}; DELETE FROM t", trigger.replace(" a ", " c "));
+    assert!(matches!(db.execute(two, ()).await, Err(Error::Misuse(_))), "what comes after it is seen");
+}

@@ -32,6 +32,11 @@ impl Doing {
         self.in_flight.store(true, Ordering::Relaxed);
     }
 
+    /// Its next user has run nothing yet.
+    pub(super) fn forget(&self) {
+        self.sql.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// It goes on, or pauses until the next row is asked for.
     pub(super) fn moves(&self, in_flight: bool) {
         self.in_flight.store(in_flight, Ordering::Relaxed);

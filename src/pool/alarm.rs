@@ -3,7 +3,7 @@
 //! All waiters of a pool have the same patience, so they run out of it in the order in which they came, and an alarm that
 //! is set for the oldest serves everybody behind it: it is set again when it goes off, not whenever somebody is served.
 //! A runtime may stop while another goes on, so each runtime in which somebody waits has an alarm of its own, a task that
-//! lives while anybody waits. It holds no strong reference; it ends with the pool, and when its runtime drops it, those who
+//! ends when it goes off and nobody waits. It holds no strong reference; it ends with the pool, and when its runtime drops it, those who
 //! still wait set another.
 
 use std::future::Future;

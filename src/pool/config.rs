@@ -42,8 +42,8 @@ pub struct PoolConfig {
     pub idle_timeout: Option<Duration>,
     /// Closes connections that are older, as soon as nobody uses them. Never, unless set.
     pub max_lifetime: Option<Duration>,
-    /// Shortens each connection's lifetime by a random part of it, up to this fraction, so that connections opened
-    /// together are not closed together. 0.025 unless set.
+    /// Shortens each connection's lifetime by another part of it, up to this fraction and evenly spread, so that connections
+    /// opened together are not closed together. 0.025 unless set.
     pub lifetime_jitter: f64,
     /// Tests a connection before it is lent, unless it was used within this time. Never, unless set.
     pub test_after: Option<Duration>,

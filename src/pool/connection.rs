@@ -76,6 +76,10 @@ impl Connection {
 
     async fn execute_prepared(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<u64> {
         let mut prepared = self.prepared(sql, kept).await?;
+        // The engine would write the rows, and then fail on the first one that it gives.
+        if prepared.gives_rows() {
+            return Err(Error::Misuse("a statement that gives rows runs by query, not by execute: it was not run"));
+        }
         let changed = prepared.statement.execute(params).await?;
         self.statements.put(prepared, true);
         Ok(changed)
@@ -158,8 +162,8 @@ impl Connection {
         }
     }
 
-    /// Runs a statement whose rows, if any, do not matter, and that may leave the connection altered: for a
-    /// [hook](super::Hooks::after_connect) that sets a pragma on every connection.
+    /// Runs a statement whose rows, if any, do not matter: a pragma, for example. In a [hook](super::Hooks) what it changes
+    /// of the connection stays; on a guard it costs the connection, which is discarded when it comes back.
     ///
     /// # Errors
     /// The engine's error.
@@ -167,6 +171,12 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when it comes back.
     pub async fn run(&mut self, sql: &str) -> Result<()> {
+        self.altered |= statement::changes_the_session(sql);
+        self.run_as_is(sql).await
+    }
+
+    /// The same for what is the pool's own, or does not outlive its user.
+    pub(super) async fn run_as_is(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         let kept = self.find(sql);
         let mut rows = self.query_as_is(sql, kept, Params::None).await?;
@@ -209,7 +219,7 @@ impl Connection {
     pub(super) async fn set_query_only(&mut self, on: bool) -> Result<()> {
         // Marked before it is switched on and unmarked after it is off: a connection in doubt is not reused.
         self.query_only = true;
-        self.run(if on { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" }).await?;
+        self.run_as_is(if on { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" }).await?;
         self.query_only = on;
         Ok(())
     }
@@ -236,6 +246,11 @@ impl Connection {
     pub(crate) fn is_reusable(&self) -> bool {
         let idle = !self.is_cut() && !self.altered && !self.rows_open && !self.rollback_due && !self.query_only;
         idle && self.is_autocommit()
+    }
+
+    /// What was changed of it so far is how it is meant to be.
+    pub(super) fn keep_changes(&mut self) {
+        self.altered = false;
     }
 
     /// What it is doing, for others to see.

@@ -124,8 +124,12 @@ impl ConnectionPool {
     /// back; who waits is admitted as far as there is new room.
     ///
     /// # Errors
-    /// [`Error::Config`] for a number that cannot work.
+    /// [`Error::Config`] for a number that cannot work: a writer's lane needs one connection beside the one that it keeps.
     pub fn resize(&self, max_connections: usize) -> Result<()> {
+        if max_connections == 1 && self.has_lane.load(Ordering::Acquire) {
+            let problem = "is 1, which the writer's lane keeps for itself; leave at least 2".to_owned();
+            return Err(Error::Config { field: "max_connections", problem });
+        }
         self.pool.resize(max_connections)
     }
 
@@ -215,13 +219,15 @@ impl ConnectionPoolBuilder {
         self
     }
 
-    /// How long [`ConnectionPool::get`] may take, waiting and connecting together. 30 s unless set.
+    /// How long [`ConnectionPool::get`] may take, waiting and connecting together. 30 s unless set. The
+    /// [limit for waiting alone](PoolConfig::wait_timeout) is raised to it if it is lower.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.config.acquire_timeout = timeout;
+        self.config.wait_timeout = self.config.wait_timeout.max(timeout);
         self
     }
 
-    /// All settings at once, as read from a file for example.
+    /// All settings at once, as read from a file for example. Replaces what was set before.
     pub fn config(mut self, config: PoolConfig) -> Self {
         self.config = config;
         self
@@ -269,7 +275,7 @@ impl ConnectionPoolBuilder {
         }
         let mut config = self.config;
         config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
-        let pool = Pool::with_hooks(turso, config, self.hooks)?;
+        let pool = Pool::with_hooks(turso, config, self.hooks.then(Connection::keep_changes))?;
         Ok(ConnectionPool { pool, path: self.path, has_lane: Arc::default() })
     }
 }
@@ -288,17 +294,20 @@ impl Manage for Turso {
     async fn connect(&self) -> Result<Connection> {
         let mut connection = Connection::new(self.database.connect()?, self.statement_cache, Arc::clone(&self.schema));
         for pragma in PRAGMAS {
-            connection.run(pragma).await?;
+            connection.run_as_is(pragma).await?;
         }
+        connection.doing().forget();
         Ok(connection)
     }
 
     fn is_reusable(&self, connection: &mut Connection) -> bool {
+        // The next user is not told, nor told off for, what this one ran.
+        connection.doing().forget();
         connection.is_reusable()
     }
 
     async fn test(&self, connection: &mut Connection) -> Result<()> {
-        connection.run("SELECT 1").await
+        connection.run_as_is("SELECT 1").await
     }
 
     fn activity(&self, connection: &Connection) -> Option<Arc<dyn Activity>> {
@@ -332,6 +341,11 @@ impl PooledConnection {
     /// The task that calls this is on record as who holds it from now on.
     pub(crate) fn moves_here(&self, site: &'static Location<'static>) {
         self.guard.moves_here(site);
+    }
+
+    /// The pool itself is on record as who holds it from now on.
+    pub(crate) fn is_the_pools(&self) {
+        self.guard.is_the_pools();
     }
 
     /// Takes a snapshot; it borrows this guard.

@@ -33,7 +33,8 @@ pub struct StillOpen {
 
 impl fmt::Display for StillOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the pool is closed, but {} connections are still in use", self.holders.len())?;
+        let (count, are) = (self.holders.len(), if self.holders.len() == 1 { " is" } else { "s are" });
+        write!(f, "the pool is closed, but {count} connection{are} still in use")?;
         self.holders.iter().try_for_each(|holder| write!(f, "; held at {holder}"))
     }
 }

@@ -17,22 +17,64 @@ use super::status::Status;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     site: &'static Location<'static>,
-    task: Option<tokio::task::Id>,
+    who: Who,
+}
+
+/// Whose time it is that a connection is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Task(tokio::task::Id),
+    /// What a thread runs outside tasks, by the address of something of its own: the future of a `block_on`.
+    Thread(usize),
+    /// The pool itself: a writer's lane, or a connection that is opened ahead.
+    Pool,
+}
+
+impl Who {
+    #[inline]
+    fn is_here() -> Self {
+        thread_local!(static HERE: u8 = const { 0 });
+        match tokio::task::try_id() {
+            Some(task) => Self::Task(task),
+            None => Self::Thread(HERE.with(|here| std::ptr::from_ref(here).addr())),
+        }
+    }
+}
+
+/// What is on record of a slot's connection.
+#[derive(Clone)]
+pub(crate) enum Note {
+    /// It is being opened.
+    Opening,
+    /// What it says of itself.
+    Open(Arc<dyn Activity>),
 }
 
 impl Holder {
     /// The task that runs now, at `site`.
     #[inline]
     pub(crate) fn at(site: &'static Location<'static>) -> Self {
-        Self { site, task: tokio::task::try_id() }
+        Self { site, who: Who::is_here() }
     }
 
-    pub(crate) fn report(&self, held_up: Option<Duration>, activity: Option<&Arc<dyn Activity>>) -> HolderReport {
-        let this_task = tokio::task::try_id();
+    /// The pool itself.
+    #[track_caller]
+    pub(crate) fn pool() -> Self {
+        Self { site: Location::caller(), who: Who::Pool }
+    }
+
+    pub(crate) fn report(&self, held_up: Option<Duration>, note: Option<&Note>) -> HolderReport {
+        let activity = match note {
+            Some(Note::Open(activity)) => Some(activity),
+            _ => None,
+        };
         HolderReport {
             site: self.site,
             held_up,
-            is_this_task: this_task.is_some() && self.task == this_task,
+            is_this_task: self.who == Who::is_here(),
+            is_the_pool: self.who == Who::Pool,
+            is_connecting: matches!(note, Some(Note::Opening)),
+            tells: activity.is_some(),
             in_transaction: activity.is_some_and(|activity| activity.in_transaction()),
             in_flight: activity.is_some_and(|activity| activity.in_flight()),
             last_sql: activity.and_then(|activity| activity.last_sql()),
@@ -50,8 +92,14 @@ pub struct HolderReport {
     /// the connection before the first of those who wait came; if it was handed it later, this counts from the last time
     /// before that that somebody came.
     pub held_up: Option<Duration>,
-    /// Whether it is the very task that asks.
+    /// Whether it is the very task that asks, or, outside tasks, the same thread.
     pub is_this_task: bool,
+    /// Whether it is the pool itself: the connection of a writer's lane, or one that is opened for `min_idle`.
+    pub is_the_pool: bool,
+    /// Whether the connection is being opened.
+    pub is_connecting: bool,
+    /// Whether the manager has an [`Activity`] for it; if not, the three below say nothing.
+    pub tells: bool,
     /// Whether a transaction is open.
     pub in_transaction: bool,
     /// Whether a statement runs right now.
@@ -62,12 +110,18 @@ pub struct HolderReport {
 
 impl fmt::Display for HolderReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.site.file(), self.site.line())?;
+        match self.is_the_pool {
+            true => f.write_str("the pool itself")?,
+            false => write!(f, "{}:{}", self.site.file(), self.site.line())?,
+        }
         if let Some(held_up) = self.held_up {
             write!(f, ", for {held_up:.1?}")?;
         }
         if self.is_this_task {
             f.write_str(", this task")?;
+        }
+        if self.is_connecting {
+            f.write_str(", connecting")?;
         }
         if self.in_transaction {
             f.write_str(", in a transaction")?;
@@ -96,13 +150,15 @@ pub enum Stage {
 pub enum Verdict {
     /// The task that waits holds a connection itself: it may be waiting for itself.
     HoldsOneItself,
-    /// Nobody gave a connection back all the time, and nobody who holds one is running anything.
+    /// Nobody gave a connection back all the time, and nobody who holds one was running anything at the end.
     Leak,
+    /// Nobody gave a connection back all the time; the manager does not say what is done with them.
+    NotGivenBack,
     /// Nobody gave a connection back all the time; statements are running.
     SlowHolder,
     /// Connections came back and went to others who had waited longer.
     TooSmall,
-    /// A slot was there, but opening a connection in it took too long.
+    /// A slot was there, but opening a connection in it, this one's or another's, took too long.
     SlowConnect,
 }
 
@@ -112,6 +168,7 @@ impl Verdict {
         match self {
             Verdict::HoldsOneItself => "holds_one_itself",
             Verdict::Leak => "leak",
+            Verdict::NotGivenBack => "not_given_back",
             Verdict::SlowHolder => "slow_holder",
             Verdict::TooSmall => "too_small",
             Verdict::SlowConnect => "slow_connect",
@@ -124,6 +181,7 @@ impl fmt::Display for Verdict {
         f.write_str(match self {
             Verdict::HoldsOneItself => "you hold one yourself: give it back before you ask for another",
             Verdict::Leak => "a leak: nobody gave one back, and nobody runs anything; drop guards when done",
+            Verdict::NotGivenBack => "nobody gave one back: a leak, or a slow holder; drop guards when done",
             Verdict::SlowHolder => "a slow holder: nobody gave one back; shorten what runs, or wait longer",
             Verdict::TooSmall => "too small: connections came back, to others before you; raise max_connections",
             Verdict::SlowConnect => "opening a connection took too long; look at the disk, and at the hooks",
@@ -139,7 +197,7 @@ pub struct AcquireTimeout {
     pub waited: Duration,
     /// What it was doing.
     pub stage: Stage,
-    /// How many waited before it when it came.
+    /// How many waited before it when it came; 0 for one that ran out of time later, [connecting](Stage::Connecting).
     pub place: usize,
     /// The pool when it gave up.
     pub status: Status,
@@ -150,16 +208,25 @@ pub struct AcquireTimeout {
 }
 
 impl AcquireTimeout {
-    pub(crate) fn judge(stage: Stage, handed_over: bool, holders: &[HolderReport]) -> Verdict {
+    pub(crate) fn judge(stage: Stage, others_were_served: bool, holders: &[HolderReport]) -> Verdict {
         match stage {
             _ if holders.iter().any(|holder| holder.is_this_task && stage == Stage::Waiting) => Verdict::HoldsOneItself,
             Stage::Connecting => Verdict::SlowConnect,
-            Stage::Waiting if handed_over => Verdict::TooSmall,
-            // One that is gone by now came back too late.
-            Stage::Waiting if holders.is_empty() || holders.iter().any(|holder| holder.in_flight) => {
-                Verdict::SlowHolder
+            Stage::Waiting if others_were_served => Verdict::TooSmall,
+            Stage::Waiting => {
+                let users: Vec<_> =
+                    holders.iter().filter(|holder| !holder.is_the_pool || holder.is_connecting).collect();
+                // One that is gone by now came back too late.
+                if users.is_empty() || users.iter().any(|user| user.in_flight) {
+                    Verdict::SlowHolder
+                } else if users.iter().all(|user| user.is_connecting) {
+                    Verdict::SlowConnect
+                } else if users.iter().any(|user| user.tells) {
+                    Verdict::Leak
+                } else {
+                    Verdict::NotGivenBack
+                }
             }
-            Stage::Waiting => Verdict::Leak,
         }
     }
 }
@@ -182,3 +249,5 @@ impl fmt::Display for AcquireTimeout {
         }
     }
 }
+
+impl std::error::Error for AcquireTimeout {}

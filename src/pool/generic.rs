@@ -164,13 +164,13 @@ impl<M: Manage> Pool<M> {
     fn out_of_time(&self, began: Option<Instant>, stage: Stage, seen: Seen) -> AcquireError<M::Error> {
         let now = clock::now();
         let holders = self.holders();
-        let status = self.status();
-        let others_were_served = status.handed_over > seen.handed_over;
+        let census = self.core.census();
+        let others_were_served = census.served > seen.served;
         let timeout = Box::new(AcquireTimeout {
             waited: began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began)),
             stage,
             place: seen.ahead,
-            status,
+            status: census.into(),
             verdict: AcquireTimeout::judge(stage, others_were_served, &holders),
             holders,
         });
@@ -183,9 +183,9 @@ impl<M: Manage> Pool<M> {
     pub fn holders(&self) -> Vec<HolderReport> {
         let now = clock::now();
         // The record is copied under the lock; what the connections say of themselves is asked after it.
-        let held = self.core.holders(|holder, since, activity| (holder, since, activity.cloned()));
-        let report = |(holder, since, activity): (Holder, Option<Instant>, Option<Arc<_>>)| {
-            holder.report(since.map(|since| now.saturating_duration_since(since)), activity.as_ref())
+        let held = self.core.holders(|holder, since, note| (holder, since, note.cloned()));
+        let report = |(holder, since, note): (Holder, Option<Instant>, Option<_>)| {
+            holder.report(since.map(|since| now.saturating_duration_since(since)), note.as_ref())
         };
         held.into_iter().map(report).collect()
     }
@@ -224,7 +224,9 @@ impl<M: Manage> Pool<M> {
     }
 
     /// Refuses everybody who waits or comes later, drops what is idle, and resolves when no connection is alive:
-    /// guards that are out keep working, and their connections are dropped when they come back.
+    /// guards that are out keep working, and their connections are dropped when they come back. A [`get`](Pool::get) that was
+    /// handed a connection counts as a guard until it is polled or dropped, and so does a connection that is being opened
+    /// for `min_idle`, until its runtime goes on.
     ///
     /// # Cancel safety
     /// The pool is closed from the first poll on, whether or not this is awaited to its end; it may be called again.
@@ -280,7 +282,9 @@ impl<M: Manage> Future for Waiting<'_, M> {
                 Poll::Ready(Err(pool.out_of_time(Some(acquire.stamp()), Stage::Waiting, acquire.seen())))
             }
             Poll::Pending => {
-                if first {
+                if !first {
+                    acquire.moves_to(clock::runtime());
+                } else {
                     *span = context.observer().waits(acquire.seen().ahead);
                 }
                 if let Some(oldest) = acquire.unwatched() {

@@ -35,6 +35,11 @@ impl<M: Manage> Pooled<M> {
         self.lease.set_holder(Holder::at(site));
     }
 
+    /// The pool itself is on record as who holds it from now on.
+    pub(crate) fn is_the_pools(&self) {
+        self.lease.set_holder(Holder::pool());
+    }
+
     /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.
     pub(crate) fn discard(&mut self) {
         if let Some(mut entry) = self.lease.connection().take() {

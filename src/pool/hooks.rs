@@ -69,6 +69,28 @@ impl<C> Hooks<C> {
     }
 }
 
+impl<C: Send + 'static> Hooks<C> {
+    /// The same hooks, each followed by `after` if it succeeds.
+    pub(super) fn then(self, after: fn(&mut C)) -> Self {
+        let wrap = |hook: Hook<C>| -> Hook<C> {
+            let hook = std::sync::Arc::new(hook);
+            Box::new(move |connection| {
+                let hook = std::sync::Arc::clone(&hook);
+                Box::pin(async move {
+                    hook(connection).await?;
+                    after(connection);
+                    Ok(())
+                })
+            })
+        };
+        Self {
+            after_connect: self.after_connect.map(wrap),
+            before_acquire: self.before_acquire.map(wrap),
+            after_release: self.after_release.map(wrap),
+        }
+    }
+}
+
 impl<C> Default for Hooks<C> {
     fn default() -> Self {
         Self::new()

@@ -4,7 +4,6 @@
 //! setting asks for it. The task holds no strong reference while it waits, and ends with the last handle to the pool, even
 //! in the middle of connecting.
 
-use std::panic::Location;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -83,7 +82,7 @@ async fn look_after<M: Manage>(core: &Arc<Core<Kind<M>>>) {
 async fn refill<M: Manage>(core: &Arc<Core<Kind<M>>>) {
     let context = core.context();
     while core.census().idle < context.config.min_idle
-        && let Some(mut lease) = core.reserve(Holder::at(Location::caller()))
+        && let Some(mut lease) = core.reserve(Holder::pool())
     {
         let limit = context.config.connect_timeout;
         let error = match Stopwatch::new(None, limit).run(limit, open_in(&mut lease, false)).await {

@@ -20,8 +20,15 @@ impl Row {
     pub fn get<T: FromValue>(&self, column: usize) -> Result<T> {
         T::from_value(self.value(column)?).ok_or_else(|| {
             let wanted = std::any::type_name::<T>();
-            let found = self.0.get_value(column);
-            Error::Engine(turso::Error::ConversionFailure(format!("column {column} is no {wanted}: {found:?}")))
+            let found = match self.value(column) {
+                Ok(turso::Value::Null) => "NULL",
+                Ok(turso::Value::Integer(_)) => "an integer",
+                Ok(turso::Value::Real(_)) => "a float",
+                Ok(turso::Value::Text(_)) => "text",
+                Ok(turso::Value::Blob(_)) => "a blob",
+                Err(_) => "missing",
+            };
+            Error::Engine(turso::Error::ConversionFailure(format!("column {column} is {found}, not {wanted}")))
         })
     }
 

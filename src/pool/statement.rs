@@ -61,6 +61,8 @@ fn first_end(sql: &str) -> usize {
     let is_trigger = is_trigger(sql);
     let mut at = 0;
     let mut last_word = "";
+    // An END belongs to the CASE before it, if one is open.
+    let mut open_cases = 0;
     while let Some(letter) = sql[at..].chars().next() {
         let rest = &sql[at..];
         let length = match letter {
@@ -72,6 +74,12 @@ fn first_end(sql: &str) -> usize {
             _ if letter.is_alphanumeric() || letter == '_' => {
                 let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
                 last_word = &rest[..end];
+                if last_word.eq_ignore_ascii_case("CASE") {
+                    open_cases += 1;
+                } else if open_cases > 0 && last_word.eq_ignore_ascii_case("END") {
+                    open_cases -= 1;
+                    last_word = "";
+                }
                 end
             }
             _ => letter.len_utf8(),

@@ -55,6 +55,11 @@ impl Prepared {
     pub(super) fn new(sql: &str, statement: Statement) -> Self {
         Self { sql: sql.to_owned(), statement, is_kept: false }
     }
+
+    /// Whether it is one that reads or writes rows, and gives some. (A pragma may have columns and give none.)
+    pub(super) fn gives_rows(&self) -> bool {
+        self.statement.column_count() > 0 && (self.is_kept || is_worth_keeping(&self.sql))
+    }
 }
 
 /// The statements of one connection that wait to be used again.

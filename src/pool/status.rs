@@ -26,7 +26,7 @@ pub struct Status {
 
 impl From<Census> for Status {
     fn from(census: Census) -> Self {
-        let Census { max, open, most_open, idle, waiting, handed_over, closed } = census;
+        let Census { max, open, most_open, idle, waiting, handed_over, closed, .. } = census;
         Self { max, open, most_open, idle, in_use: open - idle, waiting, handed_over, closed }
     }
 }

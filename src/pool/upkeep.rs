@@ -16,9 +16,9 @@ use super::clock::{self, Runtime, Stopwatch};
 use super::config::PoolConfig;
 use super::core::{Core, Lease, Parts};
 use super::failure::AcquireError;
-use super::forensics::Holder;
+use super::forensics::{Holder, Note};
 use super::hooks::Hooks;
-use super::manage::{Activity, Manage};
+use super::manage::Manage;
 use super::observe::{Life, Observer, Reason};
 use crate::sync::Arc;
 
@@ -64,7 +64,7 @@ impl<M: Manage> Parts for Kind<M> {
     type Holder = Holder;
     type Stamp = Instant;
     type Clock = Runtime;
-    type Note = Arc<dyn Activity>;
+    type Note = Note;
     type Context = Context<M>;
 }
 
@@ -218,11 +218,10 @@ pub(super) async fn open_in<M: Manage>(lease: &mut Lease<Kind<M>>, lend: bool) -
     if core.is_closed() {
         return Err(AcquireError::Closed);
     }
-    // A note of the connection that was here before would be wrong by now.
-    lease.set_note(None);
+    lease.set_note(Some(Note::Opening));
     let context = core.context();
     let entry = Box::pin(context.open(lend)).instrument(context.observer.connects()).await?;
-    lease.set_note(context.manager.activity(&entry.connection));
+    lease.set_note(context.manager.activity(&entry.connection).map(Note::Open));
     *lease.connection() = Some(Box::new(entry));
     // Whoever closes the pool meanwhile waits for this slot: it must not be lent any more.
     if core.is_closed() { Err(AcquireError::Closed) } else { Ok(()) }

@@ -70,6 +70,7 @@ impl Lane {
             return Err(Error::Config { field: "the pool", problem });
         };
         let connection = pool.get().await?;
+        connection.is_the_pools();
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (alive, ended) = watch::channel(());
         let (started, starting) = oneshot::channel();
@@ -109,6 +110,11 @@ impl Lane {
     /// # Cancel safety
     /// Dropped before it resolves, the lane may or may not have been told; it may be called again.
     pub(crate) async fn stop(&self) {
+        if is_here() {
+            // Its end would wait for this. It is told, if there is room for that, and ends after this write.
+            let _ = self.queue.try_send(Message::Stop);
+            return;
+        }
         // Fails only if the lane has ended already.
         let _ = self.queue.send(Message::Stop).await;
         let mut ended = self.ended.clone();

@@ -214,7 +214,8 @@ impl PooledDatabaseWriter {
     /// statement that writes is refused.
     ///
     /// `work` moves to a thread of the runtime's blocking pool and is polled only there, since a long query does not
-    /// yield. At most as many run at once as the pool has connections; a read inside a read takes a second one.
+    /// yield. At most as many run at once as the pool has connections beside the lane's; a read inside a read takes a
+    /// second one.
     ///
     /// # Errors
     /// What `work` returns, the engine's error, or what [`ConnectionPool::get`] returns.
@@ -291,7 +292,8 @@ impl PooledDatabaseWriter {
     /// stays open.
     ///
     /// # Cancel safety
-    /// Dropped before it resolves, the lane may or may not have been told; it may be called again.
+    /// Dropped before it resolves, the lane may or may not have been told; it may be called again. Inside a write it
+    /// tells the lane and resolves at once, for the lane cannot wait for its own end.
     pub async fn stop(&self) {
         self.lane.stop().await;
     }
@@ -299,10 +301,13 @@ impl PooledDatabaseWriter {
     /// [Stops](PooledDatabaseWriter::stop) the lane and closes the pool; resolves when no connection is alive.
     ///
     /// # Cancel safety
-    /// Dropped before it resolves, it may be called again.
+    /// Dropped before it resolves, it may be called again. Inside a write it only stops the lane, as
+    /// [`stop`](PooledDatabaseWriter::stop) does there.
     pub async fn close(&self) {
         self.lane.stop().await;
-        self.pool.close().await;
+        if !lane::is_here() {
+            self.pool.close().await;
+        }
     }
 
     /// Queues `work` for the lane and waits for its answer.

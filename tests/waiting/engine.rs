@@ -166,3 +166,31 @@ async fn every_future_can_be_spawned() {
     let writer = tokio::spawn(PooledDatabaseWriter::open(folder.path().join("third.db"))).await.unwrap().unwrap();
     tokio::spawn(async move { (pool.close().await, writer.close().await) }).await.unwrap();
 }
+
+/// A pragma outlives its statement: without this the next user would write without sync, or not at all.
+#[tokio::test]
+async fn a_pragma_run_on_a_guard_does_not_reach_the_next_user() {
+    let (pool, _folder) = pool(1).await;
+    pool.get().await.unwrap().run("PRAGMA query_only = 1").await.unwrap();
+    insert(&mut pool.get().await.unwrap(), 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pragma_in_a_hook_stays_and_costs_no_connection_however_it_is_run() {
+    let hooks = poolproof::Hooks::new().after_connect(|connection: &mut poolproof::Connection| {
+        Box::pin(async move {
+            connection.execute_batch("PRAGMA cache_size = -4000").await?;
+            drop(connection.query("PRAGMA cache_size", ()).await?);
+            Ok(connection.run("PRAGMA foreign_keys = OFF").await?)
+        })
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).hooks(hooks).build().await.unwrap();
+    for _ in 0..3 {
+        let mut user = pool.get().await.unwrap();
+        let mut rows = user.query("SELECT foreign_keys FROM pragma_foreign_keys", ()).await.unwrap();
+        assert_eq!(rows.next().await.unwrap().expect("one row").get::<i64>(0).unwrap(), 0);
+    }
+    assert_eq!(pool.status().most_open, 1);
+    assert_eq!(pool.status().idle, 1, "it is kept");
+}

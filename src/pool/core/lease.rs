@@ -105,8 +105,8 @@ enum Step {
 pub(crate) struct Seen {
     /// How many waited before it.
     pub ahead: usize,
-    /// How many had been handed a slot.
-    pub handed_over: u64,
+    /// How many had been handed a connection.
+    pub served: u64,
 }
 
 // Nothing in it is ever pinned.
@@ -137,6 +137,14 @@ impl<'a, P: Parts> Acquire<'a, P> {
     /// Whether it is in the queue, or was handed something that it has not looked at.
     pub(crate) fn waits(&self) -> bool {
         matches!(self.step, Step::Waits(_))
+    }
+
+    /// It is polled where another clock goes: from now on it hangs on that.
+    pub(crate) fn moves_to(&mut self, clock: P::Clock) {
+        if self.waits() && clock != self.clock {
+            self.clock = clock;
+            self.unwatched = self.unwatched.or(self.core.state.with(|state| state.watch(clock)));
+        }
     }
 
     /// The stamp for which whoever polled this has to set its clock's alarm, and then to [say so](Acquire::is_watched): the
@@ -180,7 +188,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
         let (grant, queued, _unused) = core.state.with(|state| match state.take(holder) {
             Some(grant) => (Some(grant), None, Some(waker)),
             None => {
-                let seen = Seen { ahead: state.queue.len(), handed_over: state.handed_over };
+                let seen = Seen { ahead: state.queue.len(), served: state.served };
                 (None, Some((state.join(waker, holder, stamp), seen, state.watch(clock))), None)
             }
         });

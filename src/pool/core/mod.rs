@@ -85,6 +85,8 @@ pub(crate) struct Census {
     pub waiting: usize,
     /// Times a slot was handed straight to a waiter.
     pub handed_over: u64,
+    /// Times that it held a connection.
+    pub served: u64,
     pub closed: bool,
 }
 
@@ -117,6 +119,8 @@ struct State<P: Parts> {
     max: usize,
     most_open: usize,
     handed_over: u64,
+    /// How often that came with a connection.
+    served: u64,
     slots: Slab<Slot<P>>,
     /// Slots whose connection is idle; the one used last is taken first, since its caches are warm.
     idle: Vec<usize>,
@@ -200,6 +204,7 @@ impl<P: Parts> State<P> {
         let waiter = self.queue.next()?;
         waiter.granted = Some(Granted::Slot(key as u32));
         self.handed_over += 1;
+        self.served += u64::from(connection.is_some());
         let (waker, holder) = (waiter.waker.take(), waiter.holder);
         let slot = &mut self.slots[key];
         slot.idle = connection;
@@ -208,19 +213,19 @@ impl<P: Parts> State<P> {
         Some(waker)
     }
 
-    /// A slot comes back empty.
-    fn free(&mut self, key: usize) -> Wakers {
-        self.slots[key].note = None;
+    /// A slot comes back empty. Its note is the caller's to drop, once the lock is let go: it is somebody else's code.
+    fn free(&mut self, key: usize) -> (Wakers, Option<P::Note>) {
+        let note = self.slots[key].note.take();
         if !self.is_surplus()
             && let Some(waker) = self.hand(key, None)
         {
-            return Wakers::One(waker);
+            return (Wakers::One(waker), note);
         }
         self.slots.remove(key);
         if self.closed && self.slots.is_empty() {
-            return Wakers::Many(self.closers.drain().collect());
+            return (Wakers::Many(self.closers.drain().collect()), note);
         }
-        Wakers::One(None)
+        (Wakers::One(None), note)
     }
 
     /// Opens slots for those who wait, as far as there is room.
@@ -309,6 +314,7 @@ impl<P: Parts> Core<P> {
             max,
             most_open: 0,
             handed_over: 0,
+            served: 0,
             slots: Slab::with_capacity(max),
             idle: Vec::with_capacity(max),
             queue: Queue::new(),
@@ -470,6 +476,7 @@ impl<P: Parts> Core<P> {
             idle: state.idle.len(),
             waiting: state.queue.len(),
             handed_over: state.handed_over,
+            served: state.served,
             closed: state.closed,
         })
     }
@@ -497,7 +504,8 @@ impl<P: Parts> Core<P> {
 
     fn free(&self, key: usize) {
         self.crowded.store(false, Ordering::Relaxed);
-        self.state.with(|state| state.free(key)).wake();
+        let (wakers, _note) = self.state.with(|state| state.free(key));
+        wakers.wake();
     }
 
     /// What drops connections, each before its slot is freed. All of them own their slots before the first is dropped, so
