@@ -452,3 +452,33 @@ fn what_a_connection_says_of_itself_is_dropped_outside_the_lock() {
     ended.recv_timeout(Duration::from_secs(20)).expect("giving it back waits for its own lock");
     assert_eq!(pool.status().open, 0);
 }
+
+/// Whoever had the connection before anybody waited has held others up since the first of them came, even if that one left.
+#[tokio::test(start_paused = true)]
+async fn a_holder_is_charged_from_the_first_who_waited() {
+    let (pool, _) = server_pool(1);
+    let _held = pool.get().await.unwrap();
+    tokio::time::sleep(LIMIT).await;
+    let mut gone = task::spawn(pool.get());
+    assert_pending!(gone.poll());
+    drop(gone);
+    tokio::time::sleep(LIMIT / 5).await;
+    let timeout = timed_out_of(pool.get().await);
+    assert_eq!(only(&timeout.holders).held_up, Some(LIMIT + LIMIT / 5));
+}
+
+/// Whoever was handed it while others waited is charged from when the last of them had come, before that.
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_was_handed_it_is_charged_from_the_last_who_came_before() {
+    let (pool, _) = server_pool(1);
+    let held = pool.get().await.unwrap();
+    let mut waiters: Vec<_> = (0..3).map(|_| task::spawn(pool.get())).collect();
+    for waiter in &mut waiters {
+        assert_pending!(waiter.poll());
+        tokio::time::sleep(LIMIT / 10).await;
+    }
+    drop(held);
+    tokio::time::sleep(LIMIT).await;
+    let timeout = timed_out_of(Err(assert_ready_err!(waiters[1].poll())));
+    assert_eq!(only(&timeout.holders).held_up, Some(LIMIT + LIMIT / 10));
+}

@@ -252,3 +252,20 @@ pub(super) fn reap_one<M: Manage>(core: &Arc<Core<Kind<M>>>, now: Instant) -> bo
         None => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_spread_evenly_over_their_jitter() {
+        let limit = Duration::from_secs(100);
+        let mut lifetimes: Vec<_> = (0..16).map(|count| shortened(limit, 0.5, count)).collect();
+        lifetimes.sort();
+        let widest = lifetimes.windows(2).map(|pair| pair[1] - pair[0]).max();
+        let closest = lifetimes.windows(2).map(|pair| pair[1] - pair[0]).min();
+        assert!(lifetimes[0] >= limit / 2 && lifetimes[15] <= limit, "{lifetimes:?}");
+        assert!(closest > Some(Duration::from_secs(1)) && widest < Some(Duration::from_secs(6)), "{lifetimes:?}");
+        assert_eq!(shortened(limit, 0.0, 7), limit);
+    }
+}
