@@ -120,18 +120,33 @@ impl Ratio {
         Self { value, noise: value * (row.error / row.value).hypot(beside.error / beside.value) }
     }
 
-    /// Of all rounds in which both were measured: the median of the ratios. Its noise is that of a round, or how much less the
-    /// least of them is: criterion cannot know what the machine did between one row and the next. (The least of five is
-    /// less than the true median in 31 cases of 32.)
+    /// Of all rounds in which both were measured: the median of the ratios. Its noise is that of a round, or how far it stands
+    /// above what the true median exceeds almost surely: criterion cannot know what the machine did between one row and the
+    /// next.
     pub fn of(rows: &[(String, Median)], besides: &[(String, Median)]) -> Option<Self> {
         let beside = |round: &str| besides.iter().find(|(other, _)| other == round).map(|(_, median)| *median);
         let mut ratios: Vec<_> =
             rows.iter().filter_map(|(round, median)| Some(Self::new(*median, beside(round)?))).collect();
         ratios.sort_by(|one, other| one.value.total_cmp(&other.value));
-        let least = ratios.first()?.value;
+        let least = ratios.get(surely_below(ratios.len()))?.value;
         let middle = ratios[ratios.len() / 2];
         Some(Self { value: middle.value, noise: middle.noise.max(middle.value - least) })
     }
+}
+
+/// The place, in a sorted sample of so many, of the largest value that the true median exceeds in 24 cases of 25 (the sign
+/// test's bound: each value is above the median as often as below). The least one if there are too few for that.
+fn surely_below(count: usize) -> usize {
+    let mut chance = 0.5_f64.powi(count as i32);
+    let mut at_most = chance;
+    for place in 0..count {
+        chance *= (count - place) as f64 / (place + 1) as f64;
+        at_most += chance;
+        if at_most > 0.04 {
+            return place;
+        }
+    }
+    0
 }
 
 impl Requirement {
@@ -155,6 +170,12 @@ impl Requirement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bound_is_the_sign_tests() {
+        // Binomial tails: 1/32 for five, 10/512 for nine, 37/1024 * ... for more; see any table of the sign test.
+        assert_eq!([1, 4, 5, 8, 9, 12, 15, 20].map(surely_below), [0, 0, 0, 1, 1, 2, 3, 5]);
+    }
 
     const HALF: Requirement = required("half of it", ("group", "ours"), ("group", "theirs"), 0.5);
 
