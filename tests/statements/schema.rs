@@ -146,3 +146,28 @@ async fn a_statement_sees_a_temporary_table_come_and_go() {
     let attached = user.execute("ATTACH ':memory:' AS other", ()).await.unwrap_err();
     assert!(attached.to_string().contains("experimental"), "attached databases need a test here: {attached}");
 }
+
+/// A change that was never ended is over with its connection: the others keep statements again.
+#[tokio::test]
+async fn a_change_that_was_given_up_does_not_switch_the_cache_off() {
+    let (pool, _folder) = pool(8).await;
+    let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    user.execute_batch("BEGIN; CREATE TABLE u (x INTEGER)").await.unwrap();
+    assert_eq!((sum(&mut other, 0).await, other.cached_statements()), (3, 0), "nothing is kept while it lasts");
+    drop(user);
+    assert_eq!((sum(&mut other, 0).await, other.cached_statements()), (3, 1));
+}
+
+/// What is prepared in a transaction that still sees the old schema is not for those who see the new one.
+#[tokio::test]
+async fn nothing_is_kept_from_a_transaction_older_than_the_schema() {
+    let (pool, _folder) = pool(8).await;
+    let (mut user, mut other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    let mut transaction = user.begin(Behavior::Deferred).await.unwrap();
+    transaction.query("SELECT x FROM t", ()).await.unwrap().next().await.unwrap();
+    other.execute_batch("ALTER TABLE t ADD COLUMN y INTEGER").await.unwrap();
+    transaction.query(SUM, (0,)).await.unwrap().next().await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(user.cached_statements(), 0);
+    assert_eq!((sum(&mut user, 0).await, user.cached_statements()), (3, 1), "and from then on it is");
+}
