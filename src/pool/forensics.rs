@@ -13,33 +13,18 @@ use std::time::Duration;
 use super::manage::Activity;
 use super::status::Status;
 
-/// Who acquired a slot, and where.
+/// Who acquired a slot, and where. All words, for padding in what each get moves would cost some nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     site: &'static Location<'static>,
-    who: Who,
+    task: Option<tokio::task::Id>,
+    /// Outside tasks, what runs in a `block_on`: its thread, by the address of something of its own. [`POOL`] for the pool
+    /// itself, a writer's lane or a connection that is opened ahead; 0 in a task.
+    thread: usize,
 }
 
-/// Whose time it is that a connection is held for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
-    Task(tokio::task::Id),
-    /// What a thread runs outside tasks, by the address of something of its own: the future of a `block_on`.
-    Thread(usize),
-    /// The pool itself: a writer's lane, or a connection that is opened ahead.
-    Pool,
-}
-
-impl Who {
-    #[inline]
-    fn is_here() -> Self {
-        thread_local!(static HERE: u8 = const { 0 });
-        match tokio::task::try_id() {
-            Some(task) => Self::Task(task),
-            None => Self::Thread(HERE.with(|here| std::ptr::from_ref(here).addr())),
-        }
-    }
-}
+/// No address.
+const POOL: usize = 1;
 
 /// What is on record of a slot's connection.
 #[derive(Clone)]
@@ -54,13 +39,16 @@ impl Holder {
     /// The task that runs now, at `site`.
     #[inline]
     pub(crate) fn at(site: &'static Location<'static>) -> Self {
-        Self { site, who: Who::is_here() }
+        thread_local!(static HERE: u64 = const { 0 });
+        let task = tokio::task::try_id();
+        let thread = if task.is_some() { 0 } else { HERE.with(|here| std::ptr::from_ref(here).addr()) };
+        Self { site, task, thread }
     }
 
     /// The pool itself.
     #[track_caller]
     pub(crate) fn pool() -> Self {
-        Self { site: Location::caller(), who: Who::Pool }
+        Self { site: Location::caller(), task: None, thread: POOL }
     }
 
     pub(crate) fn report(&self, held_up: Option<Duration>, note: Option<&Note>) -> HolderReport {
@@ -68,11 +56,12 @@ impl Holder {
             Some(Note::Open(activity)) => Some(activity),
             _ => None,
         };
+        let asks = Self::at(self.site);
         HolderReport {
             site: self.site,
             held_up,
-            is_this_task: self.who == Who::is_here(),
-            is_the_pool: self.who == Who::Pool,
+            is_this_task: (self.task, self.thread) == (asks.task, asks.thread),
+            is_the_pool: self.thread == POOL,
             is_connecting: matches!(note, Some(Note::Opening)),
             tells: activity.is_some(),
             in_transaction: activity.is_some_and(|activity| activity.in_transaction()),
