@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use poolproof::{AcquireError, Pool, PoolConfig, Pooled};
+use poolproof::{AcquireError, Pool, PoolConfig};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
@@ -22,7 +22,7 @@ use tokio_test::{assert_pending, assert_ready_ok, task};
 #[path = "common/server.rs"]
 mod server;
 
-use server::{Manager, Outcome, Server};
+use server::{Manager, Outcome, Server, get};
 
 const LIMIT: Duration = Duration::from_millis(100);
 /// How long a test waits for what should long have happened.
@@ -37,11 +37,6 @@ fn pool_with(limit: Duration) -> (Pool<Manager>, Arc<Server>) {
 
 fn pool() -> Pool<Manager> {
     pool_with(LIMIT).0
-}
-
-/// A get that finds what it wants at its first poll.
-fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
-    assert_ready_ok!(task::spawn(pool.get()).poll())
 }
 
 /// How long one waited that ran out of time.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use poolproof::{AcquireError, Hooks, Pool, PoolConfig, Pooled};
+use poolproof::{AcquireError, Hooks, Pool, PoolConfig};
 use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok};
 
@@ -16,7 +16,7 @@ use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok
 mod server;
 
 use server::Call::{AfterConnect, AfterRelease, BeforeAcquire};
-use server::{Call, Does, Manager, Outcome, Server};
+use server::{Call, Does, Manager, Outcome, Server, get};
 
 /// What can go wrong in a hook.
 const WRONG: [fn() -> Does; 4] = [|| Does::Fail, || Does::PanicAtOnce, || Does::PanicLater, || Does::Hang];
@@ -33,11 +33,6 @@ fn pool(max_connections: usize, kinds: &[Call]) -> (Pool<Manager>, Arc<Server>) 
     });
     let config = PoolConfig { max_connections, hook_timeout: HOOK_TIMEOUT, ..PoolConfig::default() };
     (Pool::with_hooks(Manager(Arc::clone(&server)), config, hooks).unwrap(), server)
-}
-
-/// A get that finds what it wants at its first poll.
-fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
-    assert_ready_ok!(task::spawn(pool.get()).poll())
 }
 
 /// A get in which a hook does what it does, to the end of it. `None` if it panicked.

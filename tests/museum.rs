@@ -11,12 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use poolproof::{Connection, ConnectionPool, Hooks, Pool, PoolConfig, Pooled, PooledConnection, Status};
+use poolproof::{Connection, ConnectionPool, Hooks, Pool, PoolConfig, Pooled, PooledConnection};
 use tempfile::TempDir;
-use tokio_test::task::{self, Spawn};
-use tokio_test::{assert_pending, assert_ready_ok};
 
-use crate::server::{Manager, Outcome, Server};
+use crate::server::{Manager, Server, get, numbers, queue};
 
 #[path = "museum/eleven_to_nineteen.rs"]
 mod eleven_to_nineteen;
@@ -35,28 +33,9 @@ fn pool(max_connections: usize) -> (Pool<Manager>, Arc<Server>) {
     server::pool(PoolConfig { max_connections, ..PoolConfig::default() })
 }
 
-/// A get that finds what it wants at its first poll.
-fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
-    assert_ready_ok!(task::spawn(pool.get()).poll())
-}
-
-/// A get that has to wait, polled once.
-fn queue(pool: &Pool<Manager>) -> Spawn<impl Future<Output = Outcome> + use<'_>> {
-    let mut waiter = task::spawn(pool.get());
-    assert_pending!(waiter.poll());
-    waiter
-}
-
 /// Gives a connection back that its user broke.
 fn give_back_broken(guard: Pooled<Manager>) {
     guard.broken.store(true, Ordering::SeqCst);
-}
-
-/// `[open, idle, in use, waiting]`.
-fn numbers(pool: &Pool<Manager>) -> [usize; 4] {
-    let Status { open, idle, in_use, waiting, .. } = pool.status();
-    assert!(idle == 0 || waiting == 0, "an idle connection and a waiter coexist");
-    [open, idle, in_use, waiting]
 }
 
 /// A database of one table `t (x)`. The folder goes when it is dropped.

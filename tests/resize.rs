@@ -6,37 +6,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use poolproof::{AcquireError, Error, Pool, PoolConfig, Pooled, Status};
+use poolproof::{AcquireError, Error, Pool, PoolConfig};
 use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok};
 
 #[path = "common/server.rs"]
 mod server;
 
-use server::{Manager, Outcome, Server};
+use server::{Manager, Server, get, numbers, queue};
 
 fn pool(max_connections: usize) -> (Pool<Manager>, Arc<Server>) {
     server::pool(PoolConfig { max_connections, ..PoolConfig::default() })
-}
-
-/// A get that finds what it wants at its first poll.
-fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
-    assert_ready_ok!(task::spawn(pool.get()).poll())
-}
-
-/// A get that has to wait, polled once.
-fn queue(pool: &Pool<Manager>) -> Spawn<impl Future<Output = Outcome> + use<'_>> {
-    let mut waiter = task::spawn(pool.get());
-    assert_pending!(waiter.poll());
-    waiter
-}
-
-/// `[open, idle, in use, waiting]`.
-fn numbers(pool: &Pool<Manager>) -> [usize; 4] {
-    let Status { open, idle, in_use, waiting, .. } = pool.status();
-    assert_eq!(open, idle + in_use);
-    assert!(idle == 0 || waiting == 0, "an idle connection and a waiter coexist");
-    [open, idle, in_use, waiting]
 }
 
 #[tokio::test]

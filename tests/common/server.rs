@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use poolproof::{AcquireError, HookError, HookFuture, Hooks, Manage, Pool, PoolConfig, Pooled};
+use poolproof::{AcquireError, HookError, HookFuture, Hooks, Manage, Pool, PoolConfig, Pooled, Status};
 use tokio::sync::oneshot;
+use tokio_test::task::{self, Spawn};
+use tokio_test::{assert_pending, assert_ready_ok};
 
 /// Where the pool calls into user code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -288,4 +290,24 @@ pub fn pool(config: PoolConfig) -> (Pool<Manager>, Arc<Server>) {
 pub fn pool_with_hooks(config: PoolConfig) -> (Pool<Manager>, Arc<Server>) {
     let server = Arc::new(Server::default());
     (Pool::with_hooks(Manager(Arc::clone(&server)), config, server.hooks()).unwrap(), server)
+}
+
+/// A get that finds what it wants at its first poll.
+pub fn get(pool: &Pool<Manager>) -> Pooled<Manager> {
+    assert_ready_ok!(task::spawn(pool.get()).poll())
+}
+
+/// A get that has to wait, polled once.
+pub fn queue(pool: &Pool<Manager>) -> Spawn<impl Future<Output = Outcome> + use<'_>> {
+    let mut waiter = task::spawn(pool.get());
+    assert_pending!(waiter.poll());
+    waiter
+}
+
+/// `[open, idle, in use, waiting]`, which fit together.
+pub fn numbers(pool: &Pool<Manager>) -> [usize; 4] {
+    let Status { open, idle, in_use, waiting, .. } = pool.status();
+    assert_eq!(open, idle + in_use);
+    assert!(idle == 0 || waiting == 0, "an idle connection and a waiter coexist");
+    [open, idle, in_use, waiting]
 }
