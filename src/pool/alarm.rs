@@ -3,8 +3,8 @@
 //! All waiters of a pool have the same patience, so they run out of it in the order in which they came, and an alarm that
 //! is set for the oldest serves everybody behind it: it is set again when it goes off, not whenever somebody is served.
 //! A runtime may stop while another goes on, so each runtime in which somebody waits has an alarm of its own, a task that
-//! ends when it goes off and nobody waits. It holds no strong reference; it ends with the pool, and when its runtime drops it, those who
-//! still wait set another.
+//! ends when it goes off and nobody waits. It holds no strong reference; it ends with the pool, and when its runtime drops
+//! it, those who still wait set another.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -76,16 +76,14 @@ impl<M: Manage> Alarm<M> {
     /// Refuses those whose time is over.
     fn expire(&self) {
         let Some(core) = self.core.upgrade() else { return };
-        let (config, now) = (&core.context().config, clock::now());
-        core.expire(|came| config.end_of_waiting(came).is_some_and(|end| end <= now));
+        core.expire(core.context().config.is_over(clock::now()));
     }
 
     /// The same, and says when the next one's time will be over. If nobody waits, this alarm is none any more.
     fn ring(&self) -> Option<Instant> {
         let core = self.core.upgrade()?;
-        let (config, now) = (&core.context().config, clock::now());
-        let is_old = |came| config.end_of_waiting(came).is_some_and(|end| end <= now);
-        core.ring(self.runtime, is_old).and_then(|came| config.end_of_waiting(came))
+        let config = &core.context().config;
+        core.ring(self.runtime, config.is_over(clock::now())).and_then(|came| config.end_of_waiting(came))
     }
 
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {

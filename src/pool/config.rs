@@ -73,6 +73,11 @@ impl PoolConfig {
         came.checked_add(self.wait_timeout.min(self.acquire_timeout))
     }
 
+    /// Tells of somebody who came at some time whether their waiting is over at `now`.
+    pub(crate) fn is_over(&self, now: Instant) -> impl Fn(Instant) -> bool {
+        move |came| self.end_of_waiting(came).is_some_and(|end| end <= now)
+    }
+
     /// More connections than this are a mistake: each holds a page cache and file descriptors.
     pub const MAX_CONNECTIONS: usize = 10_000;
 

@@ -20,8 +20,7 @@ use super::upkeep::{Kind, open_in, reap_one};
 pub struct Pooled<M: Manage> {
     lease: Lease<Kind<M>>,
     /// 1 if the thread was unwinding when this was acquired, for then a panic says nothing about its use; else 0. A whole
-    /// word, because a guard with padding in it is moved by loads that straddle
-    /// the stores before them: 10 ns of 60.
+    /// word, because a guard with padding in it is moved by loads that straddle the stores before them: 10 ns of 60.
     panicking: usize,
 }
 

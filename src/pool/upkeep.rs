@@ -119,7 +119,7 @@ impl<M: Manage> Context<M> {
 
     /// Whether a connection may be idle for too long, or get too old.
     pub(super) fn keeps_limits(&self) -> bool {
-        self.keeps_time() || self.config.max_lifetime.is_some()
+        self.config.idle_timeout.is_some() || self.config.max_lifetime.is_some()
     }
 
     /// Whether an idle connection has to be looked at before it is lent.
