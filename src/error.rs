@@ -1,7 +1,10 @@
 //! What can go wrong, each in one sentence that says what, where and the mend.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::constraint::Constraint;
 use crate::pool::{AcquireTimeout, HookError};
 
 /// The result of this crate's operations.
@@ -39,19 +42,106 @@ pub enum Error {
     /// Something that cannot work, and what to do instead. It had no effect.
     #[error("{0}")]
     Misuse(&'static str),
-    /// A commit failed: whether its writes are durable cannot be told. They are applied wholly or not at all.
-    #[error("the outcome is unknown, the commit failed: {0}")]
-    OutcomeUnknown(turso::Error),
+    /// A constraint refused a statement. It had no effect; a transaction that it was part of is still open.
+    #[error("{0}")]
+    Constraint(#[source] Constraint),
+    /// A write certainly had no effect, and can be tried again.
+    #[error("{cause}; nothing was written")]
+    RolledBack {
+        /// Why.
+        #[source]
+        cause: Arc<Error>,
+    },
+    /// A commit failed in a way that does not tell whether it is durable. The write took effect wholly or not at all; it must
+    /// not be tried again before that was looked up.
+    #[error("it is unknown whether this was written: {cause}")]
+    Unknown {
+        /// What went wrong in the commit.
+        #[source]
+        cause: Arc<Error>,
+    },
+    /// A write did not get its turn, or did not come to its end, in the time that it had.
+    #[error("{stage} took longer than {} ms", .limit.as_millis())]
+    Deadline {
+        /// What took so long.
+        stage: WriteStage,
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// The writer's queue has no room.
+    #[error("the writer's queue is full: {0} writes wait")]
+    Full(usize),
     /// The engine's own error.
     #[error(transparent)]
-    Engine(#[from] turso::Error),
+    Engine(turso::Error),
+}
+
+/// A part of a write that has a limit in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WriteStage {
+    /// Waiting for its turn.
+    Waiting,
+    /// Running: its closure was dropped and undone.
+    Running,
+}
+
+impl std::fmt::Display for WriteStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            WriteStage::Waiting => "waiting for the lane",
+            WriteStage::Running => "the write",
+        })
+    }
+}
+
+impl From<turso::Error> for Error {
+    fn from(error: turso::Error) -> Self {
+        match error {
+            turso::Error::Constraint(message) => Error::Constraint(Constraint::read(message)),
+            error => Error::Engine(error),
+        }
+    }
 }
 
 impl Error {
+    /// What is behind [`RolledBack`](Error::RolledBack) and [`Unknown`](Error::Unknown); any other error is its own cause.
+    #[must_use]
+    pub fn cause(&self) -> &Error {
+        match self {
+            Error::RolledBack { cause } | Error::Unknown { cause } => cause.cause(),
+            error => error,
+        }
+    }
+
+    /// The constraint that refused it, if one did.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&Constraint> {
+        match self.cause() {
+            Error::Constraint(constraint) => Some(constraint),
+            _ => None,
+        }
+    }
+
+    /// The outcome of a write that had no effect.
+    pub(crate) fn rolled_back(cause: impl Into<Arc<Error>>) -> Self {
+        Error::RolledBack { cause: cause.into() }
+    }
+
+    /// The outcome of a write of which nobody knows.
+    pub(crate) fn unknown(cause: impl Into<Arc<Error>>) -> Self {
+        Error::Unknown { cause: cause.into() }
+    }
+
+    /// Whether a commit that failed with this may have taken effect all the same: the disk failed, or nobody knows.
+    pub(crate) fn may_have_committed(&self) -> bool {
+        use turso::Error::{Corrupt, DatabaseFull, Interrupt, IoError};
+        matches!(self, Error::Engine(Corrupt(_) | DatabaseFull(_) | Interrupt(_) | IoError(..)))
+    }
+
     /// Whether the engine refused for what another connection, or another user of this one, was doing at the time.
     #[must_use]
     pub fn is_contention(&self) -> bool {
-        match self {
+        match self.cause() {
             Error::Engine(turso::Error::Busy(_) | turso::Error::BusySnapshot(_)) => true,
             // The engine's word for a wrong column too, which no second try would mend.
             Error::Engine(turso::Error::Misuse(text)) => text.contains("concurrent use") || text.contains("busy"),

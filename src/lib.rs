@@ -53,6 +53,7 @@
 #![warn(missing_docs)]
 
 mod catch;
+mod constraint;
 mod error;
 #[cfg(feature = "harness")]
 pub mod harness;
@@ -60,14 +61,17 @@ mod pool;
 mod sync;
 mod writer;
 
-pub use error::{Error, Result};
+pub use constraint::{Constraint, ConstraintKind};
+pub use error::{Error, Result, WriteStage};
 pub use pool::{
     AcquireError, AcquireTimeout, Activity, Behavior, Connection, ConnectionPool, ConnectionPoolBuilder, FromValue,
     HolderReport, HookError, HookFuture, Hooks, Manage, Pool, PoolConfig, Pooled, PooledConnection, Row, Rows,
     Snapshot, Stage, Status, StillOpen, Transaction, Verdict,
 };
 pub use turso::{IntoParams, Value};
-pub use writer::{PooledDatabaseWriter, WriterStatus};
+pub use writer::{
+    Ack, CloseReport, CommitToken, NotDone, PooledDatabaseWriter, Prepared, Priority, WriterConfig, WriterStatus,
+};
 
 /// The README's example, compiled with the documentation's tests.
 #[cfg(doctest)]

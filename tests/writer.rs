@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use poolproof::{Behavior, ConnectionPool, Error, PooledDatabaseWriter, Result, Snapshot};
+use poolproof::{Ack, Behavior, ConnectionPool, Error, PooledDatabaseWriter, Result, Snapshot};
 use tempfile::TempDir;
-use tokio::sync::{Barrier, oneshot};
+use tokio::sync::{Barrier, Notify, oneshot};
 
 /// A database with an empty table `t (x INTEGER)`.
 async fn writer() -> (PooledDatabaseWriter, TempDir) {
@@ -46,7 +46,7 @@ async fn writers_at_once_never_see_a_locked_database() {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap().unwrap(), 1);
+        assert_eq!(task.await.unwrap().unwrap().value, 1);
     }
     assert_eq!(rows(&db).await, 50);
     let status = db.status();
@@ -80,7 +80,7 @@ async fn writes_run_in_the_order_in_which_they_were_queued() {
 async fn a_write_that_fails_has_no_effect_and_its_neighbours_have_theirs() {
     let (db, _folder) = writer().await;
     db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
-    let failed: Result<()> = db
+    let failed: Result<Ack<()>> = db
         .write(async |tx| {
             tx.execute("INSERT INTO t VALUES (2)", ()).await?;
             tx.execute("INSERT INTO missing VALUES (3)", ()).await.map(drop)
@@ -113,10 +113,10 @@ async fn a_write_that_panics_has_no_effect_and_panics_in_its_caller() {
 #[tokio::test]
 async fn a_write_whose_caller_leaves_before_its_turn_is_not_run() {
     let (db, _folder) = writer().await;
-    let (release, held) = oneshot::channel::<()>();
+    let (release, mut held) = oneshot::channel::<()>();
     let first = tokio::spawn({
         let db = db.clone();
-        async move { db.write(async move |_| Ok::<_, Error>(held.await.is_ok())).await }
+        async move { db.write(async move |_| Ok::<_, Error>((&mut held).await.is_ok())).await }
     });
     let ran = Arc::new(AtomicUsize::new(0));
     let second = tokio::spawn({
@@ -135,7 +135,7 @@ async fn a_write_whose_caller_leaves_before_its_turn_is_not_run() {
     second.abort();
     assert!(second.await.unwrap_err().is_cancelled());
     release.send(()).unwrap();
-    assert!(first.await.unwrap().unwrap());
+    assert!(first.await.unwrap().unwrap().value);
     db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
     assert_eq!((ran.load(Ordering::SeqCst), db.status().skipped), (0, 1));
 }
@@ -143,24 +143,24 @@ async fn a_write_whose_caller_leaves_before_its_turn_is_not_run() {
 #[tokio::test]
 async fn a_write_whose_caller_leaves_after_it_started_is_committed() {
     let (db, _folder) = writer().await;
-    let (started, begun) = oneshot::channel::<()>();
-    let (release, held) = oneshot::channel::<()>();
+    let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begun, held) = (Arc::clone(&started), Arc::clone(&release));
     let caller = tokio::spawn({
         let db = db.clone();
         async move {
             db.write(async move |tx| {
                 tx.execute("INSERT INTO t VALUES (1)", ()).await?;
-                started.send(()).expect("the test waits for it");
-                held.await.expect("the test releases it");
+                started.notify_one();
+                held.notified().await;
                 tx.execute("INSERT INTO t VALUES (2)", ()).await
             })
             .await
         }
     });
-    begun.await.unwrap();
+    begun.notified().await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
-    release.send(()).unwrap();
+    release.notify_one();
     // The lane is in order: this one ends after that.
     db.execute("INSERT INTO t VALUES (3)", ()).await.unwrap();
     assert_eq!(rows(&db).await, 3);
@@ -265,7 +265,7 @@ async fn a_write_waits_for_a_lock_that_a_guard_holds() {
     }
     assert!(!waiting.is_finished());
     transaction.rollback().await.unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap(), 1);
+    assert_eq!(waiting.await.unwrap().unwrap().value, 1);
 }
 
 #[tokio::test]
@@ -280,9 +280,9 @@ async fn stop_runs_what_is_queued_and_refuses_what_comes_later() {
     tokio::task::yield_now().await;
     db.stop().await;
     for task in queued {
-        assert_eq!(task.await.unwrap().unwrap(), 1);
+        assert_eq!(task.await.unwrap().unwrap().value, 1);
     }
-    assert!(matches!(db.execute("INSERT INTO t VALUES (99)", ()).await, Err(Error::Closed)));
+    assert!(matches!(db.execute("INSERT INTO t VALUES (99)", ()).await.unwrap_err().cause(), Error::Closed));
     assert_eq!(rows(&db).await, 10, "reads go on");
     assert_eq!(db.status().pool.in_use, 0, "the lane's connection is back");
     db.stop().await;
@@ -370,8 +370,9 @@ async fn a_pool_has_one_writer_at_a_time() {
 async fn a_write_inside_a_write_is_refused_instead_of_waiting_for_itself() {
     let (db, _folder) = writer().await;
     let inner = db.clone();
-    let outcome: Result<u64> = db.write(async move |_| inner.execute("INSERT INTO t VALUES (1)", ()).await).await;
-    assert!(matches!(outcome, Err(Error::Misuse(_))), "{outcome:?}");
+    let outcome: Result<Ack<Ack<u64>>> =
+        db.write(async move |_| inner.execute("INSERT INTO t VALUES (1)", ()).await).await;
+    assert!(matches!(outcome.as_ref().unwrap_err().cause(), Error::Misuse(_)), "{outcome:?}");
     assert_eq!(rows(&db).await, 0);
 }
 
@@ -379,7 +380,7 @@ async fn a_write_inside_a_write_is_refused_instead_of_waiting_for_itself() {
 async fn a_transaction_in_pieces_is_refused_and_leaves_nothing_open() {
     let (db, _folder) = writer().await;
     let outcome = db.execute("BEGIN", ()).await;
-    assert!(matches!(outcome, Err(Error::Misuse(_))), "{outcome:?}");
+    assert!(matches!(outcome.as_ref().unwrap_err().cause(), Error::Misuse(_)), "{outcome:?}");
     db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
     assert_eq!((rows(&db).await, db.status().pool.in_use), (1, 1));
 }
@@ -446,25 +447,25 @@ impl Drop for PanicsWhenDropped {
 #[tokio::test]
 async fn a_destructor_that_panics_does_not_end_the_lane() {
     let (db, _folder) = writer().await;
-    let (started, begun) = oneshot::channel::<()>();
-    let (release, held) = oneshot::channel::<()>();
+    let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begun, held) = (Arc::clone(&started), Arc::clone(&release));
     // Its answer is a value whose drop panics, and nobody waits for it.
     let caller = tokio::spawn({
         let db = db.clone();
         async move {
             db.write(async move |_| {
-                started.send(()).expect("the test waits for it");
-                held.await.expect("the test releases it");
+                started.notify_one();
+                held.notified().await;
                 Ok::<_, Error>(PanicsWhenDropped)
             })
             .await
             .map(std::mem::forget)
         }
     });
-    begun.await.unwrap();
+    begun.notified().await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
-    release.send(()).unwrap();
+    release.notify_one();
     db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
     assert_eq!(rows(&db).await, 1);
 }
@@ -501,9 +502,9 @@ async fn a_pragma_does_not_reach_the_next_user() {
 async fn a_second_statement_is_refused_not_dropped() {
     let (db, _folder) = writer().await;
     let two = "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)";
-    assert!(matches!(db.execute(two, ()).await, Err(Error::Misuse(_))));
-    let in_transaction: Result<u64> = db.write(async move |tx| tx.execute(two, ()).await).await;
-    assert!(matches!(in_transaction, Err(Error::Misuse(_))));
+    assert!(matches!(db.execute(two, ()).await.unwrap_err().cause(), Error::Misuse(_)));
+    let in_transaction: Result<Ack<u64>> = db.write(async move |tx| tx.execute(two, ()).await).await;
+    assert!(matches!(in_transaction.unwrap_err().cause(), Error::Misuse(_)));
     let mut guard = db.pool().get().await.unwrap();
     assert!(matches!(guard.execute(two, ()).await, Err(Error::Misuse(_))));
     assert!(matches!(guard.query("SELECT 1; SELECT 2", ()).await.map(drop), Err(Error::Misuse(_))));
@@ -525,7 +526,7 @@ async fn a_batch_takes_effect_wholly_or_not_at_all() {
 async fn nothing_runs_after_a_conflict_has_rolled_the_transaction_back() {
     let (db, _folder) = writer().await;
     db.execute_batch("CREATE TABLE u (x INTEGER PRIMARY KEY); INSERT INTO u VALUES (5)").await.unwrap();
-    let outcome: Result<u64> = db
+    let outcome: Result<Ack<u64>> = db
         .write(async |tx| {
             tx.execute("INSERT INTO t VALUES (1)", ()).await?;
             let conflict = tx.execute("INSERT OR ROLLBACK INTO u VALUES (5)", ()).await;
@@ -533,7 +534,7 @@ async fn nothing_runs_after_a_conflict_has_rolled_the_transaction_back() {
             tx.execute("INSERT INTO t VALUES (99)", ()).await
         })
         .await;
-    assert!(matches!(outcome, Err(Error::Misuse(_))), "{outcome:?}");
+    assert!(matches!(outcome.as_ref().unwrap_err().cause(), Error::Misuse(_)), "{outcome:?}");
     assert_eq!(rows(&db).await, 0);
 }
 
@@ -541,7 +542,7 @@ async fn nothing_runs_after_a_conflict_has_rolled_the_transaction_back() {
 async fn a_transaction_is_not_ended_by_a_statement() {
     let (db, _folder) = writer().await;
     for sql in ["COMMIT", "ROLLBACK", " end;", "BEGIN", "/* so */ commit"] {
-        let outcome: Result<u64> = db
+        let outcome: Result<Ack<u64>> = db
             .write(async move |tx| {
                 tx.execute("INSERT INTO t VALUES (1)", ()).await?;
                 tx.execute(sql, ()).await
@@ -567,10 +568,10 @@ async fn a_statement_that_gives_rows_is_refused_before_it_writes_any() {
     let (db, _folder) = writer().await;
     let insert = "INSERT INTO t VALUES (1), (2) RETURNING x";
     for _ in 0..2 {
-        assert!(matches!(db.execute(insert, ()).await, Err(Error::Misuse(_))));
+        assert!(matches!(db.execute(insert, ()).await.unwrap_err().cause(), Error::Misuse(_)));
         assert!(matches!(db.pool().get().await.unwrap().execute(insert, ()).await, Err(Error::Misuse(_))));
         let refused = db.write(async move |tx| Ok::<_, Error>(tx.execute(insert, ()).await.is_err())).await;
-        assert!(refused.unwrap());
+        assert!(refused.unwrap().value);
         assert_eq!(rows(&db).await, 0);
     }
 }
@@ -591,7 +592,7 @@ async fn stopping_inside_a_write_does_not_wait_for_itself() {
         .await
         .unwrap();
         db.stop().await;
-        assert!(matches!(db.execute("INSERT INTO t VALUES (2)", ()).await, Err(Error::Closed)));
+        assert!(matches!(db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err().cause(), Error::Closed));
         assert_eq!(rows(&db).await, 1, "the write that asked for it is whole");
     }
 }
@@ -613,5 +614,5 @@ async fn a_trigger_whose_body_has_a_case_is_one_statement() {
     db.execute_batch(trigger.replace(" a ", " b ") + "; INSERT INTO t VALUES (1)").await.unwrap();
     assert_eq!(rows(&db).await, 1);
     let two = format!("{}; DELETE FROM t", trigger.replace(" a ", " c "));
-    assert!(matches!(db.execute(two, ()).await, Err(Error::Misuse(_))), "what comes after it is seen");
+    assert!(matches!(db.execute(two, ()).await.unwrap_err().cause(), Error::Misuse(_)), "what comes after it is seen");
 }

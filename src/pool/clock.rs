@@ -66,3 +66,8 @@ impl Stopwatch {
         }
     }
 }
+
+/// The future's output, or `None` once it has taken `limit`.
+pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    Stopwatch::new(None, limit).run(limit, future).await
+}

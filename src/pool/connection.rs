@@ -78,11 +78,23 @@ impl Connection {
         let mut prepared = self.prepared(sql, kept).await?;
         // The engine would write the rows, and then fail on the first one that it gives.
         if prepared.gives_rows() {
-            return Err(Error::Misuse("a statement that gives rows runs by query, not by execute: it was not run"));
+            return Err(GIVES_ROWS);
         }
         let changed = prepared.statement.execute(params).await?;
         self.statements.put(prepared, true);
         Ok(changed)
+    }
+
+    /// Prepares a statement that writes and gives no rows, to see whether it could run.
+    pub(crate) async fn check(&mut self, sql: &str) -> Result<()> {
+        self.settle().await?;
+        let _flight = self.take_off(sql);
+        let outcome = self.prepared(sql, None).await;
+        self.land();
+        match outcome?.gives_rows() {
+            true => Err(GIVES_ROWS),
+            false => Ok(()),
+        }
     }
 
     /// Runs several statements, separated by semicolons.
@@ -244,8 +256,16 @@ impl Connection {
 
     /// Whether the next user would find it as new. Synchronous, asks the engine for no I/O.
     pub(crate) fn is_reusable(&self) -> bool {
-        let idle = !self.is_cut() && !self.altered && !self.rows_open && !self.rollback_due && !self.query_only;
-        idle && self.is_autocommit()
+        self.is_untouched() && self.is_autocommit()
+    }
+
+    /// Whether a transaction is open and nothing else is amiss: more can run in it, and it can be committed.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.is_untouched() && !self.is_autocommit()
+    }
+
+    fn is_untouched(&self) -> bool {
+        !self.is_cut() && !self.altered && !self.rows_open && !self.rollback_due && !self.query_only
     }
 
     /// What was changed of it so far is how it is meant to be.
@@ -301,6 +321,8 @@ impl Drop for Flight {
         self.0.moves(false);
     }
 }
+
+const GIVES_ROWS: Error = Error::Misuse("a statement that gives rows runs by query, not by execute: it was not run");
 
 /// The engine would run the first statement and drop the rest without a word.
 fn only_one(sql: &str) -> Result<()> {

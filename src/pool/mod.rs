@@ -22,7 +22,7 @@ mod maintenance;
 mod manage;
 mod observe;
 mod row;
-mod statement;
+pub(crate) mod statement;
 mod statements;
 mod status;
 mod transaction;

@@ -14,8 +14,13 @@ const READING: [&str; 4] = ["SELECT", "VALUES", "WITH", "EXPLAIN"];
 const REPEATED: [&str; 7] = ["SELECT", "VALUES", "WITH", "INSERT", "UPDATE", "DELETE", "REPLACE"];
 
 /// Whether the statement's prepared form is worth keeping.
-pub(super) fn is_worth_keeping(sql: &str) -> bool {
+pub(crate) fn is_worth_keeping(sql: &str) -> bool {
     is_one_of(word(skip_to_word(sql)).0, &REPEATED)
+}
+
+/// Whether the statement writes rows, or may: a `WITH` can do either.
+pub(crate) fn writes_rows(sql: &str) -> bool {
+    is_one_of(word(skip_to_word(sql)).0, &["INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"])
 }
 
 /// Statements that change the schema.
@@ -42,7 +47,7 @@ pub(super) fn changes_the_schema(mut batch: &str) -> bool {
 }
 
 /// Whether a statement of the batch begins or ends a transaction. `ROLLBACK TO` a savepoint does neither.
-pub(super) fn bounds_a_transaction(mut batch: &str) -> bool {
+pub(crate) fn bounds_a_transaction(mut batch: &str) -> bool {
     while !batch.is_empty() {
         let statement = skip_to_word(batch);
         let (first, rest) = word(statement);

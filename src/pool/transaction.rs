@@ -95,7 +95,7 @@ impl<'c> Transaction<'c> {
     /// Makes it durable.
     ///
     /// # Errors
-    /// The engine's error while the transaction is still open (it is rolled back), [`Error::OutcomeUnknown`], or
+    /// The engine's error while the transaction is still open (it is rolled back), [`Error::Unknown`] if the disk failed, or
     /// [`Error::Misuse`] if one of its statements was cancelled half-way (it is rolled back).
     ///
     /// # Cancel safety
@@ -112,10 +112,9 @@ impl<'c> Transaction<'c> {
                 self.connection = None;
                 Ok(())
             }
-            // Still open: nothing is committed, and dropping it rolls back.
-            Err(error) if open => Err(error),
-            Err(Error::Engine(error)) => Err(Error::OutcomeUnknown(error)),
-            Err(error) => Err(error),
+            // Still open: nothing is committed, and dropping it rolls back. If the disk failed, what is on it may say otherwise.
+            Err(error) if open && !error.may_have_committed() => Err(error),
+            Err(error) => Err(Error::unknown(error)),
         }
     }
 
@@ -131,6 +130,13 @@ impl<'c> Transaction<'c> {
         connection.roll_back().await?;
         self.connection = None;
         Ok(())
+    }
+}
+
+impl Transaction<'_> {
+    /// It goes on under another name: dropping this does not end it.
+    pub(crate) fn stays_open(mut self) {
+        self.connection = None;
     }
 }
 

@@ -1,56 +1,120 @@
-//! The lane: one thread, one connection, one job after the other.
+//! The lane: one task, one connection, batches of writes.
 //!
 //! A WAL database has one write lock. Whoever wants to write queues here instead of fighting for it, so nobody ever sees
-//! `database is locked`. The engine does its I/O inside `poll` (a COMMIT of 2,000 rows was measured at up to 134 ms), so
-//! the lane has a thread of its own, and no async worker ever waits for its disk.
+//! `database is locked`, and those who queue share a commit and its fsync ([`batch`](super::batch)). The lane runs where
+//! its polls hold up nobody ([`executor`](super::executor)).
 //!
-//! The queue is bounded and first come, first served. A job whose caller is gone before it starts is skipped; once
-//! started it runs to its end, whether or not anybody still waits for it: nothing is ever half applied. A caller is
-//! answered when the connection is settled: after the rollback, should there be one.
+//! The queue is bounded: permits of a semaphore, which is fair, so those who wait for room are served in order too. A job
+//! whose caller is gone before it starts is taken out of the queue; once started it runs to its end, whether or not anybody
+//! still waits for it: nothing is ever half applied.
 
-use std::cell::Cell;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
 
-use crate::catch::catch;
-use crate::error::{Error, Result};
-use crate::pool::{ConnectionPool, PooledConnection};
+use super::batch::Batch;
+use super::config::WriterConfig;
+use super::executor::Executor;
+use super::job::{Answer, End, Job};
+use super::outcome::{CommitToken, NotDone};
+use super::queue::{Place, Priority, Queue};
+use super::status::Counts;
+use crate::error::{Error, Result, WriteStage};
+use crate::pool::{ConnectionPool, PooledConnection, clock};
 
-/// Jobs that may wait; whoever comes when it is full waits for room, in order.
-const QUEUE: usize = 1024;
-
-/// Tells a job's caller how it ended.
-pub(crate) type Reply = Box<dyn FnOnce() + Send>;
-
-/// What a job does with the lane's connection, or with the reason why there is none.
-pub(crate) type Job =
-    Box<dyn for<'c> FnOnce(Result<&'c mut PooledConnection>) -> Pin<Box<dyn Future<Output = Reply> + 'c>> + Send>;
-
-enum Message {
-    Run(Job),
-    Stop,
+/// What the lane and those who write share.
+pub(super) struct Shared {
+    pub(super) queue: Queue<Job>,
+    /// Room in the queue.
+    room: Semaphore,
+    pub(super) config: WriterConfig,
+    pub(super) counts: Counts,
+    /// Which writer of this process it is.
+    id: u64,
+    /// The number of the last commit.
+    commits: AtomicU64,
 }
 
-thread_local! {
-    /// Whether this thread is a lane's.
-    static IS_LANE: Cell<bool> = const { Cell::new(false) };
+impl Shared {
+    /// Takes the next job out to start it.
+    pub(super) fn next(&self) -> Option<Job> {
+        self.started(self.queue.pop())
+    }
+
+    /// The same, of those that came before `end`.
+    pub(super) fn next_before(&self, end: u64) -> Option<Job> {
+        self.started(self.queue.pop_before(end))
+    }
+
+    fn started(&self, job: Option<Job>) -> Option<Job> {
+        if job.is_some() {
+            self.room.add_permits(1);
+        }
+        job
+    }
+
+    /// Takes a job out whose caller leaves. False if it was started.
+    fn leaves(&self, place: Place) -> bool {
+        let job = self.queue.remove(place);
+        let left = job.is_some();
+        if left {
+            self.room.add_permits(1);
+        }
+        left
+    }
+
+    /// A batch was committed.
+    pub(super) fn committed(&self) -> CommitToken {
+        // The lane alone counts; readers see the number after what it stands for.
+        CommitToken { writer: self.id, number: self.commits.fetch_add(1, Ordering::Release) + 1 }
+    }
+
+    pub(super) fn last_commit(&self) -> CommitToken {
+        CommitToken { writer: self.id, number: self.commits.load(Ordering::Acquire) }
+    }
+
+    /// Answers a job, and counts how it ended.
+    pub(super) fn settle(&self, job: Job, end: End) {
+        self.counts.ended(job.settle(end));
+    }
+
+    /// Takes out whatever is still queued, and tells their callers that nothing was written.
+    fn refuse_the_rest(&self) -> Vec<NotDone> {
+        let refuse = |job: Job| {
+            let not_done = job.not_done();
+            self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
+            not_done
+        };
+        std::iter::from_fn(|| self.next()).map(refuse).collect()
+    }
 }
 
-/// Whether the caller runs on a lane's thread, that is inside a write.
-pub(crate) fn is_here() -> bool {
-    IS_LANE.get()
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("queued", &self.queue.len()).field("last_commit", &self.last_commit()).finish()
+    }
 }
 
-/// The way into a lane. The lane ends when it is stopped or its last handle is dropped, after what is queued.
-#[derive(Clone, Debug)]
-pub(crate) struct Lane {
-    queue: mpsc::Sender<Message>,
-    /// Its sender is dropped when the lane's thread has let go of its connection.
+/// How one call goes about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    pub(super) priority: Priority,
+    /// How long it may wait until it is started.
+    pub(super) limit: Option<Duration>,
+}
+
+/// The way into a lane. When the last one is dropped, the lane ends after what is queued.
+#[derive(Debug)]
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    /// Its sender is dropped when the lane has let go of its connection.
     ended: watch::Receiver<()>,
 }
 
@@ -62,8 +126,11 @@ impl Lane {
     /// [`ConnectionPool::get`] returns.
     ///
     /// # Cancel safety
-    /// Dropped half-way, a thread that was started ends by itself.
-    pub(crate) async fn start(pool: &ConnectionPool) -> Result<Self> {
+    /// Dropped half-way, a lane that was started ends by itself.
+    pub(super) async fn start(pool: &ConnectionPool, config: WriterConfig, executor: &dyn Executor) -> Result<Self> {
+        /// Tells one writer of this process from another.
+        static WRITERS: AtomicU64 = AtomicU64::new(0);
+
         let Some(claim) = pool.claim_lane() else {
             let problem =
                 "has a writer already: use a clone of that one, two would fight for the write lock".to_owned();
@@ -71,100 +138,203 @@ impl Lane {
         };
         let connection = pool.get().await?;
         connection.is_the_pools();
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(),
+            room: Semaphore::new(config.queue),
+            config,
+            counts: Counts::default(),
+            id: WRITERS.fetch_add(1, Ordering::Relaxed),
+            commits: AtomicU64::new(0),
+        });
         let (alive, ended) = watch::channel(());
-        let (started, starting) = oneshot::channel();
-        let no_thread = |error: std::io::Error| Error::Config {
+        let works = Arc::clone(&shared);
+        let task = Box::new(move || {
+            Box::pin(async move {
+                // In this order when it ends: what is queued is refused, the connection is back, the pool may have another
+                // lane, whoever waits knows.
+                let (_alive, _claim) = (alive, claim);
+                work(Works(works), connection).await;
+            }) as _
+        });
+        executor.lane(task).map_err(|error| Error::Config {
             field: "the writer's thread",
             problem: format!("cannot be started: {error}; allow this process more threads"),
-        };
-        thread::Builder::new()
-            .name("poolproof-lane".to_owned())
-            .spawn(move || {
-                // In this order when it ends: the connection is back, the pool may have another lane, whoever waits knows.
-                let (_alive, _claim) = (alive, claim);
-                work(connection, jobs, started);
-            })
-            .map_err(no_thread)?;
-        match starting.await {
-            Ok(Ok(())) => Ok(Self { queue, ended }),
-            Ok(Err(error)) => Err(no_thread(error)),
-            Err(_) => Err(Error::Closed),
-        }
+        })?;
+        Ok(Self { shared, ended })
     }
 
-    /// Queues a job, waiting for room.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, nothing is taken.
+    pub(super) async fn room(&self, manner: Manner) -> Result<Option<Instant>> {
+        let began = manner.limit.map(|limit| (clock::now(), limit));
+        let room = self.shared.room.acquire();
+        let permit = match manner.limit {
+            None => room.await,
+            Some(limit) => match clock::within(limit, room).await {
+                Some(permit) => permit,
+                None => return Err(self.late(limit)),
+            },
+        };
+        // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
+        permit.map_err(|_| Error::rolled_back(Error::Closed))?.forget();
+        Ok(began.and_then(|(began, limit)| began.checked_add(limit)))
+    }
+
+    /// Takes room if there is some.
     ///
     /// # Errors
-    /// [`Error::Closed`] once the lane was stopped.
-    ///
-    /// # Cancel safety
-    /// Dropped before it resolves, the job is not queued.
-    pub(crate) async fn queue(&self, job: Job) -> Result<()> {
-        self.queue.send(Message::Run(job)).await.map_err(|_| Error::Closed)
+    /// [`Error::Full`], [`Error::Closed`].
+    pub(super) fn try_room(&self) -> Result<()> {
+        use tokio::sync::TryAcquireError::{Closed, NoPermits};
+        match self.shared.room.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                Ok(())
+            }
+            Err(NoPermits) => Err(Error::rolled_back(Error::Full(self.shared.config.queue))),
+            Err(Closed) => Err(Error::rolled_back(Error::Closed)),
+        }
     }
 
-    /// Lets the lane finish what is queued, refuses what comes later, and resolves when its connection is back in the
-    /// pool.
+    /// Queues a job for which there is room, and waits for its answer, until `deadline` if it has not started by then.
     ///
     /// # Cancel safety
-    /// Dropped before it resolves, the lane may or may not have been told; it may be called again.
-    pub(crate) async fn stop(&self) {
-        if is_here() {
-            // Its end would wait for this. It is told, if there is room for that, and ends after this write.
-            let _ = self.queue.try_send(Message::Stop);
-            return;
+    /// Dropped before the job starts, it leaves the queue; after that it runs to its end, unobserved.
+    pub(super) async fn run<R, E: From<Error>>(
+        &self,
+        job: Job,
+        answer: oneshot::Receiver<Answer<R, E>>,
+        manner: Manner,
+        deadline: Option<Instant>,
+    ) -> Answer<R, E> {
+        let place = match self.shared.queue.push(manner.priority, job) {
+            Ok(place) => place,
+            Err(_refused) => {
+                self.shared.room.add_permits(1);
+                return Ok(Err(Error::rolled_back(Error::Closed).into()));
+            }
+        };
+        let mut queued = Queued { shared: &self.shared, place, answer: Some(answer) };
+        if let (Some(deadline), Some(limit)) = (deadline, manner.limit) {
+            let rest = deadline.saturating_duration_since(clock::now());
+            match clock::within(rest, &mut queued).await {
+                Some(answer) => return answer,
+                None if queued.leaves() => return Ok(Err(self.late(limit).into())),
+                // Started in time.
+                None => {}
+            }
         }
-        // Fails only if the lane has ended already.
-        let _ = self.queue.send(Message::Stop).await;
+        queued.await
+    }
+
+    fn late(&self, limit: Duration) -> Error {
+        Error::rolled_back(Error::Deadline { stage: WriteStage::Waiting, limit })
+    }
+
+    /// Refuses whoever comes later; the lane ends after what is queued.
+    pub(super) fn close(&self) {
+        self.shared.queue.close();
+        self.shared.room.close();
+    }
+
+    /// Resolves when the lane's connection is back in the pool.
+    ///
+    /// # Cancel safety
+    /// It may be called again.
+    pub(super) async fn ended(&self) {
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
     }
 
-    /// Jobs that wait for the lane.
-    pub(crate) fn queued(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
+    /// Gives up what is still queued, and says what that was.
+    pub(super) fn give_up(&self) -> Vec<NotDone> {
+        self.shared.refuse_the_rest()
+    }
+
+    /// Whether the lane has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.has_changed().is_err()
     }
 }
 
-fn work(
-    mut connection: PooledConnection,
-    mut jobs: mpsc::Receiver<Message>,
-    started: oneshot::Sender<std::io::Result<()>>,
-) {
-    IS_LANE.set(true);
-    // Built here: a runtime must not be dropped inside another, as it would be if the thread could not be started.
-    let runtime = match Builder::new_current_thread().enable_time().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return drop(started.send(Err(error))),
-    };
-    // Nobody listens any more if whoever started the lane was cancelled; then there will be no jobs either.
-    let _ = started.send(Ok(()));
-    runtime.block_on(async move {
-        while let Some(message) = jobs.recv().await {
-            match message {
-                Message::Run(job) => run(job, &mut connection).await,
-                Message::Stop => jobs.close(),
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A job in the queue, or started. Dropped before it is answered, it leaves the queue.
+struct Queued<'a, R, E> {
+    shared: &'a Shared,
+    place: Place,
+    /// `None` once it was answered.
+    answer: Option<oneshot::Receiver<Answer<R, E>>>,
+}
+
+impl<R, E> Queued<'_, R, E> {
+    /// Takes the job out of the queue. False if it was started, or answered.
+    fn leaves(&mut self) -> bool {
+        let left = self.answer.is_some() && self.shared.leaves(self.place);
+        if left {
+            self.answer = None;
+        }
+        left
+    }
+}
+
+impl<R, E: From<Error>> Future for Queued<'_, R, E> {
+    type Output = Answer<R, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer.as_mut().expect("not polled after it was ready");
+        let answer = ready!(Pin::new(answer).poll(context));
+        self.answer = None;
+        // No answer: the lane is gone, in the middle of this.
+        Poll::Ready(answer.unwrap_or_else(|_| Ok(Err(Error::unknown(Error::Closed).into()))))
+    }
+}
+
+impl<R, E> Drop for Queued<'_, R, E> {
+    fn drop(&mut self) {
+        if self.leaves() {
+            self.shared.counts.skipped();
+        }
+    }
+}
+
+/// The lane's own hold on what is shared. However the lane ends, nobody waits for it any more.
+struct Works(Arc<Shared>);
+
+impl Drop for Works {
+    fn drop(&mut self) {
+        self.0.queue.close();
+        self.0.room.close();
+        self.0.refuse_the_rest();
+    }
+}
+
+async fn work(works: Works, mut connection: PooledConnection) {
+    let shared = &*works.0;
+    let mut batch = Batch::new(shared);
+    while poll_fn(|context| shared.queue.poll_job(context)).await {
+        match connection.renew().await {
+            Ok(()) => batch.run(&mut connection).await,
+            // One job learns of it; the next one tries again.
+            Err(error) => {
+                if let Some(job) = shared.next() {
+                    shared.settle(job, End::RolledBack(Arc::new(error)));
+                }
             }
         }
-    });
-}
-
-/// Runs one job, settles the connection, answers. Nothing of the job's own, not even the drop of what it captured, may end
-/// the lane by a panic.
-async fn run(job: Job, connection: &mut PooledConnection) {
-    let reply = match connection.renew().await {
-        Ok(()) => catch(job(Ok(connection))).await,
-        Err(error) => catch(job(Err(error))).await,
-    };
-    if connection.is_open() && !connection.is_reusable() {
-        // Left in the middle of something: rolled back and unlocked by this, and replaced before the next job.
-        connection.discard();
-    }
-    match reply {
-        // A panic here is one of dropping an answer that nobody waits for.
-        Ok(reply) => drop(catch_unwind(AssertUnwindSafe(reply)).map_err(std::mem::forget)),
-        // Not even dropped: a payload may panic in its turn.
-        Err(payload) => std::mem::forget(payload),
+        if connection.is_open() && !connection.is_reusable() {
+            // Left in the middle of something: rolled back and unlocked by this, and replaced before the next batch.
+            connection.discard();
+        }
     }
 }

@@ -1,34 +1,60 @@
-//! The pooled writer: writes one at a time through a lane, reads side by side from the pool.
+//! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
+//!
+//! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `retry`,
+//! `executor` (where the lane and the reads run), `job` (one write), `batch` (writes that share a commit), `lane` (the way
+//! in, and the task that does the batches), and this face.
 
+mod batch;
+mod config;
+mod executor;
+mod job;
 mod lane;
-mod transact;
+mod outcome;
+mod prepared;
+mod queue;
+mod read;
+mod retry;
+mod status;
 
-use std::any::Any;
-use std::future::poll_fn;
 use std::panic::{Location, resume_unwind};
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use turso::IntoParams;
+use turso::params::Params;
 
-use self::lane::{Job, Lane, Reply};
-use self::transact::{Counts, Ended, execute, transact};
-use crate::catch::catch;
+pub use self::config::WriterConfig;
+use self::executor::{Executor, Threads};
+use self::job::{Closure, Job, Kind, Statement};
+use self::lane::{Lane, Manner};
+pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
+pub use self::prepared::Prepared;
+pub use self::queue::Priority;
+pub use self::status::WriterStatus;
 use crate::error::{Error, Result};
-use crate::pool::{ConnectionPool, PooledConnection, Snapshot, Status, Transaction};
-
-/// How a job answers: what it returned, or the panic that ended it.
-type Answer<R, E> = std::result::Result<Result<R, E>, Box<dyn Any + Send>>;
+use crate::pool::{ConnectionPool, Transaction, clock, statement};
 
 /// Writes and reads of one database: all writes go through one lane, so none of them ever finds the database locked by
-/// another; reads run side by side on the pool's other connections and never wait for a write.
+/// another, and those that wait at the same time share a commit and its fsync; reads run side by side on the pool's other
+/// connections and never wait for a write, nor do writes wait for them.
 ///
-/// A guard of [`pool`](PooledDatabaseWriter::pool) that writes itself competes with the lane: the lane tries again for 10 s,
-/// then its write fails with `Busy`. Let the writer write.
+/// # Outcomes
+/// `Ok` means committed, and synced to disk under `synchronous = FULL`. An error is [`Error::RolledBack`]: certainly nothing was
+/// written, and the call can be made again; or [`Error::Unknown`]: the disk failed in a commit, and only a look at the data
+/// tells. The writer itself never makes a write again that may have been committed. A closure's own error is returned as it
+/// is, and means that nothing was written.
+///
+/// # Order
+/// First come, first served within a [priority](PooledDatabaseWriter::priority); at most 32 writes of normal priority overtake
+/// the oldest background one. The queue is [bounded](WriterConfig::queue): callers beyond it wait for room, in order.
+///
+/// # Threads
+/// The engine does its I/O inside `poll`, up to 134 ms for one commit. The lane has a thread of its own, and reads run on
+/// the runtime's blocking pool, so no worker of the runtime ever waits for a disk.
+///
+/// A guard of [`pool`](PooledDatabaseWriter::pool) that writes itself competes with the lane, which then tries again, with
+/// pauses, for [`retry_timeout`](WriterConfig::retry_timeout). Let the writer write.
 ///
 /// A clone is another handle to the same writer.
 ///
@@ -65,30 +91,13 @@ type Answer<R, E> = std::result::Result<Result<R, E>, Box<dyn Any + Send>>;
 #[derive(Clone, Debug)]
 pub struct PooledDatabaseWriter {
     pool: ConnectionPool,
-    lane: Lane,
-    counts: Arc<Counts>,
-}
-
-/// A writer at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WriterStatus {
-    /// The pool below; the lane holds one of its connections.
-    pub pool: Status,
-    /// Writes in the lane's queue, of at most 1,024; callers beyond that wait for room in it.
-    pub queued: usize,
-    /// Writes that were committed.
-    pub committed: u64,
-    /// Writes that returned an error or panicked, and had no effect.
-    pub rolled_back: u64,
-    /// Writes of which cannot be told whether they were committed.
-    pub unknown: u64,
-    /// Writes whose caller was gone before they started.
-    pub skipped: u64,
+    lane: Arc<Lane>,
+    executor: Arc<dyn Executor>,
+    manner: Manner,
 }
 
 impl PooledDatabaseWriter {
-    /// Opens the database at `path` with a pool of the default settings.
+    /// Opens the database at `path` with a pool and a writer of the default settings.
     ///
     /// # Errors
     /// As for [`ConnectionPoolBuilder::build`](crate::ConnectionPoolBuilder::build).
@@ -99,60 +108,132 @@ impl PooledDatabaseWriter {
         Self::new(ConnectionPool::open(path).await?).await
     }
 
-    /// A writer on a pool of the caller's own settings. Its lane takes one connection for as long as it lives, the
-    /// readers have the rest.
+    /// A writer of the default settings on a pool of the caller's own. Its lane takes one connection for as long as it
+    /// lives, the readers have the rest.
     ///
     /// # Errors
-    /// [`Error::Config`] for a pool of fewer than 2 connections or one that has a writer already, or what
-    /// [`ConnectionPool::get`] returns.
+    /// As for [`with_config`](PooledDatabaseWriter::with_config).
     ///
     /// # Cancel safety
     /// Dropped half-way, the pool is as it was.
     pub async fn new(pool: ConnectionPool) -> Result<Self> {
+        Self::with_config(pool, WriterConfig::default()).await
+    }
+
+    /// A writer of the caller's own settings, on a pool of the caller's own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that cannot work, a pool of fewer than 2 connections or one that has a writer already,
+    /// or what [`ConnectionPool::get`] returns.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the pool is as it was.
+    pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
+        config.validate()?;
         let max = pool.status().max;
         if max < 2 {
             let problem = format!("is {max}: a writer needs at least 2, one for the lane and one for readers");
             return Err(Error::Config { field: "max_connections", problem });
         }
-        let lane = Lane::start(&pool).await?;
-        Ok(Self { pool, lane, counts: Arc::default() })
+        let executor: Arc<dyn Executor> = Arc::new(Threads);
+        let lane = Arc::new(Lane::start(&pool, config, &*executor).await?);
+        Ok(Self { pool, lane, executor, manner: Manner::default() })
     }
 
-    /// Runs one statement by itself; returns how many rows it changed. `Ok` means committed and synced to disk.
+    /// A handle whose writes have to be started within `limit` of the call: waiting for room and for the turn together. One
+    /// that is not is [rolled back](Error::RolledBack) with [`Error::Deadline`], at that time and not later. One that was
+    /// started is waited for to its end, which [`batch_time`](WriterConfig::batch_time),
+    /// [`write_timeout`](WriterConfig::write_timeout) and the disk bound.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { manner: Manner { limit: Some(limit), ..self.manner }, ..self.clone() }
+    }
+
+    /// A handle whose writes have this priority.
+    #[must_use]
+    pub fn priority(&self, priority: Priority) -> Self {
+        Self { manner: Manner { priority, ..self.manner }, ..self.clone() }
+    }
+
+    /// Runs one statement by itself; its value is how many rows it changed.
     ///
     /// # Errors
-    /// The engine's error: the statement had no effect. [`Error::OutcomeUnknown`] if the disk failed, perhaps in the
-    /// commit. [`Error::Misuse`] for a `BEGIN`, and inside a [`write`](PooledDatabaseWriter::write) of the same or another
-    /// writer. [`Error::Closed`] if the writer is closed. In these two cases nothing happened.
+    /// [`Error::RolledBack`], for a [constraint](Error::constraint) or anything else that the engine refuses, for a deadline or
+    /// a closed writer, and for [`Error::Misuse`]: a `BEGIN`, several statements, a statement that gives rows, or a call inside
+    /// a [`write`](PooledDatabaseWriter::write). [`Error::Unknown`] if the disk failed, perhaps in the commit.
     ///
     /// # Cancel safety
     /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
-    pub async fn execute(&self, sql: impl Into<String>, params: impl IntoParams) -> Result<u64> {
-        let (sql, params) = (sql.into(), params.into_params()?);
-        self.job(async move |connection: Result<&mut PooledConnection>, counts: &Counts| {
-            execute(connection?, &sql, params, counts).await
-        })
-        .await
+    #[track_caller]
+    pub fn execute(
+        &self,
+        sql: impl Into<Arc<str>>,
+        params: impl IntoParams,
+    ) -> impl Future<Output = Result<Ack<u64>>> + Send + '_ {
+        let params = params.into_params();
+        self.run_statement(Location::caller(), sql.into(), params, true)
+    }
+
+    /// The same, if there is room in the queue.
+    ///
+    /// # Errors
+    /// As for [`execute`](PooledDatabaseWriter::execute), and [`Error::Full`] behind [`Error::RolledBack`].
+    ///
+    /// # Cancel safety
+    /// As for [`execute`](PooledDatabaseWriter::execute).
+    #[track_caller]
+    pub fn try_execute(
+        &self,
+        sql: impl Into<Arc<str>>,
+        params: impl IntoParams,
+    ) -> impl Future<Output = Result<Ack<u64>>> + Send + '_ {
+        let params = params.into_params();
+        self.run_statement(Location::caller(), sql.into(), params, false)
+    }
+
+    async fn run_statement(
+        &self,
+        site: &'static Location<'static>,
+        sql: Arc<str>,
+        params: turso::Result<Params>,
+        waits: bool,
+    ) -> Result<Ack<u64>> {
+        let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
+        if statement::bounds_a_transaction(&sql) {
+            let why = "execute runs one statement by itself; use write for a transaction: it was not run";
+            return Err(Error::rolled_back(Error::Misuse(why)));
+        }
+        let can_share = statement::is_worth_keeping(&sql);
+        let (statement, answer) = Statement::new(sql, params);
+        let kind = if can_share { Kind::Statement(statement) } else { Kind::Solitary(statement) };
+        self.queue(site, kind, answer, waits).await
     }
 
     /// Runs several statements, separated by semicolons, as one transaction: all of them take effect, or none.
     ///
     /// # Errors
-    /// As for [`write`](PooledDatabaseWriter::write).
+    /// As for [`execute`](PooledDatabaseWriter::execute).
     ///
     /// # Cancel safety
     /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
-    pub async fn execute_batch(&self, sql: impl Into<String>) -> Result<()> {
-        let sql = sql.into();
-        self.write(async move |tx| tx.execute_batch(&sql).await).await
+    #[track_caller]
+    pub fn execute_batch(&self, sql: impl Into<Arc<str>>) -> impl Future<Output = Result<Ack<()>>> + Send + '_ {
+        let (site, sql) = (Location::caller(), sql.into());
+        async move {
+            let outcome = self.run_closure(site, async move |tx| tx.execute_batch(&sql).await, true).await;
+            outcome.map_err(|error| match error {
+                Error::RolledBack { .. } | Error::Unknown { .. } => error,
+                error => Error::rolled_back(error),
+            })
+        }
     }
 
-    /// Runs `work` as one transaction. It is committed if `work` returns `Ok`, and rolled back if it returns `Err` or
-    /// panics; `Ok` means committed and synced to disk.
+    /// Runs `work` as one transaction. It takes effect if `work` returns `Ok`, and is undone if that returns `Err` or panics.
     ///
     /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`). While it runs no
-    /// other write does: keep it short, and wait in it for nothing but the database. A write inside it would wait for
-    /// itself, and is refused.
+    /// other write does: keep it short, and wait in it for nothing but the database; after
+    /// [`write_timeout`](WriterConfig::write_timeout) it is dropped and undone. A write inside it would wait for itself, and is
+    /// refused. It may run more than once: what it did before is undone then, as if it had not been.
     ///
     /// The closure is `async move`, so that it owns what it uses, and its error is any type that is made from [`Error`]. Where
     /// nothing else says which, end it with `Ok::<_, Error>(...)`; for a boxed error take `Box<dyn Error + Send + Sync>`.
@@ -179,7 +260,7 @@ impl PooledDatabaseWriter {
     ///     .write(async move |tx| {
     ///         let sql = "UPDATE accounts SET balance = balance - ?2 WHERE name = ?1 AND balance >= ?2";
     ///         match tx.execute(sql, (name.as_str(), amount)).await? {
-    ///             0 => Err(BankError::NotEnough(name)),
+    ///             0 => Err(BankError::NotEnough(name.clone())),
     ///             _ => Ok(()),
     ///         }
     ///     })
@@ -190,82 +271,76 @@ impl PooledDatabaseWriter {
     /// ```
     ///
     /// # Errors
-    /// What `work` returns, or the engine's error: nothing was applied. [`Error::OutcomeUnknown`] if COMMIT failed in a
-    /// way that cannot tell. [`Error::Misuse`] inside another write. [`Error::Closed`] if the writer is closed.
+    /// What `work` returned: nothing was written. What [`execute`](PooledDatabaseWriter::execute) returns for anything that
+    /// went wrong outside it.
     ///
     /// # Panics
-    /// If `work` panics, with the same payload, after the rollback.
+    /// If `work` panics, with the same payload, once it is undone.
     ///
     /// # Cancel safety
     /// Dropped before its turn, `work` is not run; after that it runs to its end, unobserved.
-    pub async fn write<F, R, E>(&self, work: F) -> Result<R, E>
+    #[track_caller]
+    pub fn write<F, R, E>(&self, work: F) -> impl Future<Output = Result<Ack<R>, E>> + Send + '_
     where
-        F: AsyncFnOnce(&mut Transaction<'_>) -> Result<R, E> + Send + 'static,
+        F: AsyncFnMut(&mut Transaction<'_>) -> Result<R, E> + Send + 'static,
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.job(async move |connection: Result<&mut PooledConnection>, counts: &Counts| {
-            transact(connection?, work, counts).await
-        })
-        .await
+        self.run_closure(Location::caller(), work, true)
     }
 
-    /// Runs `work` on one snapshot: everything it reads is of one moment, however many writes commit meanwhile. A
-    /// statement that writes is refused.
-    ///
-    /// `work` moves to a thread of the runtime's blocking pool and is polled only there, since a long query does not
-    /// yield. At most as many run at once as the pool has connections beside the lane's; a read inside a read takes a
-    /// second one.
+    /// The same, if there is room in the queue.
     ///
     /// # Errors
-    /// What `work` returns, the engine's error, or what [`ConnectionPool::get`] returns.
+    /// As for [`write`](PooledDatabaseWriter::write), and [`Error::Full`] behind [`Error::RolledBack`].
     ///
     /// # Panics
-    /// If `work` panics, with the same payload. If polled outside a tokio runtime.
+    /// As for [`write`](PooledDatabaseWriter::write).
     ///
     /// # Cancel safety
-    /// Dropped half-way, `work` is dropped at its next await, and its connection is discarded.
+    /// As for [`write`](PooledDatabaseWriter::write).
     #[track_caller]
-    pub fn read<F, R, E>(&self, work: F) -> impl Future<Output = Result<R, E>>
+    pub fn try_write<F, R, E>(&self, work: F) -> impl Future<Output = Result<Ack<R>, E>> + Send + '_
     where
-        F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E> + Send + 'static,
+        F: AsyncFnMut(&mut Transaction<'_>) -> Result<R, E> + Send + 'static,
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.read_from(Location::caller(), work)
+        self.run_closure(Location::caller(), work, false)
     }
 
-    async fn read_from<F, R, E>(&self, site: &'static Location<'static>, work: F) -> Result<R, E>
+    async fn run_closure<F, R, E>(&self, site: &'static Location<'static>, work: F, waits: bool) -> Result<Ack<R>, E>
     where
-        F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E> + Send + 'static,
+        F: AsyncFnMut(&mut Transaction<'_>) -> Result<R, E> + Send + 'static,
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let mut guard = self.pool.get_from(site).await?;
-        let runtime = Handle::current();
-        let (mut reply, answer) = oneshot::channel::<Answer<R, E>>();
-        let handle = runtime.clone();
-        // Detached on purpose: it ends with `work`, or when nobody waits for its answer any more.
-        runtime.spawn_blocking(move || {
-            handle.block_on(async move {
-                guard.moves_here(site);
-                let outcome = {
-                    let mut reading = pin!(catch(read_snapshot(&mut guard, work)));
-                    poll_fn(|context| match reply.poll_closed(context) {
-                        Poll::Ready(()) => Poll::Ready(None),
-                        Poll::Pending => reading.as_mut().poll(context).map(Some),
-                    })
-                    .await
-                };
-                // Back in the pool before the caller knows that it is over.
-                drop(guard);
-                if let Some(outcome) = outcome {
-                    // Fails only if the caller left just now.
-                    let _ = reply.send(outcome);
-                }
-            });
-        });
-        finish(answer.await)
+        let (closure, answer) = Closure::new(work);
+        self.queue(site, Kind::Work(Box::new(closure)), answer, waits).await
+    }
+
+    /// Queues a job and waits for its answer.
+    async fn queue<R, E: From<Error>>(
+        &self,
+        site: &'static Location<'static>,
+        kind: Kind,
+        answer: tokio::sync::oneshot::Receiver<job::Answer<R, E>>,
+        waits: bool,
+    ) -> Result<Ack<R>, E> {
+        if job::is_inside() {
+            let why = "a write inside a write would wait for itself: use the transaction it has";
+            return Err(Error::rolled_back(Error::Misuse(why)).into());
+        }
+        let came = clock::now();
+        let deadline = match waits {
+            true => self.lane.room(self.manner).await?,
+            false => {
+                self.lane.try_room()?;
+                self.manner.limit.and_then(|limit| came.checked_add(limit))
+            }
+        };
+        let job = Job { kind, site, came };
+        self.lane.run(job, answer, self.manner, deadline).await.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The pool that reads run on. Close it through the writer: while the lane lives, it holds one of its connections.
@@ -277,89 +352,55 @@ impl PooledDatabaseWriter {
     /// The writer at this moment.
     #[must_use]
     pub fn status(&self) -> WriterStatus {
-        let count = |ended| self.counts.get(ended);
-        WriterStatus {
-            pool: self.pool.status(),
-            queued: self.lane.queued(),
-            committed: count(Ended::Committed),
-            rolled_back: count(Ended::RolledBack),
-            unknown: count(Ended::Unknown),
-            skipped: count(Ended::Skipped),
-        }
+        let shared = self.lane.shared();
+        shared.counts.status(self.pool.status(), shared.queue.len(), shared.last_commit().number())
     }
 
     /// Runs the writes that are queued, refuses those that come later, and gives the lane's connection back. The pool
     /// stays open.
     ///
     /// # Cancel safety
-    /// Dropped before it resolves, the lane may or may not have been told; it may be called again. Inside a write it
-    /// tells the lane and resolves at once, for the lane cannot wait for its own end.
+    /// The lane is told at the first poll, whether or not this is awaited to its end; it may be called again. Inside a write
+    /// it tells the lane and resolves at once, for the lane cannot wait for its own end.
     pub async fn stop(&self) {
-        self.lane.stop().await;
+        self.lane.close();
+        if !job::is_inside() {
+            self.lane.ended().await;
+        }
     }
 
     /// [Stops](PooledDatabaseWriter::stop) the lane and closes the pool; resolves when no connection is alive.
     ///
     /// # Cancel safety
-    /// Dropped before it resolves, it may be called again. Inside a write it only stops the lane, as
-    /// [`stop`](PooledDatabaseWriter::stop) does there.
+    /// As for [`stop`](PooledDatabaseWriter::stop). Inside a write it only stops the lane.
     pub async fn close(&self) {
-        self.lane.stop().await;
-        if !lane::is_here() {
+        self.stop().await;
+        if !job::is_inside() {
             self.pool.close().await;
         }
     }
 
-    /// Queues `work` for the lane and waits for its answer.
-    async fn job<F, R, E>(&self, work: F) -> Result<R, E>
-    where
-        F: AsyncFnOnce(Result<&mut PooledConnection>, &Counts) -> Result<R, E> + Send + 'static,
-        R: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        if lane::is_here() {
-            return Err(
-                Error::Misuse("a write inside a write would wait for itself: use the transaction it has").into()
-            );
+    /// The same, within `limit`. What is still queued then is not done: its callers are told that
+    /// [nothing was written](Error::RolledBack), and the report lists it.
+    ///
+    /// # Panics
+    /// If it has to wait and is polled outside a tokio runtime with its timer enabled.
+    ///
+    /// # Cancel safety
+    /// As for [`close`](PooledDatabaseWriter::close).
+    pub async fn close_within(&self, limit: Duration) -> CloseReport {
+        let began = clock::now();
+        let mut report = CloseReport::default();
+        if clock::within(limit, self.stop()).await.is_none() {
+            report.not_done = self.lane.give_up();
         }
-        let (reply, answer) = oneshot::channel::<Answer<R, E>>();
-        let counts = Arc::clone(&self.counts);
-        let job: Job = Box::new(move |connection| {
-            Box::pin(async move {
-                if reply.is_closed() {
-                    counts.add(Ended::Skipped);
-                    return Box::new(|| {}) as Reply;
-                }
-                let outcome = catch(work(connection, &counts)).await;
-                if outcome.is_err() {
-                    counts.add(Ended::RolledBack);
-                }
-                // Fails only if the caller left meanwhile; the write stands.
-                Box::new(move || drop(reply.send(outcome)))
-            })
-        });
-        self.lane.queue(job).await?;
-        finish(answer.await)
-    }
-}
-
-async fn read_snapshot<F, R, E>(guard: &mut PooledConnection, work: F) -> Result<R, E>
-where
-    F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E>,
-    E: From<Error>,
-{
-    let mut snapshot = guard.snapshot().await?;
-    let outcome = work(&mut snapshot).await;
-    // What was read is right whatever happens now; a connection that cannot leave the snapshot is discarded.
-    let _ = snapshot.end().await;
-    outcome
-}
-
-/// What a job answered; a panic goes on in the caller. No answer: the job was dropped unstarted.
-fn finish<R, E: From<Error>>(answer: std::result::Result<Answer<R, E>, oneshot::error::RecvError>) -> Result<R, E> {
-    match answer {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => Err(Error::Closed.into()),
+        report.is_running = !self.lane.has_ended();
+        if !job::is_inside() {
+            let rest = limit.saturating_sub(clock::now().saturating_duration_since(began));
+            if let Err(still_open) = self.pool.close_within(rest).await {
+                report.holders = still_open.holders;
+            }
+        }
+        report
     }
 }

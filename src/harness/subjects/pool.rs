@@ -51,7 +51,7 @@ impl Subject for Pooled {
 
     async fn perform(&self, op: Op) -> Result<Option<Seen>, Failure> {
         match op {
-            Op::Write(write) => self.db.write(async move |tx| write.perform(tx).await).await.map(|()| None),
+            Op::Write(write) => self.db.write(async move |tx| write.perform(tx).await).await.map(|_ack| None),
             Op::PerformanceSummary => {
                 let mut guard = self.db.pool().get().await?;
                 workload::performance_summary(&mut *guard).await.map(Some)

@@ -1,0 +1,69 @@
+//! The writer's settings, and the one place where they are checked.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Settings of a [`PooledDatabaseWriter`](crate::PooledDatabaseWriter). With the feature `serde` they are read and written
+/// like those of [`PoolConfig`](crate::PoolConfig).
+///
+/// ```
+/// use poolproof::WriterConfig;
+///
+/// let config = WriterConfig { queue: 100, ..WriterConfig::default() };
+/// assert!(config.validate().is_ok());
+/// let error = WriterConfig { batch_jobs: 0, ..config }.validate().unwrap_err();
+/// assert_eq!(error.to_string(), "batch_jobs is 0: nothing could ever be written; choose at least 1");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct WriterConfig {
+    /// Writes that may wait for the lane; whoever comes when it is full waits for room, in order. 1,024 unless set.
+    pub queue: usize,
+    /// Writes that share a commit, at most. 1,024 unless set.
+    pub batch_jobs: usize,
+    /// No further write joins a commit after this. 10 ms unless set. A closure that runs for longer is not cut short by it,
+    /// see `write_timeout`.
+    pub batch_time: Duration,
+    /// How long one write may run. Then its closure is dropped at its next await, and undone; nobody else can write
+    /// meanwhile. 5 s unless set.
+    pub write_timeout: Duration,
+    /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
+    /// unless set.
+    pub retry_timeout: Duration,
+}
+
+impl Default for WriterConfig {
+    fn default() -> Self {
+        Self {
+            queue: 1024,
+            batch_jobs: 1024,
+            batch_time: Duration::from_millis(10),
+            write_timeout: Duration::from_secs(5),
+            retry_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl WriterConfig {
+    /// # Errors
+    /// [`Error::Config`] names the first setting that cannot work, and says what would.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |field, problem: &str| Err(Error::Config { field, problem: problem.to_owned() });
+        for (field, count) in [("queue", self.queue), ("batch_jobs", self.batch_jobs)] {
+            if count == 0 {
+                return wrong(field, "is 0: nothing could ever be written; choose at least 1");
+            }
+        }
+        if self.queue > tokio::sync::Semaphore::MAX_PERMITS {
+            return wrong("queue", "is more than there can be; choose some thousands");
+        }
+        for (field, limit) in [("write_timeout", self.write_timeout), ("retry_timeout", self.retry_timeout)] {
+            if limit.is_zero() {
+                return wrong(field, "is 0: nothing could ever be done in that time; choose at least 1 ms");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Where the lane and the reads run: the one seam between production and a simulated world.
+//!
+//! The engine does its I/O inside `poll`, so neither may run on a worker of the caller's runtime. [`Threads`] gives the lane
+//! a thread of its own and reads a thread of the runtime's blocking pool. A simulation runs the same futures as tasks of
+//! its one thread. Nothing else differs there: time is tokio's (`pool::clock`), which a paused runtime controls, and
+//! neither the lane nor the reads know what runs them.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+
+/// A future that is made where it will be polled, and never leaves that thread. It never panics.
+pub(crate) type Task = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// Runs what must not hold up its caller's runtime.
+pub(crate) trait Executor: fmt::Debug + Send + Sync {
+    /// Runs the lane to its end; called once for each.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread. `lane` was not run.
+    fn lane(&self, lane: Task) -> io::Result<()>;
+
+    /// Runs a read to its end. Called inside a runtime.
+    fn read(&self, read: Task);
+}
+
+/// Real threads.
+#[derive(Debug)]
+pub(crate) struct Threads;
+
+impl Executor for Threads {
+    fn lane(&self, lane: Task) -> io::Result<()> {
+        // Started by the thread itself: a runtime must not be dropped inside another, as it would be if the thread could
+        // not be started.
+        let (started, starting) = std::sync::mpsc::sync_channel(1);
+        thread::Builder::new().name("poolproof-lane".to_owned()).spawn(move || {
+            match Builder::new_current_thread().enable_time().build() {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(()));
+                    runtime.block_on(lane());
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })?;
+        // A few microseconds, once.
+        starting.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))
+    }
+
+    fn read(&self, read: Task) {
+        let runtime = Handle::current();
+        let handle = runtime.clone();
+        // Detached on purpose: it ends with the read, or when nobody waits for its answer any more.
+        runtime.spawn_blocking(move || handle.block_on(read()));
+    }
+}

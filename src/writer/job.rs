@@ -1,0 +1,234 @@
+//! One write: what is done for it, what it came to, and who is told.
+//!
+//! A job is run, perhaps more than once, and then settled, once. Running it gives a result that is provisional: it stands
+//! only if the transaction that it ran in is committed. What failed by itself has failed whatever becomes of the rest, but
+//! its caller is told no sooner: it may have failed for what a neighbour wrote that is not committed either.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use turso::params::Params;
+
+use super::outcome::{Ack, CommitToken, NotDone};
+use crate::catch::catch;
+use crate::error::{Error, Result, WriteStage};
+use crate::pool::{PooledConnection, Transaction, clock};
+
+thread_local! {
+    /// Whether a write is being polled on this thread.
+    static IN_A_WRITE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is inside a write.
+pub(super) fn is_inside() -> bool {
+    IN_A_WRITE.get()
+}
+
+/// How a job answers: what it came to, or the panic that ended it.
+pub(super) type Answer<R, E> = std::result::Result<Result<Ack<R>, E>, Box<dyn Any + Send>>;
+
+/// What became of the transaction that a job ran in.
+#[derive(Clone)]
+pub(super) enum End {
+    Committed(CommitToken),
+    RolledBack(Arc<Error>),
+    Unknown(Arc<Error>),
+}
+
+/// What a job came to, for those who count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Committed,
+    RolledBack,
+    Unknown,
+}
+
+/// A write of some kind.
+pub(super) trait Work: Send {
+    /// Runs it in an open transaction. Whether it wants to be committed.
+    fn run<'a>(&'a mut self, transaction: &'a mut Transaction<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
+
+    /// It was dropped half-way, for this.
+    fn fails(&mut self, error: Error);
+
+    /// Answers its caller.
+    fn settle(self: Box<Self>, end: End) -> Ended;
+}
+
+/// A closure over a transaction.
+pub(super) struct Closure<F, R, E> {
+    work: F,
+    /// What it came to when it was run last.
+    came_to: Option<std::result::Result<Result<R, E>, Box<dyn Any + Send>>>,
+    reply: oneshot::Sender<Answer<R, E>>,
+}
+
+impl<F, R, E> Closure<F, R, E> {
+    pub(super) fn new(work: F) -> (Self, oneshot::Receiver<Answer<R, E>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { work, came_to: None, reply }, answer)
+    }
+}
+
+impl<F, R, E> Work for Closure<F, R, E>
+where
+    F: AsyncFnMut(&mut Transaction<'_>) -> Result<R, E> + Send,
+    R: Send,
+    E: From<Error> + Send,
+{
+    fn run<'a>(&'a mut self, transaction: &'a mut Transaction<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        Box::pin(async move {
+            // The call is inside, too: it may panic before there is a future.
+            let came_to = catch(async { (self.work)(transaction).await }).await;
+            let wants_commit = matches!(came_to, Ok(Ok(_)));
+            self.came_to = Some(came_to);
+            wants_commit
+        })
+    }
+
+    fn fails(&mut self, error: Error) {
+        self.came_to = Some(Ok(Err(error.into())));
+    }
+
+    fn settle(self: Box<Self>, end: End) -> Ended {
+        let (answer, ended) = match (self.came_to, end) {
+            (Some(Ok(Err(error))), _) => (Ok(Err(error)), Ended::RolledBack),
+            (Some(Err(panic)), _) => (Err(panic), Ended::RolledBack),
+            (Some(Ok(Ok(value))), End::Committed(token)) => (Ok(Ok(Ack { value, token })), Ended::Committed),
+            (_, End::Unknown(cause)) => (Ok(Err(Error::unknown(cause).into())), Ended::Unknown),
+            (_, End::RolledBack(cause)) => (Ok(Err(Error::rolled_back(cause).into())), Ended::RolledBack),
+            (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
+        };
+        // Fails only if the caller left meanwhile.
+        let _ = self.reply.send(answer);
+        ended
+    }
+}
+
+/// One statement.
+pub(super) struct Statement {
+    pub(super) sql: Arc<str>,
+    params: Params,
+    came_to: Option<Result<u64>>,
+    reply: oneshot::Sender<Answer<u64, Error>>,
+}
+
+impl Statement {
+    pub(super) fn new(sql: Arc<str>, params: Params) -> (Self, oneshot::Receiver<Answer<u64, Error>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { sql, params, came_to: None, reply }, answer)
+    }
+
+    /// Runs it, in whatever transaction is open. Whether it did.
+    pub(super) async fn run(&mut self, connection: &mut PooledConnection) -> bool {
+        // Kept, for it may have to run again.
+        let outcome = connection.execute(&self.sql, self.params.clone()).await;
+        let ran = outcome.is_ok();
+        self.came_to = Some(outcome);
+        ran
+    }
+
+    /// What it came to, if it failed.
+    pub(super) fn failed(&mut self) -> Option<Error> {
+        match self.came_to.take() {
+            Some(Err(error)) => Some(error),
+            came_to => {
+                self.came_to = came_to;
+                None
+            }
+        }
+    }
+
+    fn settle(self, end: End) -> Ended {
+        let (answer, ended) = match (self.came_to, end) {
+            (Some(Ok(value)), End::Committed(token)) => (Ok(Ack { value, token }), Ended::Committed),
+            (Some(Err(error)), _) => (Err(Error::rolled_back(error)), Ended::RolledBack),
+            (_, End::Unknown(cause)) => (Err(Error::unknown(cause)), Ended::Unknown),
+            (_, End::RolledBack(cause)) => (Err(Error::rolled_back(cause)), Ended::RolledBack),
+            (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
+        };
+        let _ = self.reply.send(Ok(answer));
+        ended
+    }
+}
+
+/// What a job does. A statement is a kind of its own since there are many of them: it needs no savepoint and no box.
+pub(super) enum Kind {
+    Statement(Statement),
+    /// A statement that cannot run inside a transaction, or leaves something behind on its connection.
+    Solitary(Statement),
+    Work(Box<dyn Work>),
+}
+
+/// A write in the queue.
+pub(super) struct Job {
+    pub(super) kind: Kind,
+    pub(super) site: &'static Location<'static>,
+    /// When it came.
+    pub(super) came: Instant,
+}
+
+/// Of a statement, as much as a line of a report can bear, in letters.
+const SHOWN: usize = 120;
+
+impl Job {
+    /// Answers its caller. Nothing of the job's own, not even the drop of what it captured, may end the lane by a panic.
+    pub(super) fn settle(self, end: End) -> Ended {
+        let counts_as = match end {
+            End::Committed(_) => Ended::Committed,
+            End::RolledBack(_) => Ended::RolledBack,
+            End::Unknown(_) => Ended::Unknown,
+        };
+        let settled = catch_unwind(AssertUnwindSafe(|| match self.kind {
+            Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
+            Kind::Work(work) => work.settle(end),
+        }));
+        settled.unwrap_or_else(|payload| {
+            // An answer that nobody waits for, and whose drop panics. Not even dropped: the payload may panic in its turn.
+            std::mem::forget(payload);
+            counts_as
+        })
+    }
+
+    /// What it is, for a report of what was not done.
+    pub(super) fn not_done(&self) -> NotDone {
+        let sql = match &self.kind {
+            Kind::Statement(statement) | Kind::Solitary(statement) => Some(statement.sql.chars().take(SHOWN).collect()),
+            Kind::Work(_) => None,
+        };
+        NotDone { site: self.site, waited: clock::now().saturating_duration_since(self.came), sql }
+    }
+}
+
+/// Runs `work` in the transaction that is open on `connection`, for `limit` at most. Whether it wants to be committed.
+pub(super) async fn run(work: &mut dyn Work, transaction: &mut Transaction<'_>, limit: Duration) -> bool {
+    let wants_commit = {
+        let mut running = pin!(clock::within(limit, work.run(transaction)));
+        poll_fn(|context| {
+            // Set while it is polled and no longer: elsewhere, others are polled on the same thread.
+            let outside = IN_A_WRITE.replace(true);
+            let _inside = Inside(outside);
+            running.as_mut().poll(context)
+        })
+        .await
+    };
+    wants_commit.unwrap_or_else(|| {
+        work.fails(Error::rolled_back(Error::Deadline { stage: WriteStage::Running, limit }));
+        false
+    })
+}
+
+struct Inside(bool);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        IN_A_WRITE.set(self.0);
+    }
+}

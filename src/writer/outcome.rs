@@ -1,0 +1,92 @@
+//! What a caller is told at the end of a write, and of a writer.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+use crate::pool::HolderReport;
+
+/// A write is committed, and synced to disk under `synchronous = FULL`, which is what the pool sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ack<R> {
+    /// What the write returned: for a statement, how many rows it changed.
+    pub value: R,
+    /// Which commit it was part of.
+    pub token: CommitToken,
+}
+
+/// A commit of one writer. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommitToken {
+    /// The writer.
+    pub(super) writer: u64,
+    pub(super) number: u64,
+}
+
+impl CommitToken {
+    /// The number of the commit, counted from 1 since the writer was opened. Writes that share it were committed together.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
+/// A write that was not done because its writer was closed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NotDone {
+    /// Who asked for it.
+    pub site: &'static Location<'static>,
+    /// How long it had waited.
+    pub waited: Duration,
+    /// The statement, shortened, without its parameters; `None` for a closure.
+    pub sql: Option<String>,
+}
+
+impl fmt::Display for NotDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, for {} ms: ", self.site, self.waited.as_millis())?;
+        f.write_str(self.sql.as_deref().unwrap_or("a closure"))
+    }
+}
+
+/// How a writer ended.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Writes that were still queued when the time was over. Their callers were told that nothing was written.
+    pub not_done: Vec<NotDone>,
+    /// Whether the lane was still at work when the time was over: on a write that had been started, or on its commit. It
+    /// ends after that.
+    pub is_running: bool,
+    /// Who still held a connection when the time was over.
+    pub holders: Vec<HolderReport>,
+}
+
+impl CloseReport {
+    /// Whether everything was done, and no connection is alive.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.not_done.is_empty() && !self.is_running && self.holders.is_empty()
+    }
+}
+
+impl fmt::Display for CloseReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_clean() {
+            return f.write_str("everything was done, and no connection is alive");
+        }
+        write!(f, "{} writes were not done", self.not_done.len())?;
+        if self.is_running {
+            f.write_str(", one is still running")?;
+        }
+        for job in &self.not_done {
+            write!(f, "\n  not done: {job}")?;
+        }
+        for holder in &self.holders {
+            write!(f, "\n  still open: {holder}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! A statement that is written again and again, with parameters of one type.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+use turso::IntoParams;
+
+use super::PooledDatabaseWriter;
+use super::job::{Kind, Statement};
+use super::outcome::Ack;
+use crate::error::{Error, Result};
+use crate::pool::statement;
+
+/// A statement of a writer, made by [`prepare`](PooledDatabaseWriter::prepare). It is checked once, its text is shared by all
+/// its runs, and the lane's connection keeps what the engine prepared of it. A clone is another handle.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// use poolproof::PooledDatabaseWriter;
+///
+/// let db = PooledDatabaseWriter::open(folder.path().join("log.db")).await?;
+/// db.execute("CREATE TABLE log (level INTEGER, line TEXT)", ()).await?;
+/// let log = db.prepare::<(i64, &str)>("INSERT INTO log VALUES (?1, ?2)").await?;
+/// log.execute((3, "it begins")).await?;
+/// assert_eq!(log.execute((1, "it ends")).await?.value, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Prepared<P> {
+    db: PooledDatabaseWriter,
+    sql: Arc<str>,
+    params: PhantomData<fn(P)>,
+}
+
+impl PooledDatabaseWriter {
+    /// Checks a statement that is going to run often.
+    ///
+    /// # Errors
+    /// What the engine says of its text, or [`Error::Misuse`] for one that is no `INSERT`, `UPDATE`, `DELETE` or `REPLACE`,
+    /// that gives rows, or for more than one.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, nothing happened.
+    pub async fn prepare<P: IntoParams>(&self, sql: impl Into<Arc<str>>) -> Result<Prepared<P>> {
+        let sql = sql.into();
+        if !statement::writes_rows(&sql) {
+            return Err(Error::Misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
+        }
+        self.pool.get().await?.check(&sql).await?;
+        Ok(Prepared { db: self.clone(), sql, params: PhantomData })
+    }
+}
+
+impl<P: IntoParams> Prepared<P> {
+    /// Runs it; its value is how many rows it changed.
+    ///
+    /// # Errors
+    /// As for [`PooledDatabaseWriter::execute`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
+    #[track_caller]
+    pub fn execute(&self, params: P) -> impl Future<Output = Result<Ack<u64>>> + Send + '_ {
+        let (site, params) = (Location::caller(), params.into_params());
+        async move {
+            let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
+            let (statement, answer) = Statement::new(Arc::clone(&self.sql), params);
+            self.db.queue(site, Kind::Statement(statement), answer, true).await
+        }
+    }
+}
+
+impl<P> Clone for Prepared<P> {
+    fn clone(&self) -> Self {
+        Self { db: self.db.clone(), sql: Arc::clone(&self.sql), params: PhantomData }
+    }
+}
+
+impl<P> fmt::Debug for Prepared<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("sql", &self.sql).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+//! Who waits for the lane: two lines, one for each priority, as a state machine without I/O, clock or runtime.
+//!
+//! First come, first served within a line. The normal line goes first, but it may overtake the oldest of the background
+//! line at most [`AGE`] times in a row: then that one is served. So with `b` ahead of it in its own line, a background job
+//! sees at most `(b + 1) * AGE` normal ones started before it, however many come; and a normal job with `n` ahead of it sees
+//! at most `n / AGE + 1` background ones.
+//!
+//! A job is in the queue until somebody takes it out, under one lock: the lane, which starts it; or its caller, who leaves.
+//! Whoever gets it owns it, so it is started, or it is not, and both sides know:
+//!
+//! ```text
+//! lane                     caller
+//! takes the job out
+//!                          is dropped; looks for its job: gone
+//! runs it to its end       (counted, nobody is told)
+//! ```
+//!
+//! Wakers run, and jobs are dropped, after the lock is let go.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+
+use crate::sync::Mutex;
+
+/// How many normal jobs may overtake the oldest background one.
+pub(crate) const AGE: u32 = 32;
+
+/// What goes first when both wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// Somebody waits for it.
+    #[default]
+    Normal,
+    /// It can wait: at most 32 normal writes overtake the oldest of these, then it has its turn.
+    Background,
+}
+
+/// Where a job stands: its line, and its number in the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    line: Priority,
+    number: u64,
+}
+
+struct State<J> {
+    /// Jobs by their number, normal ones and background ones.
+    lines: [BTreeMap<u64, J>; 2],
+    /// The number of the next to come.
+    next: u64,
+    /// How many normal jobs have overtaken the oldest background one.
+    overtaken: u32,
+    closed: bool,
+    /// The lane, while it waits for something to do.
+    lane: Option<Waker>,
+}
+
+impl<J> State<J> {
+    fn is_empty(&self) -> bool {
+        self.lines.iter().all(BTreeMap::is_empty)
+    }
+
+    /// The oldest job whose number is below `end`, of the line whose turn it is.
+    fn take(&mut self, end: u64) -> Option<J> {
+        let [normal, background] = &mut self.lines;
+        let waits = background.first_key_value().is_some_and(|(number, _)| *number < end);
+        let line = match normal.first_key_value().is_some_and(|(number, _)| *number < end) {
+            true if waits && self.overtaken >= AGE => background,
+            true => {
+                self.overtaken = if waits { self.overtaken + 1 } else { 0 };
+                return normal.pop_first().map(|(_, job)| job);
+            }
+            false if waits => background,
+            false => return None,
+        };
+        self.overtaken = 0;
+        line.pop_first().map(|(_, job)| job)
+    }
+}
+
+/// The queue of one lane.
+pub(crate) struct Queue<J> {
+    state: Mutex<State<J>>,
+}
+
+impl<J> Queue<J> {
+    pub(crate) fn new() -> Self {
+        let lines = [BTreeMap::new(), BTreeMap::new()];
+        Self { state: Mutex::new(State { lines, next: 0, overtaken: 0, closed: false, lane: None }) }
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// The job, if the queue is closed.
+    pub(crate) fn push(&self, line: Priority, job: J) -> Result<Place, J> {
+        let (place, lane) = self.state.with(|state| {
+            if state.closed {
+                return Err(job);
+            }
+            let number = state.next;
+            state.next += 1;
+            state.lines[line as usize].insert(number, job);
+            Ok((Place { line, number }, state.lane.take()))
+        })?;
+        lane.into_iter().for_each(Waker::wake);
+        Ok(place)
+    }
+
+    /// Takes a job out again whose caller does not wait any more; `None` if it was started.
+    pub(crate) fn remove(&self, place: Place) -> Option<J> {
+        self.state.with(|state| state.lines[place.line as usize].remove(&place.number))
+    }
+
+    /// The next job to start.
+    pub(crate) fn pop(&self) -> Option<J> {
+        self.state.with(|state| state.take(u64::MAX))
+    }
+
+    /// The next job to start of those that came before `end`.
+    pub(crate) fn pop_before(&self, end: u64) -> Option<J> {
+        self.state.with(|state| state.take(end))
+    }
+
+    /// The number of the next to come.
+    pub(crate) fn end(&self) -> u64 {
+        self.state.with(|state| state.next)
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.with(|state| state.lines.iter().map(BTreeMap::len).sum())
+    }
+
+    /// Resolves to true when there is a job, to false when there is none and will be none. One lane waits at a time.
+    pub(crate) fn poll_job(&self, context: &Context<'_>) -> Poll<bool> {
+        let mut fresh = Some(context.waker().clone());
+        // The one it replaces is somebody else's code: dropped after the lock is let go.
+        let (ready, _stale) = self.state.with(|state| match (state.is_empty(), state.closed) {
+            (false, _) => (Poll::Ready(true), None),
+            (true, true) => (Poll::Ready(false), None),
+            (true, false) => (Poll::Pending, std::mem::replace(&mut state.lane, fresh.take())),
+        });
+        ready
+    }
+
+    /// Refuses whoever comes later. What is queued stays.
+    pub(crate) fn close(&self) {
+        let lane = self.state.with(|state| {
+            state.closed = true;
+            state.lane.take()
+        });
+        lane.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes everything out.
+    fn order(queue: &Queue<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn a_line_is_first_come_first_served() {
+        let queue = Queue::new();
+        for job in 0..100 {
+            queue.push(Priority::Normal, job).unwrap();
+        }
+        assert_eq!(order(&queue), (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_background_job_is_overtaken_by_32_and_no_more() {
+        let queue = Queue::new();
+        for job in [1000, 1001] {
+            queue.push(Priority::Background, job).unwrap();
+        }
+        for job in 0..100 {
+            queue.push(Priority::Normal, job).unwrap();
+        }
+        let order = order(&queue);
+        let place = |job| order.iter().position(|other| *other == job).unwrap();
+        assert_eq!((place(1000), place(1001)), (32, 65));
+        assert!(order.iter().filter(|job| **job < 1000).is_sorted());
+    }
+
+    #[test]
+    fn a_background_job_is_served_at_once_if_nobody_else_waits() {
+        let queue = Queue::new();
+        queue.push(Priority::Background, 1).unwrap();
+        assert_eq!(queue.pop(), Some(1));
+        // What it was overtaken before does not count against the next one.
+        queue.push(Priority::Background, 2).unwrap();
+        queue.push(Priority::Normal, 3).unwrap();
+        assert_eq!(order(&queue), [3, 2]);
+    }
+
+    #[test]
+    fn who_leaves_is_gone_and_who_was_taken_cannot_leave() {
+        let queue = Queue::new();
+        let places: Vec<_> = (0..3).map(|job| queue.push(Priority::Normal, job).unwrap()).collect();
+        assert_eq!(queue.remove(places[1]), Some(1));
+        assert_eq!(queue.remove(places[1]), None);
+        assert_eq!(queue.pop(), Some(0));
+        assert_eq!(queue.remove(places[0]), None);
+        assert_eq!((order(&queue), queue.len()), (vec![2], 0));
+    }
+
+    #[test]
+    fn only_those_before_the_mark_are_taken() {
+        let queue = Queue::new();
+        queue.push(Priority::Normal, 0).unwrap();
+        queue.push(Priority::Background, 1).unwrap();
+        let end = queue.end();
+        queue.push(Priority::Normal, 2).unwrap();
+        let before: Vec<_> = std::iter::from_fn(|| queue.pop_before(end)).collect();
+        assert_eq!((before, queue.len()), (vec![0, 1], 1));
+    }
+
+    #[test]
+    fn a_closed_queue_refuses_and_keeps_what_it_has() {
+        let queue = Queue::new();
+        queue.push(Priority::Normal, 1).unwrap();
+        queue.close();
+        assert_eq!(queue.push(Priority::Normal, 2), Err(2));
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(queue.poll_job(&mut context), Poll::Ready(true));
+        assert_eq!(queue.pop(), Some(1));
+        assert_eq!(queue.poll_job(&mut context), Poll::Ready(false));
+    }
+}

@@ -1,0 +1,94 @@
+//! What the lane has done so far.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::job::Ended;
+use crate::pool::Status;
+
+/// A writer at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriterStatus {
+    /// The pool below; the lane holds one of its connections.
+    pub pool: Status,
+    /// Writes in the lane's queue.
+    pub queued: usize,
+    /// Writes that were committed.
+    pub committed: u64,
+    /// Writes that returned an error or panicked, and had no effect.
+    pub rolled_back: u64,
+    /// Writes of which cannot be told whether they were committed.
+    pub unknown: u64,
+    /// Writes whose caller was gone before they started.
+    pub skipped: u64,
+    /// Commits, each of a batch of writes.
+    pub commits: u64,
+    /// The most writes that ever shared a commit.
+    pub largest_batch: u64,
+    /// Tries that found the write lock taken, by somebody outside the lane.
+    pub retries: u64,
+    /// Times that a batch was run again, one write after the other, because one of them had broken its transaction.
+    pub broken_batches: u64,
+}
+
+/// Counts since the lane began.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    committed: AtomicU64,
+    rolled_back: AtomicU64,
+    unknown: AtomicU64,
+    skipped: AtomicU64,
+    largest_batch: AtomicU64,
+    retries: AtomicU64,
+    broken_batches: AtomicU64,
+}
+
+fn one_more(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Counts {
+    pub(super) fn ended(&self, ended: Ended) {
+        one_more(match ended {
+            Ended::Committed => &self.committed,
+            Ended::RolledBack => &self.rolled_back,
+            Ended::Unknown => &self.unknown,
+        });
+    }
+
+    pub(super) fn skipped(&self) {
+        one_more(&self.skipped);
+    }
+
+    pub(super) fn retried(&self) {
+        one_more(&self.retries);
+    }
+
+    pub(super) fn broke(&self) {
+        one_more(&self.broken_batches);
+    }
+
+    pub(super) fn batch_of(&self, jobs: usize) {
+        self.largest_batch.fetch_max(jobs as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn status(&self, pool: Status, queued: usize, commits: u64) -> WriterStatus {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        WriterStatus {
+            pool,
+            queued,
+            committed: count(&self.committed),
+            rolled_back: count(&self.rolled_back),
+            unknown: count(&self.unknown),
+            skipped: count(&self.skipped),
+            commits,
+            largest_batch: count(&self.largest_batch),
+            retries: count(&self.retries),
+            broken_batches: count(&self.broken_batches),
+        }
+    }
+}
