@@ -25,7 +25,8 @@ use std::fmt;
 pub struct Constraint {
     /// What kind it is of.
     pub kind: ConstraintKind,
-    /// The table, where the engine tells: not for a foreign key or a check.
+    /// The table, where the engine tells: not for a foreign key or a check. It does not quote names, so one with a dot in it is
+    /// cut short.
     pub table: Option<String>,
     /// The columns, where the engine tells.
     pub columns: Vec<String>,
@@ -45,25 +46,35 @@ pub enum ConstraintKind {
     Check,
     /// A foreign key.
     ForeignKey,
-    /// Another: a `RAISE` in a trigger, or a type that a `STRICT` table does not take.
+    /// A type that the column of a `STRICT` table, or a row's number, cannot have.
+    Datatype,
+    /// Another.
     Other,
 }
 
+/// How the engine's words begin.
+const KINDS: [(&str, ConstraintKind); 7] = [
+    ("UNIQUE constraint failed", ConstraintKind::Unique),
+    ("PRIMARY KEY constraint failed", ConstraintKind::Unique),
+    ("NOT NULL constraint failed", ConstraintKind::NotNull),
+    ("CHECK constraint failed", ConstraintKind::Check),
+    ("FOREIGN KEY constraint failed", ConstraintKind::ForeignKey),
+    ("cannot store ", ConstraintKind::Datatype),
+    ("datatype mismatch", ConstraintKind::Datatype),
+];
+
 impl Constraint {
+    /// Whether this is what the engine says of a constraint.
+    pub(crate) fn is_one(message: &str) -> bool {
+        KINDS.iter().any(|(text, _)| message.starts_with(text))
+    }
+
     /// Reads what the engine says: `UNIQUE constraint failed: t.x`, with several columns `t.(x, y)` or `t.x, t.y`.
     pub(crate) fn read(message: String) -> Self {
-        use ConstraintKind::{Check, ForeignKey, NotNull, Other, Unique};
-        let kinds = [
-            ("UNIQUE constraint failed", Unique),
-            ("PRIMARY KEY constraint failed", Unique),
-            ("NOT NULL constraint failed", NotNull),
-            ("CHECK constraint failed", Check),
-            ("FOREIGN KEY constraint failed", ForeignKey),
-        ];
-        let found = kinds.iter().find_map(|(text, kind)| Some((message.split_once(text)?.1, *kind)));
-        let (rest, kind) = found.unwrap_or(("", Other));
+        let found = KINDS.iter().find_map(|(text, kind)| Some((message.split_once(text)?.1, *kind)));
+        let (rest, kind) = found.unwrap_or(("", ConstraintKind::Other));
         let (table, columns) = match kind {
-            Unique | NotNull => place(rest.trim_start_matches(':').trim()),
+            ConstraintKind::Unique | ConstraintKind::NotNull => place(rest.trim_start_matches(':').trim()),
             _ => (None, Vec::new()),
         };
         Self { kind, table, columns, message }
@@ -110,7 +121,10 @@ mod tests {
             ("NOT NULL constraint failed: t.x (19)", ConstraintKind::NotNull, Some("t"), vec!["x"]),
             ("CHECK constraint failed: x > 1.5", ConstraintKind::Check, None, vec![]),
             ("FOREIGN KEY constraint failed", ConstraintKind::ForeignKey, None, vec![]),
-            ("said by a trigger", ConstraintKind::Other, None, vec![]),
+            ("UNIQUE constraint failed: t.lower (x)", ConstraintKind::Unique, Some("t"), vec!["lower (x)"]),
+            ("cannot store TEXT value in INTEGER column t.x (19)", ConstraintKind::Datatype, None, vec![]),
+            ("datatype mismatch", ConstraintKind::Datatype, None, vec![]),
+            ("another", ConstraintKind::Other, None, vec![]),
         ] {
             let read = Constraint::read(message.to_owned());
             assert_eq!((read.kind, read.table.as_deref()), (kind, table), "{message}");

@@ -98,6 +98,10 @@ impl From<turso::Error> for Error {
     fn from(error: turso::Error) -> Self {
         match error {
             turso::Error::Constraint(message) => Error::Constraint(Constraint::read(message)),
+            // What `OR FAIL` makes of it inside a transaction.
+            turso::Error::Error(message) if Constraint::is_one(&message) => {
+                Error::Constraint(Constraint::read(message))
+            }
             error => Error::Engine(error),
         }
     }
@@ -135,7 +139,15 @@ impl Error {
     /// Whether a commit that failed with this may have taken effect all the same: the disk failed, or nobody knows.
     pub(crate) fn may_have_committed(&self) -> bool {
         use turso::Error::{Corrupt, DatabaseFull, Interrupt, IoError};
-        matches!(self, Error::Engine(Corrupt(_) | DatabaseFull(_) | Interrupt(_) | IoError(..)))
+        let is_of_the_disk = matches!(self, Error::Engine(Corrupt(_) | DatabaseFull(_) | Interrupt(_) | IoError(..)));
+        is_of_the_disk && !self.is_full()
+    }
+
+    /// Whether there was no room for a page. A commit whose last page was not written is none.
+    pub(crate) fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let full = [StorageFull, FileTooLarge, QuotaExceeded];
+        matches!(self, Error::Engine(turso::Error::IoError(kind, "pwrite" | "pwritev")) if full.contains(kind))
     }
 
     /// Whether the engine refused for what another connection, or another user of this one, was doing at the time.

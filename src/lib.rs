@@ -70,7 +70,8 @@ pub use pool::{
 };
 pub use turso::{IntoParams, Value};
 pub use writer::{
-    Ack, CloseReport, CommitToken, NotDone, PooledDatabaseWriter, Prepared, Priority, WriterConfig, WriterStatus,
+    Ack, CloseReport, CommitToken, NotDone, PooledDatabaseWriter, Prepared, Priority, WalStatus, WriterConfig,
+    WriterStatus,
 };
 
 /// The README's example, compiled with the documentation's tests.

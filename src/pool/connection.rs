@@ -12,6 +12,7 @@ use turso::IntoParams;
 use turso::params::Params;
 
 use super::activity::Doing;
+use super::control::{Control, Controls};
 use super::row::Row;
 use super::statement;
 use super::statements::{Prepared, Schema, Statements};
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 pub struct Connection {
     /// Before the raw connection, so that it is dropped first: each statement holds a handle to that.
     statements: Statements,
+    controls: Controls,
     raw: turso::Connection,
     doing: Arc<Doing>,
     /// A statement was started and its future has not ended: it may have been dropped at any of its awaits.
@@ -42,6 +44,7 @@ impl Connection {
     pub(super) fn new(raw: turso::Connection, statement_cache: usize, schema: Arc<Schema>) -> Self {
         Self {
             statements: Statements::new(statement_cache, schema),
+            controls: Controls::default(),
             raw,
             doing: Arc::default(),
             in_flight: false,
@@ -204,13 +207,28 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the guard comes back.
     pub async fn begin(&mut self, behavior: Behavior) -> Result<Transaction<'_>> {
-        self.execute(behavior.sql(), ()).await?;
+        self.control(behavior.control()).await?;
         Ok(self.opened())
     }
 
-    /// Begins a transaction that [`Connection::opened`] then gives, in two steps so that the first can be tried again.
-    pub(crate) async fn lock_for_writing(&mut self) -> Result<()> {
-        self.execute(Behavior::Immediate.sql(), ()).await.map(drop)
+    /// Begins or ends something. A transaction that it begins is given by [`Connection::opened`]: two steps, so that the
+    /// first can be tried again.
+    pub(crate) async fn control(&mut self, control: Control) -> Result<()> {
+        self.settle().await?;
+        let _flight = self.take_off(control.sql());
+        let outcome = self.run_control(control).await;
+        self.land();
+        outcome
+    }
+
+    async fn run_control(&mut self, control: Control) -> Result<()> {
+        let mut statement = match self.controls[control as usize].take() {
+            Some(statement) => statement,
+            None => self.raw.prepare(control.sql()).await?,
+        };
+        statement.execute(()).await?;
+        self.controls[control as usize] = Some(statement);
+        Ok(())
     }
 
     /// The transaction that is open already.
@@ -219,7 +237,7 @@ impl Connection {
     }
 
     pub(super) async fn commit(&mut self) -> Result<()> {
-        self.execute("COMMIT", ()).await.map(drop)
+        self.control(Control::Commit).await
     }
 
     /// Rolls back what is open, if anything is.
@@ -234,6 +252,33 @@ impl Connection {
         self.run_as_is(if on { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" }).await?;
         self.query_only = on;
         Ok(())
+    }
+
+    /// Copies what is committed from the log into the database, as far as readers let it. How many pages the log has, and
+    /// how many of them are copied.
+    pub(crate) async fn checkpoint(&mut self) -> Result<(u64, u64)> {
+        self.settle().await?;
+        let mut rows = self.query_as_is("PRAGMA wal_checkpoint(PASSIVE)", None, Params::None).await?;
+        let mut counts = None;
+        while let Some(row) = rows.next().await? {
+            counts = Some((row.get::<Option<i64>>(1)?, row.get::<Option<i64>>(2)?));
+        }
+        match counts {
+            Some((Some(pages), Some(copied))) => Ok((pages.max(0) as u64, copied.max(0) as u64)),
+            // The engine's answer to a disk that fails, too.
+            _ => Err(Error::Engine(turso::Error::Busy("the checkpoint could not run".to_owned()))),
+        }
+    }
+
+    /// Writes the database's first page again as it is, in the open transaction.
+    pub(crate) async fn rewrite_header(&mut self) -> Result<()> {
+        let mut rows = self.query_as_is("PRAGMA user_version", None, Params::None).await?;
+        let version = match rows.next().await? {
+            Some(row) => row.get::<i64>(0)?,
+            None => 0,
+        };
+        drop(rows);
+        self.run_as_is(&format!("PRAGMA user_version = {version}")).await
     }
 
     /// Whether no transaction is open.
@@ -262,6 +307,11 @@ impl Connection {
     /// Whether a transaction is open and nothing else is amiss: more can run in it, and it can be committed.
     pub(crate) fn is_in_transaction(&self) -> bool {
         self.is_untouched() && !self.is_autocommit()
+    }
+
+    /// Whether a statement changed the connection rather than the database.
+    pub(super) fn is_altered(&self) -> bool {
+        self.altered
     }
 
     fn is_untouched(&self) -> bool {
@@ -302,8 +352,8 @@ impl Connection {
     /// What a dropped transaction left behind is rolled back before anything else runs.
     async fn settle(&mut self) -> Result<()> {
         if self.rollback_due && !self.is_autocommit() {
-            let _flight = self.take_off("ROLLBACK");
-            let outcome = self.raw.execute("ROLLBACK", ()).await;
+            let _flight = self.take_off(Control::Rollback.sql());
+            let outcome = self.run_control(Control::Rollback).await;
             self.land();
             outcome?;
         }

@@ -83,6 +83,7 @@ impl ConnectionPool {
             config: PoolConfig::default(),
             hooks: Hooks::new(),
             statement_cache: STATEMENT_CACHE,
+            io: None,
         }
     }
 
@@ -210,6 +211,16 @@ pub struct ConnectionPoolBuilder {
     config: PoolConfig,
     hooks: Hooks<Connection>,
     statement_cache: usize,
+    io: Option<Io>,
+}
+
+/// How the engine reaches its files.
+struct Io(Arc<dyn turso::core::IO>);
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Io")
+    }
 }
 
 impl ConnectionPoolBuilder {
@@ -245,6 +256,12 @@ impl ConnectionPoolBuilder {
         self
     }
 
+    /// How the engine reaches its files, instead of the operating system's calls: a disk that fails on purpose, for example.
+    pub fn io(mut self, io: Arc<dyn turso::core::IO>) -> Self {
+        self.io = Some(Io(io));
+        self
+    }
+
     /// Opens the database, creating the file if there is none, and reads it once, so that a wrong path or a file that is
     /// no database is an error here and not in the first user's hands. The pool itself has opened no connection yet.
     ///
@@ -262,7 +279,11 @@ impl ConnectionPoolBuilder {
             return Err(Error::Open { path: self.path, problem });
         };
         let failed = |error: &turso::Error| Error::open(&self.path, error);
-        let database = turso::Builder::new_local(name).build().await.map_err(|error| failed(&error))?;
+        let mut builder = turso::Builder::new_local(name);
+        if let Some(Io(io)) = &self.io {
+            builder = builder.with_io_impl(Arc::clone(io));
+        }
+        let database = builder.build().await.map_err(|error| failed(&error))?;
         let turso = Turso { database, statement_cache: self.statement_cache, schema: Arc::default() };
         match turso.connect().await {
             Ok(mut connection) => match connection.run("SELECT COUNT(*) FROM sqlite_schema").await {

@@ -4,13 +4,14 @@
 //! [`PooledConnection`]. The rooms, from the bottom up: `core` (slots and waiters), `alarm` (when
 //! waiting ends), `upkeep` (what is done to a connection between two users), `generic` and `guard` (any kind of connection,
 //! with `config`, `clock`, `hooks`, `maintenance`, `observe`, `failure`, `forensics` and `status` around it), `connection` (the engine's, with its
-//! `statements`, and the `transaction`s that borrow it), `database` (the face).
+//! `statements` and `control`, and the `transaction`s that borrow it), `database` (the face).
 
 mod activity;
 mod alarm;
 pub(crate) mod clock;
 mod config;
 mod connection;
+pub(crate) mod control;
 pub(crate) mod core;
 mod database;
 mod failure;

@@ -13,7 +13,8 @@ const READING: [&str; 4] = ["SELECT", "VALUES", "WITH", "EXPLAIN"];
 /// Statements that come again and again, and change neither the schema nor the connection.
 const REPEATED: [&str; 7] = ["SELECT", "VALUES", "WITH", "INSERT", "UPDATE", "DELETE", "REPLACE"];
 
-/// Whether the statement's prepared form is worth keeping.
+/// Whether the statement reads or writes rows and does nothing else, so that it will come again, and its prepared form is
+/// worth keeping.
 pub(crate) fn is_worth_keeping(sql: &str) -> bool {
     is_one_of(word(skip_to_word(sql)).0, &REPEATED)
 }
@@ -58,6 +59,13 @@ pub(crate) fn bounds_a_transaction(mut batch: &str) -> bool {
         batch = &statement[first_end(statement)..];
     }
     false
+}
+
+/// Whether the batch mentions a name, in whatever letters.
+pub(super) fn mentions(batch: &str, name: &str) -> bool {
+    // Few texts are that long and have the byte at all.
+    batch.len() >= name.len()
+        && batch.as_bytes().windows(name.len()).any(|window| window.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Where the first statement ends: behind its semicolon, or at the end of the text. The body of a trigger has semicolons

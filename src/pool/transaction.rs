@@ -5,6 +5,7 @@ use std::fmt;
 use turso::IntoParams;
 
 use super::connection::{Connection, Rows};
+use super::control::{Control, SAVEPOINT};
 use super::statement;
 use crate::error::{Error, Result};
 
@@ -19,10 +20,10 @@ pub enum Behavior {
 }
 
 impl Behavior {
-    pub(super) fn sql(self) -> &'static str {
+    pub(super) fn control(self) -> Control {
         match self {
-            Behavior::Deferred => "BEGIN",
-            Behavior::Immediate => "BEGIN IMMEDIATE",
+            Behavior::Deferred => Control::Begin,
+            Behavior::Immediate => Control::BeginImmediate,
         }
     }
 }
@@ -113,7 +114,7 @@ impl<'c> Transaction<'c> {
                 Ok(())
             }
             // Still open: nothing is committed, and dropping it rolls back. If the disk failed, what is on it may say otherwise.
-            Err(error) if open && !error.may_have_committed() => Err(error),
+            Err(error) if error.is_full() || open && !error.may_have_committed() => Err(error),
             Err(error) => Err(Error::unknown(error)),
         }
     }
@@ -138,10 +139,22 @@ impl Transaction<'_> {
     pub(crate) fn stays_open(mut self) {
         self.connection = None;
     }
+
+    /// [Commits](Transaction::commit), and syncs that, whatever a pragma inside it said of syncing.
+    pub(crate) async fn commit_synced(mut self) -> Result<()> {
+        let connection = self.connection()?;
+        if connection.is_altered() {
+            connection.run_as_is("PRAGMA synchronous = FULL").await?;
+        }
+        self.commit().await
+    }
 }
 
 /// Where a transaction ends is said by `commit` and `rollback`, and by nothing else.
 fn within(sql: &str) -> Result<()> {
+    if statement::mentions(sql, SAVEPOINT) {
+        return Err(Error::Misuse("the savepoint poolproof_write is the writer's own: it was not run"));
+    }
     match statement::bounds_a_transaction(sql) {
         true => Err(Error::Misuse("a transaction is ended by commit or rollback, not by a statement: it was not run")),
         false => Ok(()),
@@ -171,7 +184,7 @@ impl<'c> Snapshot<'c> {
     /// Takes the snapshot now, not at the first query.
     pub(crate) async fn take(connection: &'c mut Connection) -> Result<Self> {
         connection.set_query_only(true).await?;
-        connection.execute("BEGIN", ()).await?;
+        connection.control(Control::Begin).await?;
         connection.run("SELECT 1 FROM sqlite_schema LIMIT 1").await?;
         Ok(Self { connection })
     }

@@ -24,17 +24,14 @@ use tokio::time::Instant;
 use super::job::{self, End, Job, Kind, Statement};
 use super::lane::Shared;
 use super::retry::Backoff;
+use super::wal;
 use crate::error::{Error, Result};
+use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
 
 /// How often the lane looks for another job before it commits fewer than it did the last time: those who were answered
 /// then are likely to be on their way back. Each look costs about 0.2 us, a commit some hundred.
 const LOOKS: u32 = 64;
-
-/// The name of the savepoint that a closure runs in.
-const SAVEPOINT: &str = "SAVEPOINT poolproof_write";
-const RELEASE: &str = "RELEASE poolproof_write";
-const UNDO: &str = "ROLLBACK TO poolproof_write";
 
 /// What becomes of a transaction that is open.
 enum Whole {
@@ -60,6 +57,12 @@ impl<'l> Batch<'l> {
 
     /// Runs one batch of what is queued, and answers.
     pub(super) async fn run(&mut self, connection: &mut PooledConnection) {
+        let end = self.shared.queue.end();
+        if wal::is_in_doubt(self.shared)
+            && let Err(error) = wal::repair(self.shared, connection).await
+        {
+            return self.refuse_before(end, error);
+        }
         if self.last <= 1 && self.shared.queue.len() == 1 {
             // Probably a lone writer: its statement needs no transaction around it, its closure no savepoint.
             if let Some(job) = self.shared.next() {
@@ -67,14 +70,8 @@ impl<'l> Batch<'l> {
             }
             return;
         }
-        let end = self.shared.queue.end();
-        if let Err(error) = self.begin(connection).await {
-            // Those who waited for it learn why, whoever came later may have more luck.
-            let cause = Arc::new(error);
-            while let Some(job) = self.shared.next_before(end) {
-                self.shared.settle(job, End::RolledBack(Arc::clone(&cause)));
-            }
-            return;
+        if let Err(error) = begin(self.shared, connection).await {
+            return self.refuse_before(end, error);
         }
         let (whole, solitary) = self.fill(connection).await;
         self.last = self.ran.len();
@@ -87,23 +84,11 @@ impl<'l> Batch<'l> {
         }
     }
 
-    /// Takes the write lock; tries again while somebody outside the lane holds it. `Busy` means that nothing happened.
-    async fn begin(&self, connection: &mut PooledConnection) -> Result<()> {
-        let mut deadline: Option<Instant> = None;
-        let mut backoff = Backoff::new(self.shared.counts.retries());
-        loop {
-            match connection.lock_for_writing().await {
-                Err(error) if error.is_contention() => {
-                    let now = clock::now();
-                    let deadline = *deadline.get_or_insert_with(|| now + self.shared.config.retry_timeout);
-                    if now >= deadline {
-                        return Err(error);
-                    }
-                    self.shared.counts.retried();
-                    clock::sleep(backoff.pause().min(deadline - now)).await;
-                }
-                outcome => return outcome,
-            }
+    /// Those who waited for what failed learn why; whoever came later, from number `end` on, may have more luck.
+    fn refuse_before(&self, end: u64, error: Error) {
+        let cause = Arc::new(error);
+        while let Some(job) = self.shared.next_before(end) {
+            self.shared.settle(job, End::RolledBack(Arc::clone(&cause)));
         }
     }
 
@@ -141,7 +126,7 @@ impl<'l> Batch<'l> {
 
     /// Runs a closure so that it can be undone alone.
     async fn run_in_savepoint(&self, connection: &mut PooledConnection, work: &mut dyn job::Work) -> Result<()> {
-        connection.execute(SAVEPOINT, ()).await?;
+        connection.control(Control::Savepoint).await?;
         let mut transaction = connection.opened();
         let wants_commit = job::run(work, &mut transaction, self.shared.config.write_timeout).await;
         transaction.stays_open();
@@ -149,9 +134,9 @@ impl<'l> Batch<'l> {
             return Err(Error::Misuse("the transaction is over, or a statement in it was cut short"));
         }
         if !wants_commit {
-            connection.execute(UNDO, ()).await?;
+            connection.control(Control::Undo).await?;
         }
-        connection.execute(RELEASE, ()).await.map(drop)
+        connection.control(Control::Release).await
     }
 
     /// Commits the open transaction and answers those who ran in it.
@@ -166,16 +151,21 @@ impl<'l> Batch<'l> {
                 self.shared.counts.batch_of(self.ran.len());
                 End::Committed(self.shared.committed())
             }
-            Err(Error::Unknown { cause }) => {
-                connection.discard();
-                End::Unknown(cause)
-            }
+            Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
             // Certainly not committed, for one of them: a foreign key that is checked at the end, for example.
             Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
             Err(error) => End::RolledBack(Arc::new(error)),
         };
         for job in self.ran.drain(..) {
             self.shared.settle(job, end.clone());
+        }
+    }
+
+    /// The disk failed in a commit. Nothing is known of it unless it can be overwritten.
+    async fn doubted(&self, connection: &mut PooledConnection, cause: Arc<Error>) -> End {
+        match wal::repair(self.shared, connection).await {
+            Ok(()) => End::RolledBack(cause),
+            Err(_) => End::Unknown(cause),
         }
     }
 
@@ -201,10 +191,11 @@ impl<'l> Batch<'l> {
             Kind::Statement(statement) | Kind::Solitary(statement) => self.statement(connection, statement).await,
             Kind::Work(work) => self.transaction(connection, &mut **work).await,
         };
-        let end = end.unwrap_or_else(|error| match error {
-            Error::Unknown { cause } => End::Unknown(cause),
-            error => End::RolledBack(Arc::new(error)),
-        });
+        let end = match end {
+            Ok(end) => end,
+            Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
+            Err(error) => End::RolledBack(Arc::new(error)),
+        };
         self.shared.settle(job, end);
     }
 
@@ -221,7 +212,7 @@ impl<'l> Batch<'l> {
             let Some(error) = statement.failed() else { continue };
             if error.is_contention() {
                 // The lock is waited for as in any batch, and given back: nobody else can take it meanwhile but by luck.
-                self.begin(connection).await?;
+                begin(self.shared, connection).await?;
                 let _ = connection.opened().rollback().await;
                 continue;
             }
@@ -231,16 +222,36 @@ impl<'l> Batch<'l> {
     }
 
     async fn transaction(&self, connection: &mut PooledConnection, work: &mut dyn job::Work) -> Result<End> {
-        self.begin(connection).await?;
+        begin(self.shared, connection).await?;
         let mut transaction = connection.opened();
         if job::run(work, &mut transaction, self.shared.config.write_timeout).await {
-            transaction.commit().await?;
+            transaction.commit_synced().await?;
             self.shared.counts.batch_of(1);
             Ok(End::Committed(self.shared.committed()))
         } else {
             // If even that fails, the lane discards the connection, and the engine rolls back with its last handle.
             let _ = transaction.rollback().await;
             Ok(End::RolledBack(Arc::new(Error::Misuse("the write failed by itself"))))
+        }
+    }
+}
+
+/// Takes the write lock; tries again while somebody outside the lane holds it. `Busy` means that nothing happened.
+pub(super) async fn begin(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
+    let mut deadline: Option<Instant> = None;
+    let mut backoff = Backoff::new(shared.counts.retries());
+    loop {
+        match connection.control(Control::BeginImmediate).await {
+            Err(error) if error.is_contention() => {
+                let now = clock::now();
+                let deadline = *deadline.get_or_insert_with(|| now + shared.config.retry_timeout);
+                if now >= deadline {
+                    return Err(error);
+                }
+                shared.counts.retried();
+                clock::sleep(backoff.pause().min(deadline - now)).await;
+            }
+            outcome => return outcome,
         }
     }
 }

@@ -32,6 +32,11 @@ pub struct WriterConfig {
     /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
     /// unless set.
     pub retry_timeout: Duration,
+    /// The lane copies the log into the database when it has grown by so many bytes and nobody waits. 2 MiB unless set; the
+    /// engine does so by itself at about 4 MiB, inside a commit.
+    pub checkpoint_bytes: u64,
+    /// The same when nobody has written for so long. 1 s unless set.
+    pub checkpoint_idle: Duration,
 }
 
 impl Default for WriterConfig {
@@ -42,6 +47,8 @@ impl Default for WriterConfig {
             batch_time: Duration::from_millis(10),
             write_timeout: Duration::from_secs(5),
             retry_timeout: Duration::from_secs(10),
+            checkpoint_bytes: 2 << 20,
+            checkpoint_idle: Duration::from_secs(1),
         }
     }
 }
@@ -59,7 +66,11 @@ impl WriterConfig {
         if self.queue > tokio::sync::Semaphore::MAX_PERMITS {
             return wrong("queue", "is more than there can be; choose some thousands");
         }
-        for (field, limit) in [("write_timeout", self.write_timeout), ("retry_timeout", self.retry_timeout)] {
+        for (field, limit) in [
+            ("write_timeout", self.write_timeout),
+            ("retry_timeout", self.retry_timeout),
+            ("checkpoint_idle", self.checkpoint_idle),
+        ] {
             if limit.is_zero() {
                 return wrong(field, "is 0: nothing could ever be done in that time; choose at least 1 ms");
             }

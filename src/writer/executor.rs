@@ -8,6 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::thread;
 
@@ -26,6 +27,9 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
 
     /// Runs a read to its end. Called inside a runtime.
     fn read(&self, read: Task);
+
+    /// How long a file is, asked where the lane runs; `None` if there is none.
+    fn file_len(&self, path: &Path) -> Option<u64>;
 }
 
 /// Real threads.
@@ -55,5 +59,9 @@ impl Executor for Threads {
         let handle = runtime.clone();
         // Detached on purpose: it ends with the read, or when nobody waits for its answer any more.
         runtime.spawn_blocking(move || handle.block_on(read()));
+    }
+
+    fn file_len(&self, path: &Path) -> Option<u64> {
+        Some(std::fs::metadata(path).ok()?.len())
     }
 }

@@ -26,6 +26,7 @@ use super::job::{Answer, End, Job};
 use super::outcome::{CommitToken, NotDone};
 use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
+use super::wal::{Checkpoints, Wal};
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::{ConnectionPool, PooledConnection, clock};
 
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     room: Semaphore,
     pub(super) config: WriterConfig,
     pub(super) counts: Counts,
+    pub(super) wal: Wal,
+    pub(super) executor: Arc<dyn Executor>,
     /// Which writer of this process it is.
     id: u64,
     /// The number of the last commit.
@@ -127,7 +130,11 @@ impl Lane {
     ///
     /// # Cancel safety
     /// Dropped half-way, a lane that was started ends by itself.
-    pub(super) async fn start(pool: &ConnectionPool, config: WriterConfig, executor: &dyn Executor) -> Result<Self> {
+    pub(super) async fn start(
+        pool: &ConnectionPool,
+        config: WriterConfig,
+        executor: &Arc<dyn Executor>,
+    ) -> Result<Self> {
         /// Tells one writer of this process from another.
         static WRITERS: AtomicU64 = AtomicU64::new(0);
 
@@ -143,17 +150,20 @@ impl Lane {
             room: Semaphore::new(config.queue),
             config,
             counts: Counts::default(),
+            wal: Wal::default(),
+            executor: Arc::clone(executor),
             id: WRITERS.fetch_add(1, Ordering::Relaxed),
             commits: AtomicU64::new(0),
         });
         let (alive, ended) = watch::channel(());
         let works = Arc::clone(&shared);
+        let checkpoints = Checkpoints::new(pool.path());
         let task = Box::new(move || {
             Box::pin(async move {
                 // In this order when it ends: what is queued is refused, the connection is back, the pool may have another
                 // lane, whoever waits knows.
                 let (_alive, _claim) = (alive, claim);
-                work(Works(works), connection).await;
+                work(Works(works), connection, checkpoints).await;
             }) as _
         });
         executor.lane(task).map_err(|error| Error::Config {
@@ -319,10 +329,24 @@ impl Drop for Works {
     }
 }
 
-async fn work(works: Works, mut connection: PooledConnection) {
+async fn work(works: Works, mut connection: PooledConnection, mut checkpoints: Checkpoints) {
     let shared = &*works.0;
     let mut batch = Batch::new(shared);
-    while poll_fn(|context| shared.queue.poll_job(context)).await {
+    loop {
+        let job = poll_fn(|context| shared.queue.poll_job(context));
+        let there_is_one = match checkpoints.is_due() {
+            true => clock::within(shared.config.checkpoint_idle, job).await,
+            false => Some(job.await),
+        };
+        match there_is_one {
+            Some(true) => {}
+            // It ends. What is not copied is in the log, safe, for whoever opens the database next.
+            Some(false) => break,
+            None => {
+                checkpoints.run(shared, &mut connection).await;
+                continue;
+            }
+        }
         match connection.renew().await {
             Ok(()) => batch.run(&mut connection).await,
             // One job learns of it; the next one tries again.
@@ -336,5 +360,11 @@ async fn work(works: Works, mut connection: PooledConnection) {
             // Left in the middle of something: rolled back and unlocked by this, and replaced before the next batch.
             connection.discard();
         }
+        if checkpoints.committed(shared) && shared.queue.len() == 0 {
+            checkpoints.run(shared, &mut connection).await;
+        }
+    }
+    if checkpoints.is_due() {
+        checkpoints.run(shared, &mut connection).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
 //!
 //! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `retry`,
-//! `executor` (where the lane and the reads run), `job` (one write), `batch` (writes that share a commit), `lane` (the way
+//! `executor` (where the lane and the reads run), `wal` (checkpoints, and repair after a failed commit), `job` (one write), `batch` (writes that share a commit), `lane` (the way
 //! in, and the task that does the batches), and this face.
 
 mod batch;
@@ -15,6 +15,7 @@ mod queue;
 mod read;
 mod retry;
 mod status;
+mod wal;
 
 use std::panic::{Location, resume_unwind};
 use std::path::Path;
@@ -32,6 +33,7 @@ pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
 pub use self::prepared::Prepared;
 pub use self::queue::Priority;
 pub use self::status::WriterStatus;
+pub use self::wal::WalStatus;
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, Transaction, clock, statement};
 
@@ -136,7 +138,7 @@ impl PooledDatabaseWriter {
             return Err(Error::Config { field: "max_connections", problem });
         }
         let executor: Arc<dyn Executor> = Arc::new(Threads);
-        let lane = Arc::new(Lane::start(&pool, config, &*executor).await?);
+        let lane = Arc::new(Lane::start(&pool, config, &executor).await?);
         Ok(Self { pool, lane, executor, manner: Manner::default() })
     }
 
@@ -353,7 +355,8 @@ impl PooledDatabaseWriter {
     #[must_use]
     pub fn status(&self) -> WriterStatus {
         let shared = self.lane.shared();
-        shared.counts.status(self.pool.status(), shared.queue.len(), shared.last_commit().number())
+        let commits = shared.last_commit().number();
+        shared.counts.status(self.pool.status(), shared.queue.len(), commits, shared.wal.status())
     }
 
     /// Runs the writes that are queued, refuses those that come later, and gives the lane's connection back. The pool

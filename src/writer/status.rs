@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::job::Ended;
+use super::wal::WalStatus;
 use crate::pool::Status;
 
 /// A writer at one moment.
@@ -29,6 +30,25 @@ pub struct WriterStatus {
     pub retries: u64,
     /// Times that a batch was run again, one write after the other, because one of them had broken its transaction.
     pub broken_batches: u64,
+    /// The write-ahead log.
+    pub wal: WalStatus,
+}
+
+impl WriterStatus {
+    /// What somebody should look at, in a sentence; `None` if all is well.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        if self.wal.in_doubt {
+            return Some("a commit failed and the disk still does: nothing is written until that is mended".to_owned());
+        }
+        let (pinned, pages) = (self.wal.pinned_pages, self.wal.pages);
+        (pinned > 0).then(|| {
+            format!(
+                "a reader pins the log: {pinned} of its {pages} pages cannot be copied, and it grows until that read ends; \
+                 pool().holders() says who reads"
+            )
+        })
+    }
 }
 
 /// Counts since the lane began.
@@ -76,7 +96,7 @@ impl Counts {
         self.retries.load(Ordering::Relaxed)
     }
 
-    pub(super) fn status(&self, pool: Status, queued: usize, commits: u64) -> WriterStatus {
+    pub(super) fn status(&self, pool: Status, queued: usize, commits: u64, wal: WalStatus) -> WriterStatus {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WriterStatus {
             pool,
@@ -89,6 +109,7 @@ impl Counts {
             largest_batch: count(&self.largest_batch),
             retries: count(&self.retries),
             broken_batches: count(&self.broken_batches),
+            wal,
         }
     }
 }

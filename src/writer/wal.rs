@@ -1,0 +1,143 @@
+//! What the lane does for the write-ahead log: checkpoints, and repair after a commit that the disk refused.
+//!
+//! # Checkpoints
+//! A checkpoint copies what is committed from the log into the database, and syncs that; a log that is copied to its end
+//! starts over with the next write. The lane checkpoints when nobody waits: once the log has grown by
+//! [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes), and when it has rested for
+//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle). It is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget
+//! the log before the database is synced: if that sync fails, the next commit overwrites what was acknowledged. A checkpoint
+//! that fails loses nothing and is made again. The engine makes one itself, inside the commit that brings the log to 1,000
+//! pages more than are copied; that cannot be switched off, but a lane that ever rests comes first.
+//!
+//! A reader keeps the log from being copied beyond the moment that it reads, and from starting over; the status counts the
+//! pages that are pinned so.
+//!
+//! # Repair
+//! If writing or syncing the log fails in a commit, the engine rolls back: in this process nobody sees the batch, and the
+//! next commit overwrites it in the log. Until then it is on the disk, perhaps: whoever opens the file anew, after a crash or
+//! an orderly end, may find it there, and would append behind pages that were never synced, which a power failure takes
+//! away with everything behind them. So the lane makes such a commit at once, before it acknowledges anything else:
+//! `PRAGMA user_version`, set to what it was. If that is synced, the batch is gone for certain; until it is, the outcome is
+//! unknown and nothing else is written.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::lane::Shared;
+use crate::error::Result;
+use crate::pool::PooledConnection;
+use crate::pool::control::Control;
+
+/// The log at one moment, for the status.
+#[derive(Debug, Default)]
+pub(super) struct Wal {
+    checkpoints: AtomicU64,
+    failed: AtomicU64,
+    /// Pages in it at the last checkpoint, and those that a reader kept from being copied.
+    pages: AtomicU64,
+    pinned: AtomicU64,
+    /// A commit failed and is not known to be overwritten.
+    in_doubt: AtomicBool,
+}
+
+/// The log as the last checkpoint left it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WalStatus {
+    /// Checkpoints that the lane made.
+    pub checkpoints: u64,
+    /// Those that failed: nothing is lost, and they are made again.
+    pub failed_checkpoints: u64,
+    /// Pages in the log at the last one.
+    pub pages: u64,
+    /// Those of them that it could not copy since a reader still reads an older moment. The log grows until that ends.
+    pub pinned_pages: u64,
+    /// A commit failed, and what the disk has of it is not overwritten yet: nothing else is written until it is.
+    pub in_doubt: bool,
+}
+
+impl Wal {
+    pub(super) fn status(&self) -> WalStatus {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        WalStatus {
+            checkpoints: count(&self.checkpoints),
+            failed_checkpoints: count(&self.failed),
+            pages: count(&self.pages),
+            pinned_pages: count(&self.pinned),
+            in_doubt: self.in_doubt.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// When the lane of one database checkpoints.
+pub(super) struct Checkpoints {
+    log: PathBuf,
+    /// How long the log was at the last one.
+    bytes: u64,
+    /// Something was committed that is not copied.
+    is_due: bool,
+}
+
+impl Checkpoints {
+    pub(super) fn new(database: &Path) -> Self {
+        let mut log = database.as_os_str().to_owned();
+        log.push("-wal");
+        Self { log: log.into(), bytes: 0, is_due: false }
+    }
+
+    /// Something was committed. Whether the log has grown enough for a checkpoint.
+    pub(super) fn committed(&mut self, shared: &Shared) -> bool {
+        self.is_due = true;
+        let Some(bytes) = shared.executor.file_len(&self.log) else { return false };
+        // It has started over.
+        self.bytes = self.bytes.min(bytes);
+        bytes - self.bytes >= shared.config.checkpoint_bytes
+    }
+
+    /// Whether there is something to copy when the lane rests.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    /// Copies what can be copied.
+    pub(super) async fn run(&mut self, shared: &Shared, connection: &mut PooledConnection) {
+        let wal = &shared.wal;
+        self.bytes = shared.executor.file_len(&self.log).unwrap_or(0);
+        let outcome = match connection.renew().await {
+            Ok(()) => connection.checkpoint().await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok((pages, copied)) => {
+                let pinned = pages.saturating_sub(copied);
+                self.is_due = pinned > 0;
+                wal.checkpoints.fetch_add(1, Ordering::Relaxed);
+                wal.pages.store(pages, Ordering::Relaxed);
+                if wal.pinned.swap(pinned, Ordering::Relaxed) == 0 && pinned > 0 {
+                    tracing::warn!(target: "poolproof", pages, pinned, "a reader keeps the log from being copied");
+                }
+            }
+            Err(error) => {
+                wal.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(target: "poolproof", %error, "a checkpoint failed; it will be made again");
+            }
+        }
+    }
+}
+
+/// A commit failed so that nobody can tell what the disk has of it. Overwrites that. Whether it is certainly gone.
+pub(super) async fn repair(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
+    shared.wal.in_doubt.store(true, Ordering::Relaxed);
+    connection.discard();
+    connection.renew().await?;
+    super::batch::begin(shared, connection).await?;
+    connection.rewrite_header().await?;
+    connection.control(Control::Commit).await?;
+    shared.wal.in_doubt.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether [`repair`] is still to be done.
+pub(super) fn is_in_doubt(shared: &Shared) -> bool {
+    shared.wal.in_doubt.load(Ordering::Relaxed)
+}
