@@ -150,6 +150,17 @@ impl Error {
         matches!(self, Error::Engine(turso::Error::IoError(kind, "pwrite" | "pwritev")) if full.contains(kind))
     }
 
+    /// Whether another transaction was faster; the engine has rolled this one back.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            Error::Engine(turso::Error::Error(text)) => {
+                text.contains("Write-write conflict") || text.contains("Database schema conflict")
+            }
+            Error::Engine(turso::Error::BusySnapshot(_)) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the engine refused for what another connection, or another user of this one, was doing at the time.
     #[must_use]
     pub fn is_contention(&self) -> bool {

@@ -70,7 +70,7 @@ pub use pool::{
 };
 pub use turso::{IntoParams, Value};
 pub use writer::{
-    Ack, CloseReport, CommitToken, NotDone, PooledDatabaseWriter, Prepared, Priority, WalStatus, WriterConfig,
+    Ack, CloseReport, CommitToken, Mode, NotDone, PooledDatabaseWriter, Prepared, Priority, WalStatus, WriterConfig,
     WriterStatus,
 };
 

@@ -38,6 +38,29 @@ pub struct Connection {
     pub(super) rollback_due: bool,
     /// `PRAGMA query_only` is on.
     query_only: bool,
+    /// What stood in the way of a statement.
+    hindrance: Option<Hindrance>,
+}
+
+/// Why a statement failed that would succeed another time, or in another transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    /// Another connection wrote the same, or holds the lock.
+    Conflict,
+    /// In MVCC mode, only a transaction that runs alone changes the schema.
+    NeedsToBeAlone,
+}
+
+impl Hindrance {
+    fn of(error: &Error) -> Option<Self> {
+        match error {
+            error if error.is_contention() || error.is_conflict() => Some(Hindrance::Conflict),
+            Error::Engine(turso::Error::Error(text)) if text.contains("require an exclusive transaction") => {
+                Some(Hindrance::NeedsToBeAlone)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Connection {
@@ -53,6 +76,7 @@ impl Connection {
             rows_open: false,
             rollback_due: false,
             query_only: false,
+            hindrance: None,
         }
     }
 
@@ -74,7 +98,7 @@ impl Connection {
         let _flight = self.take_off(sql);
         let outcome = self.execute_prepared(sql, kept, params).await;
         self.land();
-        outcome
+        self.noted(outcome)
     }
 
     async fn execute_prepared(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<u64> {
@@ -119,7 +143,7 @@ impl Connection {
         let outcome = self.raw.execute_batch(sql).await;
         self.rollback_due = false;
         self.land();
-        Ok(outcome?)
+        self.noted(outcome.map_err(Error::from))
     }
 
     /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time.
@@ -142,7 +166,7 @@ impl Connection {
         let _flight = self.take_off(sql);
         let outcome = self.query_prepared(sql, kept, params).await;
         self.land();
-        let (rows, prepared) = outcome?;
+        let (rows, prepared) = self.noted(outcome)?;
         self.rows_open = true;
         Ok(Rows { rows: Some(rows), prepared: Some(prepared), at_end: false, failed: false, connection: self })
     }
@@ -191,7 +215,7 @@ impl Connection {
     }
 
     /// The same for what is the pool's own, or does not outlive its user.
-    pub(super) async fn run_as_is(&mut self, sql: &str) -> Result<()> {
+    pub(crate) async fn run_as_is(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         let kept = self.find(sql);
         let mut rows = self.query_as_is(sql, kept, Params::None).await?;
@@ -218,7 +242,7 @@ impl Connection {
         let _flight = self.take_off(control.sql());
         let outcome = self.run_control(control).await;
         self.land();
-        outcome
+        self.noted(outcome)
     }
 
     async fn run_control(&mut self, control: Control) -> Result<()> {
@@ -297,6 +321,19 @@ impl Connection {
     #[must_use]
     pub fn cached_statements(&self) -> usize {
         self.statements.len()
+    }
+
+    /// Remembers what stood in the way.
+    fn noted<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if let Err(error) = &outcome {
+            self.hindrance = Hindrance::of(error).or(self.hindrance);
+        }
+        outcome
+    }
+
+    /// What stood in the way of a statement since this was asked last.
+    pub(crate) fn take_hindrance(&mut self) -> Option<Hindrance> {
+        self.hindrance.take()
     }
 
     /// Whether the next user would find it as new. Synchronous, asks the engine for no I/O.
@@ -420,7 +457,8 @@ impl Rows<'_> {
         self.connection.doing.moves(false);
         self.failed |= row.is_err();
         self.at_end = matches!(row, Ok(None));
-        Ok(row?.map(Row::new))
+        let row = self.connection.noted(row.map_err(Error::from))?;
+        Ok(row.map(Row::new))
     }
 
     /// How many columns each row has.

@@ -10,6 +10,7 @@ pub(crate) const SAVEPOINT: &str = "poolproof_write";
 pub(crate) enum Control {
     Begin,
     BeginImmediate,
+    BeginConcurrent,
     Commit,
     Rollback,
     Savepoint,
@@ -18,12 +19,13 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    pub(super) const COUNT: usize = 7;
+    pub(super) const COUNT: usize = 8;
 
     pub(super) fn sql(self) -> &'static str {
         match self {
             Control::Begin => "BEGIN",
             Control::BeginImmediate => "BEGIN IMMEDIATE",
+            Control::BeginConcurrent => "BEGIN CONCURRENT",
             Control::Commit => "COMMIT",
             Control::Rollback => "ROLLBACK",
             Control::Savepoint => "SAVEPOINT poolproof_write",

@@ -175,6 +175,7 @@ impl ConnectionPool {
 }
 
 /// The right to be the one lane of a pool, given back when dropped.
+#[derive(Debug)]
 pub(crate) struct LaneClaim {
     has_lane: Arc<AtomicBool>,
 }

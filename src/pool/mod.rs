@@ -30,7 +30,9 @@ mod transaction;
 mod upkeep;
 
 pub use self::config::PoolConfig;
+pub(crate) use self::connection::Hindrance;
 pub use self::connection::{Connection, Rows};
+pub(crate) use self::database::LaneClaim;
 pub use self::database::{ConnectionPool, ConnectionPoolBuilder, PooledConnection};
 pub use self::failure::{AcquireError, StillOpen};
 pub use self::forensics::{AcquireTimeout, HolderReport, Stage, Verdict};

@@ -114,7 +114,7 @@ impl<'c> Transaction<'c> {
                 Ok(())
             }
             // Still open: nothing is committed, and dropping it rolls back. If the disk failed, what is on it may say otherwise.
-            Err(error) if error.is_full() || open && !error.may_have_committed() => Err(error),
+            Err(error) if error.is_full() || error.is_conflict() || open && !error.may_have_committed() => Err(error),
             Err(error) => Err(Error::unknown(error)),
         }
     }

@@ -33,6 +33,9 @@ use crate::pool::{PooledConnection, clock};
 /// then are likely to be on their way back. Each look costs about 0.2 us, a commit some hundred.
 const LOOKS: u32 = 64;
 
+/// What is said of a statement that began a transaction, by a savepoint for example.
+pub(super) const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
+
 /// What becomes of a transaction that is open.
 enum Whole {
     /// It can be committed.
@@ -204,7 +207,7 @@ impl<'l> Batch<'l> {
         loop {
             if statement.run(connection).await {
                 if !connection.is_autocommit() {
-                    return Err(Error::Misuse("execute runs one statement by itself: use write for a transaction"));
+                    return Err(Error::Misuse(NOT_ALONE));
                 }
                 self.shared.counts.batch_of(1);
                 return Ok(End::Committed(self.shared.committed()));

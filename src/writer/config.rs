@@ -37,6 +37,24 @@ pub struct WriterConfig {
     pub checkpoint_bytes: u64,
     /// The same when nobody has written for so long. 1 s unless set.
     pub checkpoint_idle: Duration,
+    /// How writes run beside each other. Through the lane, unless set.
+    pub mode: Mode,
+}
+
+/// How the writes of a writer run beside each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Mode {
+    /// One after the other, in a lane; those that wait at the same time share a commit.
+    #[default]
+    Wal,
+    /// Side by side, on connections of the pool, in the engine's experimental MVCC mode: with `BEGIN CONCURRENT`, and again
+    /// when they conflict. The file is switched to that mode for good, and no other program can read it then (`PRAGMA
+    /// journal_mode = 'wal'` switches it back). The lane is faster for small writes, and safer on a disk that fails; this is
+    /// for long closures that write in different places. Queue, deadlines, outcomes and retries are those of the lane, but
+    /// there are no batches, priorities or checkpoints of its own.
+    Mvcc,
 }
 
 impl Default for WriterConfig {
@@ -49,6 +67,7 @@ impl Default for WriterConfig {
             retry_timeout: Duration::from_secs(10),
             checkpoint_bytes: 2 << 20,
             checkpoint_idle: Duration::from_secs(1),
+            mode: Mode::default(),
         }
     }
 }

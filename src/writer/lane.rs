@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use super::batch::Batch;
@@ -28,13 +28,15 @@ use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
 use super::wal::{Checkpoints, Wal};
 use crate::error::{Error, Result, WriteStage};
-use crate::pool::{ConnectionPool, PooledConnection, clock};
+use crate::pool::{ConnectionPool, LaneClaim, PooledConnection, clock};
 
 /// What the lane and those who write share.
 pub(super) struct Shared {
     pub(super) queue: Queue<Job>,
     /// Room in the queue.
     room: Semaphore,
+    /// Somebody gave room back.
+    left: Notify,
     pub(super) config: WriterConfig,
     pub(super) counts: Counts,
     pub(super) wal: Wal,
@@ -46,6 +48,23 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn new(config: WriterConfig, executor: Arc<dyn Executor>) -> Self {
+        /// Tells one writer of this process from another.
+        static WRITERS: AtomicU64 = AtomicU64::new(0);
+
+        Self {
+            queue: Queue::new(),
+            room: Semaphore::new(config.queue),
+            left: Notify::new(),
+            config,
+            counts: Counts::default(),
+            wal: Wal::default(),
+            executor,
+            id: WRITERS.fetch_add(1, Ordering::Relaxed),
+            commits: AtomicU64::new(0),
+        }
+    }
+
     /// Takes the next job out to start it.
     pub(super) fn next(&self) -> Option<Job> {
         self.started(self.queue.pop())
@@ -58,7 +77,7 @@ impl Shared {
 
     fn started(&self, job: Option<Job>) -> Option<Job> {
         if job.is_some() {
-            self.room.add_permits(1);
+            self.leaves_room();
         }
         job
     }
@@ -68,9 +87,77 @@ impl Shared {
         let job = self.queue.remove(place);
         let left = job.is_some();
         if left {
-            self.room.add_permits(1);
+            self.leaves_room();
         }
         left
+    }
+
+    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, nothing is taken.
+    pub(super) async fn room(&self, manner: Manner) -> Result<Option<Instant>> {
+        let began = manner.limit.map(|limit| (clock::now(), limit));
+        let room = self.room.acquire();
+        let permit = match manner.limit {
+            None => room.await,
+            Some(limit) => match clock::within(limit, room).await {
+                Some(permit) => permit,
+                None => return Err(Self::late(limit)),
+            },
+        };
+        // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
+        permit.map_err(|_| Error::rolled_back(Error::Closed))?.forget();
+        Ok(began.and_then(|(began, limit)| began.checked_add(limit)))
+    }
+
+    /// Takes room if there is some.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Closed`].
+    pub(super) fn try_room(&self) -> Result<()> {
+        use tokio::sync::TryAcquireError::{Closed, NoPermits};
+        match self.room.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                Ok(())
+            }
+            Err(NoPermits) => Err(Error::rolled_back(Error::Full(self.config.queue))),
+            Err(Closed) => Err(Error::rolled_back(Error::Closed)),
+        }
+    }
+
+    /// It had to be started within that time, and was not.
+    pub(super) fn late(limit: Duration) -> Error {
+        Error::rolled_back(Error::Deadline { stage: WriteStage::Waiting, limit })
+    }
+
+    /// Who took room gives it back.
+    pub(super) fn leaves_room(&self) {
+        self.room.add_permits(1);
+        self.left.notify_waiters();
+    }
+
+    /// Whoever comes later, or waits for room, is refused.
+    pub(super) fn close(&self) {
+        self.queue.close();
+        self.room.close();
+    }
+
+    /// Whether nobody takes room.
+    pub(super) fn is_empty(&self) -> bool {
+        self.room.available_permits() == self.config.queue
+    }
+
+    /// Resolves when nobody does.
+    pub(super) async fn everybody_left(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.is_empty() {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// A batch was committed.
@@ -89,7 +176,7 @@ impl Shared {
     }
 
     /// Takes out whatever is still queued, and tells their callers that nothing was written.
-    fn refuse_the_rest(&self) -> Vec<NotDone> {
+    pub(super) fn refuse_the_rest(&self) -> Vec<NotDone> {
         let refuse = |job: Job| {
             let not_done = job.not_done();
             self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
@@ -125,36 +212,14 @@ impl Lane {
     /// Starts the lane of `pool`, which writes through a connection of its own for as long as it lives.
     ///
     /// # Errors
-    /// [`Error::Config`] if the pool has a lane already or the operating system gives no thread; what
+    /// [`Error::Config`] if the operating system gives no thread; what
     /// [`ConnectionPool::get`] returns.
     ///
     /// # Cancel safety
     /// Dropped half-way, a lane that was started ends by itself.
-    pub(super) async fn start(
-        pool: &ConnectionPool,
-        config: WriterConfig,
-        executor: &Arc<dyn Executor>,
-    ) -> Result<Self> {
-        /// Tells one writer of this process from another.
-        static WRITERS: AtomicU64 = AtomicU64::new(0);
-
-        let Some(claim) = pool.claim_lane() else {
-            let problem =
-                "has a writer already: use a clone of that one, two would fight for the write lock".to_owned();
-            return Err(Error::Config { field: "the pool", problem });
-        };
+    pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: LaneClaim) -> Result<Self> {
         let connection = pool.get().await?;
         connection.is_the_pools();
-        let shared = Arc::new(Shared {
-            queue: Queue::new(),
-            room: Semaphore::new(config.queue),
-            config,
-            counts: Counts::default(),
-            wal: Wal::default(),
-            executor: Arc::clone(executor),
-            id: WRITERS.fetch_add(1, Ordering::Relaxed),
-            commits: AtomicU64::new(0),
-        });
         let (alive, ended) = watch::channel(());
         let works = Arc::clone(&shared);
         let checkpoints = Checkpoints::new(pool.path());
@@ -166,7 +231,7 @@ impl Lane {
                 work(Works(works), connection, checkpoints).await;
             }) as _
         });
-        executor.lane(task).map_err(|error| Error::Config {
+        shared.executor.lane(task).map_err(|error| Error::Config {
             field: "the writer's thread",
             problem: format!("cannot be started: {error}; allow this process more threads"),
         })?;
@@ -175,41 +240,6 @@ impl Lane {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
-    ///
-    /// # Cancel safety
-    /// Dropped before it resolves, nothing is taken.
-    pub(super) async fn room(&self, manner: Manner) -> Result<Option<Instant>> {
-        let began = manner.limit.map(|limit| (clock::now(), limit));
-        let room = self.shared.room.acquire();
-        let permit = match manner.limit {
-            None => room.await,
-            Some(limit) => match clock::within(limit, room).await {
-                Some(permit) => permit,
-                None => return Err(self.late(limit)),
-            },
-        };
-        // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
-        permit.map_err(|_| Error::rolled_back(Error::Closed))?.forget();
-        Ok(began.and_then(|(began, limit)| began.checked_add(limit)))
-    }
-
-    /// Takes room if there is some.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::Closed`].
-    pub(super) fn try_room(&self) -> Result<()> {
-        use tokio::sync::TryAcquireError::{Closed, NoPermits};
-        match self.shared.room.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(NoPermits) => Err(Error::rolled_back(Error::Full(self.shared.config.queue))),
-            Err(Closed) => Err(Error::rolled_back(Error::Closed)),
-        }
     }
 
     /// Queues a job for which there is room, and waits for its answer, until `deadline` if it has not started by then.
@@ -226,7 +256,7 @@ impl Lane {
         let place = match self.shared.queue.push(manner.priority, job) {
             Ok(place) => place,
             Err(_refused) => {
-                self.shared.room.add_permits(1);
+                self.shared.leaves_room();
                 return Ok(Err(Error::rolled_back(Error::Closed).into()));
             }
         };
@@ -235,22 +265,12 @@ impl Lane {
             let rest = deadline.saturating_duration_since(clock::now());
             match clock::within(rest, &mut queued).await {
                 Some(answer) => return answer,
-                None if queued.leaves() => return Ok(Err(self.late(limit).into())),
+                None if queued.leaves() => return Ok(Err(Shared::late(limit).into())),
                 // Started in time.
                 None => {}
             }
         }
         queued.await
-    }
-
-    fn late(&self, limit: Duration) -> Error {
-        Error::rolled_back(Error::Deadline { stage: WriteStage::Waiting, limit })
-    }
-
-    /// Refuses whoever comes later; the lane ends after what is queued.
-    pub(super) fn close(&self) {
-        self.shared.queue.close();
-        self.shared.room.close();
     }
 
     /// Resolves when the lane's connection is back in the pool.
@@ -262,11 +282,6 @@ impl Lane {
         while ended.changed().await.is_ok() {}
     }
 
-    /// Gives up what is still queued, and says what that was.
-    pub(super) fn give_up(&self) -> Vec<NotDone> {
-        self.shared.refuse_the_rest()
-    }
-
     /// Whether the lane has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.has_changed().is_err()
@@ -275,7 +290,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.close();
+        self.shared.close();
     }
 }
 
@@ -323,8 +338,7 @@ struct Works(Arc<Shared>);
 
 impl Drop for Works {
     fn drop(&mut self) {
-        self.0.queue.close();
-        self.0.room.close();
+        self.0.close();
         self.0.refuse_the_rest();
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `retry`,
 //! `executor` (where the lane and the reads run), `wal` (checkpoints, and repair after a failed commit), `job` (one write), `batch` (writes that share a commit), `lane` (the way
-//! in, and the task that does the batches), and this face.
+//! in, and the task that does the batches), `mvcc` (the other way, side by side), `read`, `prepared`, and this face.
 
 mod batch;
 mod config;
 mod executor;
 mod job;
 mod lane;
+mod mvcc;
 mod outcome;
 mod prepared;
 mod queue;
@@ -25,10 +26,11 @@ use std::time::Duration;
 use turso::IntoParams;
 use turso::params::Params;
 
-pub use self::config::WriterConfig;
-use self::executor::{Executor, Threads};
+pub use self::config::{Mode, WriterConfig};
+use self::executor::Threads;
 use self::job::{Closure, Job, Kind, Statement};
-use self::lane::{Lane, Manner};
+use self::lane::{Lane, Manner, Shared};
+use self::mvcc::SideBySide;
 pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
 pub use self::prepared::Prepared;
 pub use self::queue::Priority;
@@ -93,9 +95,24 @@ use crate::pool::{ConnectionPool, Transaction, clock, statement};
 #[derive(Clone, Debug)]
 pub struct PooledDatabaseWriter {
     pool: ConnectionPool,
-    lane: Arc<Lane>,
-    executor: Arc<dyn Executor>,
+    way: Arc<Way>,
     manner: Manner,
+}
+
+/// How writes reach the database.
+#[derive(Debug)]
+enum Way {
+    Lane(Lane),
+    SideBySide(SideBySide),
+}
+
+impl Way {
+    fn shared(&self) -> &Arc<Shared> {
+        match self {
+            Way::Lane(lane) => lane.shared(),
+            Way::SideBySide(side_by_side) => side_by_side.shared(),
+        }
+    }
 }
 
 impl PooledDatabaseWriter {
@@ -137,9 +154,18 @@ impl PooledDatabaseWriter {
             let problem = format!("is {max}: a writer needs at least 2, one for the lane and one for readers");
             return Err(Error::Config { field: "max_connections", problem });
         }
-        let executor: Arc<dyn Executor> = Arc::new(Threads);
-        let lane = Arc::new(Lane::start(&pool, config, &executor).await?);
-        Ok(Self { pool, lane, executor, manner: Manner::default() })
+        let Some(claim) = pool.claim_lane() else {
+            let problem =
+                "has a writer already: use a clone of that one, two would fight for the write lock".to_owned();
+            return Err(Error::Config { field: "the pool", problem });
+        };
+        let mode = config.mode;
+        let shared = Arc::new(Shared::new(config, Arc::new(Threads)));
+        let way = Arc::new(match mode {
+            Mode::Wal => Way::Lane(Lane::start(&pool, shared, claim).await?),
+            Mode::Mvcc => Way::SideBySide(SideBySide::start(&pool, shared, claim).await?),
+        });
+        Ok(Self { pool, way, manner: Manner::default() })
     }
 
     /// A handle whose writes have to be started within `limit` of the call: waiting for room and for the turn together. One
@@ -333,16 +359,20 @@ impl PooledDatabaseWriter {
             let why = "a write inside a write would wait for itself: use the transaction it has";
             return Err(Error::rolled_back(Error::Misuse(why)).into());
         }
-        let came = clock::now();
+        let (came, shared) = (clock::now(), self.way.shared());
         let deadline = match waits {
-            true => self.lane.room(self.manner).await?,
+            true => shared.room(self.manner).await?,
             false => {
-                self.lane.try_room()?;
+                shared.try_room()?;
                 self.manner.limit.and_then(|limit| came.checked_add(limit))
             }
         };
         let job = Job { kind, site, came };
-        self.lane.run(job, answer, self.manner, deadline).await.unwrap_or_else(|panic| resume_unwind(panic))
+        let answer = match &*self.way {
+            Way::Lane(lane) => lane.run(job, answer, self.manner, deadline).await,
+            Way::SideBySide(side_by_side) => side_by_side.run(job, answer, self.manner, deadline).await,
+        };
+        answer.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The pool that reads run on. Close it through the writer: while the lane lives, it holds one of its connections.
@@ -354,7 +384,7 @@ impl PooledDatabaseWriter {
     /// The writer at this moment.
     #[must_use]
     pub fn status(&self) -> WriterStatus {
-        let shared = self.lane.shared();
+        let shared = self.way.shared();
         let commits = shared.last_commit().number();
         shared.counts.status(self.pool.status(), shared.queue.len(), commits, shared.wal.status())
     }
@@ -366,9 +396,12 @@ impl PooledDatabaseWriter {
     /// The lane is told at the first poll, whether or not this is awaited to its end; it may be called again. Inside a write
     /// it tells the lane and resolves at once, for the lane cannot wait for its own end.
     pub async fn stop(&self) {
-        self.lane.close();
+        self.way.shared().close();
         if !job::is_inside() {
-            self.lane.ended().await;
+            match &*self.way {
+                Way::Lane(lane) => lane.ended().await,
+                Way::SideBySide(_) => self.way.shared().everybody_left().await,
+            }
         }
     }
 
@@ -395,9 +428,12 @@ impl PooledDatabaseWriter {
         let began = clock::now();
         let mut report = CloseReport::default();
         if clock::within(limit, self.stop()).await.is_none() {
-            report.not_done = self.lane.give_up();
+            report.not_done = self.way.shared().refuse_the_rest();
         }
-        report.is_running = !self.lane.has_ended();
+        report.is_running = match &*self.way {
+            Way::Lane(lane) => !lane.has_ended(),
+            Way::SideBySide(_) => !self.way.shared().is_empty(),
+        };
         if !job::is_inside() {
             let rest = limit.saturating_sub(clock::now().saturating_duration_since(began));
             if let Err(still_open) = self.pool.close_within(rest).await {

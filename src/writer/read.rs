@@ -62,7 +62,7 @@ impl PooledDatabaseWriter {
     {
         let site = Location::caller();
         async move {
-            let last = self.lane.shared().last_commit();
+            let last = self.way.shared().last_commit();
             if last.writer != token.writer {
                 return Err(Error::Misuse("the token is of another writer: nothing is known of it here").into());
             }
@@ -79,7 +79,7 @@ impl PooledDatabaseWriter {
     {
         let mut guard = self.pool.get_from(site).await?;
         let (mut reply, answer) = oneshot::channel::<Answer<R, E>>();
-        self.executor.read(Box::new(move || {
+        self.way.shared().executor.read(Box::new(move || {
             Box::pin(async move {
                 guard.moves_here(site);
                 let outcome = {

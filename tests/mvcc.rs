@@ -1,0 +1,164 @@
+//! The engine's experimental MVCC mode behind the writer's own doors: side by side, again when writes conflict, and with
+//! the outcomes of the lane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poolproof::{Behavior, ConnectionPool, ConstraintKind, Error, Mode, PooledDatabaseWriter, Result, WriterConfig};
+use tempfile::TempDir;
+use tokio::sync::Barrier;
+
+/// A writer in MVCC mode, with a table of two counters at 0.
+async fn writer(config: WriterConfig) -> (PooledDatabaseWriter, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(8).build().await.unwrap();
+    let db = PooledDatabaseWriter::with_config(pool, WriterConfig { mode: Mode::Mvcc, ..config }).await.unwrap();
+    db.execute("CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)", ()).await.unwrap();
+    db.execute("INSERT INTO counters VALUES (1, 0), (2, 0)", ()).await.unwrap();
+    (db, folder)
+}
+
+async fn counter(db: &PooledDatabaseWriter, id: i64) -> i64 {
+    let read = db.read(async move |snapshot| {
+        let mut rows = snapshot.query("SELECT n FROM counters WHERE id = ?1", (id,)).await?;
+        rows.next().await?.expect("the counter is there").get(0)
+    });
+    read.await.unwrap()
+}
+
+/// Reads, and writes what it read plus one: an update is lost if two read the same.
+async fn increment(db: &PooledDatabaseWriter, id: i64) -> Result<()> {
+    let ack = db.write(async move |tx| {
+        let mut rows = tx.query("SELECT n FROM counters WHERE id = ?1", (id,)).await?;
+        let n: i64 = rows.next().await?.expect("the counter is there").get(0)?;
+        drop(rows);
+        tx.execute("UPDATE counters SET n = ?2 WHERE id = ?1", (id, n + 1)).await
+    });
+    ack.await.map(|_ack: poolproof::Ack<u64>| ())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writes_that_conflict_are_made_again_until_none_is_lost() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    let start = Arc::new(Barrier::new(8));
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let (db, start) = (db.clone(), Arc::clone(&start));
+            tokio::spawn(async move {
+                start.wait().await;
+                for _ in 0..25 {
+                    increment(&db, 1 + task % 2).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!((counter(&db, 1).await, counter(&db, 2).await), (100, 100));
+    let status = db.status();
+    assert_eq!((status.committed, status.rolled_back, status.unknown), (202, 0, 0));
+    assert_eq!(status.pool.in_use, 0);
+}
+
+/// ```text
+/// first                         second
+/// reads 0
+///                               reads 0, writes 1, commits
+/// writes 1: a conflict
+/// again: reads 1, writes 2
+/// ```
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closure_that_conflicts_runs_again_as_a_whole() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    let other = db.clone();
+    let mut runs = 0;
+    let ack = db
+        .write(async move |tx| {
+            runs += 1;
+            let mut rows = tx.query("SELECT n FROM counters WHERE id = 1", ()).await?;
+            let n: i64 = rows.next().await?.expect("the counter is there").get(0)?;
+            drop(rows);
+            if runs == 1 {
+                // Not by the writer: a write inside a write is refused.
+                let mut guard = other.pool().get().await?;
+                guard.run("BEGIN CONCURRENT").await?;
+                guard.execute("UPDATE counters SET n = n + 1 WHERE id = 1", ()).await?;
+                guard.run("COMMIT").await?;
+            }
+            tx.execute("UPDATE counters SET n = ?1 WHERE id = 1", (n + 1,)).await?;
+            Ok::<_, Error>(runs)
+        })
+        .await
+        .unwrap();
+    assert_eq!((ack.value, counter(&db, 1).await, db.status().retries), (2, 2, 1));
+}
+
+#[tokio::test]
+async fn a_constraint_and_an_error_of_the_closures_own_are_told_once_and_leave_nothing() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    let error = db.execute("INSERT INTO counters VALUES (1, 5)", ()).await.unwrap_err();
+    assert_eq!(error.constraint().map(|constraint| constraint.kind), Some(ConstraintKind::Unique), "{error}");
+    assert!(matches!(error, Error::RolledBack { .. }));
+    let own: Result<poolproof::Ack<()>> = db
+        .write(async |tx| {
+            tx.execute("UPDATE counters SET n = 7", ()).await?;
+            Err(Error::Misuse("the closure's own"))
+        })
+        .await;
+    assert!(matches!(own, Err(Error::Misuse("the closure's own"))), "{own:?}");
+    assert_eq!((counter(&db, 1).await, db.status().rolled_back, db.status().retries), (0, 2, 0));
+}
+
+#[tokio::test]
+async fn what_changes_the_schema_gets_a_transaction_of_its_own() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    db.write(async |tx| {
+        tx.execute("CREATE TABLE later (x INTEGER)", ()).await?;
+        tx.execute("INSERT INTO later VALUES (1)", ()).await
+    })
+    .await
+    .unwrap();
+    db.execute_batch("CREATE TABLE last (x); INSERT INTO last SELECT x FROM later").await.unwrap();
+    assert_eq!(db.execute("DELETE FROM last", ()).await.unwrap().value, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_conflicts_for_too_long_is_rolled_back_with_the_conflict() {
+    let config = WriterConfig { retry_timeout: Duration::from_millis(50), ..WriterConfig::default() };
+    let (db, _folder) = writer(config).await;
+    let mut guard = db.pool().get().await.unwrap();
+    let holds = guard.begin(Behavior::Immediate).await.unwrap();
+    let error = db.execute("UPDATE counters SET n = 1", ()).await.unwrap_err();
+    assert!(matches!(error, Error::RolledBack { .. }), "{error:?}");
+    assert!(db.status().retries > 0);
+    holds.rollback().await.unwrap();
+    drop(guard);
+    db.execute("UPDATE counters SET n = 2", ()).await.unwrap();
+    assert_eq!(counter(&db, 1).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_waits_for_the_writes_that_run() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    let (running, release) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let write = tokio::spawn({
+        let (db, running, release) = (db.clone(), Arc::clone(&running), Arc::clone(&release));
+        async move {
+            db.write(async move |tx| {
+                running.notify_one();
+                release.notified().await;
+                tx.execute("UPDATE counters SET n = 3", ()).await
+            })
+            .await
+        }
+    });
+    running.notified().await;
+    let report = db.close_within(Duration::from_millis(10)).await;
+    assert!(report.is_running && !report.is_clean(), "{report}");
+    assert!(matches!(db.execute("UPDATE counters SET n = 4", ()).await.unwrap_err().cause(), Error::Closed));
+    release.notify_one();
+    assert_eq!(write.await.unwrap().unwrap().value, 2);
+    let report = db.close_within(Duration::from_secs(60)).await;
+    assert!(report.is_clean(), "{report}");
+}
