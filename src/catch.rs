@@ -19,3 +19,9 @@ pub(crate) async fn catch<T>(future: impl Future<Output = T>) -> Result<T, Box<d
     })
     .await
 }
+
+/// What a panic said.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text")
+}

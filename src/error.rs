@@ -1,9 +1,11 @@
 //! What can go wrong, each in one sentence that says what, where and the mend.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::catch::message;
 use crate::constraint::Constraint;
 use crate::pool::{AcquireTimeout, HookError};
 
@@ -76,6 +78,8 @@ pub enum Error {
     Engine(turso::Error),
 }
 
+const PANICKED: &str = "the engine panicked: ";
+
 /// A part of a write that has a limit in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WriteStage {
@@ -136,11 +140,30 @@ impl Error {
         Error::Unknown { cause: cause.into() }
     }
 
+    /// What a panic of the engine's is told as.
+    pub(crate) fn of_panic(payload: Box<dyn Any + Send>) -> Self {
+        let said = message(&*payload);
+        let text = format!("{PANICKED}{said}; PRAGMA integrity_check tells whether the file is damaged");
+        // Not even dropped: a payload may panic in its turn.
+        std::mem::forget(payload);
+        Error::Engine(turso::Error::Corrupt(text))
+    }
+
+    /// Whether it is one.
+    pub(crate) fn is_panic(&self) -> bool {
+        matches!(self, Error::Engine(turso::Error::Corrupt(text)) if text.starts_with(PANICKED))
+    }
+
     /// Whether a commit that failed with this may have taken effect all the same: the disk failed, or nobody knows.
     pub(crate) fn may_have_committed(&self) -> bool {
         use turso::Error::{Corrupt, DatabaseFull, Interrupt, IoError};
         let is_of_the_disk = matches!(self, Error::Engine(Corrupt(_) | DatabaseFull(_) | Interrupt(_) | IoError(..)));
         is_of_the_disk && !self.is_full()
+    }
+
+    /// Whether the disk failed.
+    pub(crate) fn is_io(&self) -> bool {
+        matches!(self, Error::Engine(turso::Error::IoError(..)))
     }
 
     /// Whether there was no room for a page. A commit whose last page was not written is none.
@@ -187,10 +210,18 @@ fn why_not_open(path: &Path, source: &turso::Error) -> String {
         return "it is a folder; name a file".to_owned();
     }
     let text = source.to_string();
+    use std::io::ErrorKind;
     match source {
         turso::Error::NotAdb(_) => "the file is no database; name another file".to_owned(),
-        turso::Error::DatabaseFull(_) | turso::Error::IoError(std::io::ErrorKind::StorageFull, _) => {
+        turso::Error::DatabaseFull(_)
+        | turso::Error::IoError(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge, _) => {
             "the disk is full; free some room".to_owned()
+        }
+        turso::Error::IoError(ErrorKind::ReadOnlyFilesystem, _) => {
+            "the file system is mounted read-only; mount it for writing, or copy the file elsewhere".to_owned()
+        }
+        _ if text.contains("short read") => {
+            format!("the file is cut off ({text}); restore it from a copy, or name another file")
         }
         turso::Error::IoError(std::io::ErrorKind::PermissionDenied, _) => {
             "permission denied; allow this user to write the file and its folder".to_owned()

@@ -75,7 +75,7 @@ pub fn run(program: &Path, args: &[String], watchdog: Duration) -> Result<RunRep
     Ok(report.conclude())
 }
 
-fn read_to_end(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+pub(super) fn read_to_end(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         // A pipe that breaks has given what it had.

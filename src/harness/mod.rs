@@ -3,13 +3,15 @@
 //! The rooms that name no engine come first: [`workload`] (what is done), `history` (what clients saw), `check` (whether
 //! it holds), [`drive`] (real threads, a real file), [`run`] (the report). The affected engine's crate compiles these very
 //! files. Above them: [`subjects`] (the pool and the controls, on today's engine), [`stress`] (one run, with SQLite as an
-//! outside oracle), [`affected`] (the engine that had the failure, as a child process), [`prove`] (the main job).
+//! outside oracle), [`kill`] (a process that is
+//! killed while it writes), [`affected`] (the engine that had the failure, as a child process), [`prove`] (the main job).
 
 pub mod affected;
 mod check;
 pub mod child;
 pub mod drive;
 mod history;
+pub mod kill;
 mod panics;
 pub mod prove;
 pub mod run;

@@ -55,7 +55,7 @@ impl Default for Stress {
 /// Why a run could not be made: what, where and the mend, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct CannotRun(String);
+pub struct CannotRun(pub(super) String);
 
 impl Stress {
     /// Runs it to the end, or until `control` stops it, and looks at what it left.

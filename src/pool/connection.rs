@@ -17,6 +17,7 @@ use super::row::Row;
 use super::statement;
 use super::statements::{Prepared, Schema, Statements};
 use super::transaction::{Behavior, Transaction};
+use crate::catch::catch;
 use crate::error::{Error, Result};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
@@ -28,7 +29,7 @@ pub struct Connection {
     doing: Arc<Doing>,
     /// A statement was started and its future has not ended: it may have been dropped at any of its awaits.
     in_flight: bool,
-    /// That happened to an earlier statement.
+    /// That happened to an earlier statement, or the engine panicked in it.
     cut: bool,
     /// A statement changed the connection rather than the database.
     altered: bool,
@@ -107,7 +108,7 @@ impl Connection {
         if prepared.gives_rows() {
             return Err(GIVES_ROWS);
         }
-        let changed = prepared.statement.execute(params).await?;
+        let changed = engine(prepared.statement.execute(params)).await?;
         self.statements.put(prepared, true);
         Ok(changed)
     }
@@ -140,10 +141,10 @@ impl Connection {
         }
         let _flight = self.take_off(sql);
         self.rollback_due = statement::bounds_a_transaction(sql);
-        let outcome = self.raw.execute_batch(sql).await;
+        let outcome = engine(self.raw.execute_batch(sql)).await;
         self.rollback_due = false;
         self.land();
-        self.noted(outcome.map_err(Error::from))
+        self.noted(outcome)
     }
 
     /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time.
@@ -178,7 +179,7 @@ impl Connection {
         params: Params,
     ) -> Result<(turso::Rows, Prepared)> {
         let mut prepared = self.prepared(sql, kept).await?;
-        let rows = prepared.statement.query(params).await?;
+        let rows = engine(prepared.statement.query(params)).await?;
         Ok((rows, prepared))
     }
 
@@ -196,7 +197,7 @@ impl Connection {
             Some(kept) => Ok(kept),
             None => {
                 only_one(sql)?;
-                Ok(Prepared::new(sql, self.raw.prepare(sql).await?))
+                Ok(Prepared::new(sql, engine(self.raw.prepare(sql)).await?))
             }
         }
     }
@@ -248,9 +249,9 @@ impl Connection {
     async fn run_control(&mut self, control: Control) -> Result<()> {
         let mut statement = match self.controls[control as usize].take() {
             Some(statement) => statement,
-            None => self.raw.prepare(control.sql()).await?,
+            None => engine(self.raw.prepare(control.sql())).await?,
         };
-        statement.execute(()).await?;
+        engine(statement.execute(())).await?;
         self.controls[control as usize] = Some(statement);
         Ok(())
     }
@@ -326,6 +327,7 @@ impl Connection {
     /// Remembers what stood in the way.
     fn noted<T>(&mut self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
+            self.cut |= error.is_panic();
             self.hindrance = Hindrance::of(error).or(self.hindrance);
         }
         outcome
@@ -409,6 +411,12 @@ impl Drop for Flight {
     }
 }
 
+/// Awaits the engine. If it panics, over a damaged file for example, that is an error like any other, and the connection is
+/// not used again.
+async fn engine<T>(call: impl Future<Output = turso::Result<T>>) -> Result<T> {
+    Ok(catch(call).await.map_err(Error::of_panic)??)
+}
+
 const GIVES_ROWS: Error = Error::Misuse("a statement that gives rows runs by query, not by execute: it was not run");
 
 /// The engine would run the first statement and drop the rest without a word.
@@ -452,12 +460,12 @@ impl Rows<'_> {
         self.connection.cut |= self.connection.in_flight;
         self.connection.in_flight = true;
         self.connection.doing.moves(true);
-        let row = rows.next().await;
+        let row = engine(rows.next()).await;
         self.connection.in_flight = false;
         self.connection.doing.moves(false);
         self.failed |= row.is_err();
         self.at_end = matches!(row, Ok(None));
-        let row = self.connection.noted(row.map_err(Error::from))?;
+        let row = self.connection.noted(row)?;
         Ok(row.map(Row::new))
     }
 

@@ -21,10 +21,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::files::Files;
 use super::job::{self, End, Job, Kind, Statement};
-use super::lane::Shared;
+use super::lane::{Shared, drop_caught};
 use super::retry::Backoff;
 use super::wal;
+use crate::catch::catch;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
@@ -51,19 +53,29 @@ pub(super) struct Batch<'l> {
     ran: Vec<Job>,
     /// How many the last one had.
     last: usize,
+    files: Files,
 }
 
 impl<'l> Batch<'l> {
-    pub(super) fn new(shared: &'l Shared) -> Self {
-        Self { shared, ran: Vec::new(), last: 0 }
+    pub(super) fn new(shared: &'l Shared, files: Files) -> Self {
+        Self { shared, ran: Vec::new(), last: 0, files }
+    }
+
+    /// Runs one batch, and outlives whatever panics in it beside closures and statements, which are caught by themselves.
+    pub(super) async fn run_caught(&mut self, connection: &mut PooledConnection) {
+        let Err(payload) = catch(self.run(connection)).await else { return };
+        let cause = Arc::new(Error::of_panic(payload));
+        for job in std::mem::take(&mut self.ran) {
+            self.shared.settle(job, End::Unknown(Arc::clone(&cause)));
+        }
+        wal::doubt(self.shared);
+        drop_caught(connection);
     }
 
     /// Runs one batch of what is queued, and answers.
     pub(super) async fn run(&mut self, connection: &mut PooledConnection) {
         let end = self.shared.queue.end();
-        if wal::is_in_doubt(self.shared)
-            && let Err(error) = wal::repair(self.shared, connection).await
-        {
+        if let Err(error) = self.is_safe(connection).await {
             return self.refuse_before(end, error);
         }
         if self.last <= 1 && self.shared.queue.len() == 1 {
@@ -84,6 +96,26 @@ impl<'l> Batch<'l> {
         }
         if let Some(job) = solitary {
             self.alone(connection, job).await;
+        }
+    }
+
+    /// Whether what is written now would be there later.
+    async fn is_safe(&mut self, connection: &mut PooledConnection) -> Result<()> {
+        self.files.look()?;
+        match wal::is_in_doubt(self.shared) {
+            true => wal::repair(self.shared, connection).await,
+            false => Ok(()),
+        }
+    }
+
+    /// What was committed is, if it is where others will find it.
+    fn committed(&mut self, jobs: usize) -> End {
+        match self.files.look() {
+            Ok(()) => {
+                self.shared.counts.batch_of(jobs);
+                End::Committed(self.shared.committed())
+            }
+            Err(error) => End::Unknown(Arc::new(error)),
         }
     }
 
@@ -150,10 +182,7 @@ impl<'l> Batch<'l> {
             return;
         }
         let end = match connection.opened().commit().await {
-            Ok(()) => {
-                self.shared.counts.batch_of(self.ran.len());
-                End::Committed(self.shared.committed())
-            }
+            Ok(()) => self.committed(self.ran.len()),
             Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
             // Certainly not committed, for one of them: a foreign key that is checked at the end, for example.
             Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
@@ -164,11 +193,11 @@ impl<'l> Batch<'l> {
         }
     }
 
-    /// The disk failed in a commit. Nothing is known of it unless it can be overwritten.
+    /// A commit failed. Nothing is known of it, unless the disk refused it and it can be overwritten.
     async fn doubted(&self, connection: &mut PooledConnection, cause: Arc<Error>) -> End {
         match wal::repair(self.shared, connection).await {
-            Ok(()) => End::RolledBack(cause),
-            Err(_) => End::Unknown(cause),
+            Ok(()) if cause.is_io() => End::RolledBack(cause),
+            _ => End::Unknown(cause),
         }
     }
 
@@ -203,14 +232,13 @@ impl<'l> Batch<'l> {
     }
 
     /// A statement is its own transaction; its commit is part of it.
-    async fn statement(&self, connection: &mut PooledConnection, statement: &mut Statement) -> Result<End> {
+    async fn statement(&mut self, connection: &mut PooledConnection, statement: &mut Statement) -> Result<End> {
         loop {
             if statement.run(connection).await {
                 if !connection.is_autocommit() {
                     return Err(Error::Misuse(NOT_ALONE));
                 }
-                self.shared.counts.batch_of(1);
-                return Ok(End::Committed(self.shared.committed()));
+                return Ok(self.committed(1));
             }
             let Some(error) = statement.failed() else { continue };
             if error.is_contention() {
@@ -224,13 +252,12 @@ impl<'l> Batch<'l> {
         }
     }
 
-    async fn transaction(&self, connection: &mut PooledConnection, work: &mut dyn job::Work) -> Result<End> {
+    async fn transaction(&mut self, connection: &mut PooledConnection, work: &mut dyn job::Work) -> Result<End> {
         begin(self.shared, connection).await?;
         let mut transaction = connection.opened();
         if job::run(work, &mut transaction, self.shared.config.write_timeout).await {
             transaction.commit_synced().await?;
-            self.shared.counts.batch_of(1);
-            Ok(End::Committed(self.shared.committed()))
+            Ok(self.committed(1))
         } else {
             // If even that fails, the lane discards the connection, and the engine rolls back with its last handle.
             let _ = transaction.rollback().await;

@@ -14,6 +14,8 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 
+use super::files::Identity;
+
 /// A future that is made where it will be polled, and never leaves that thread. It never panics.
 pub(crate) type Task = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
@@ -28,8 +30,17 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
     /// Runs a read to its end. Called inside a runtime.
     fn read(&self, read: Task);
 
-    /// How long a file is, asked where the lane runs; `None` if there is none.
-    fn file_len(&self, path: &Path) -> Option<u64>;
+    /// Looks at a file, where the lane runs; `None` if there is none.
+    fn file(&self, path: &Path) -> Option<FileStatus>;
+}
+
+/// A file at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileStatus {
+    /// In bytes.
+    pub(crate) len: u64,
+    /// Another one if another took its place; always the same where the operating system does not tell.
+    pub(crate) identity: Identity,
 }
 
 /// Real threads.
@@ -61,7 +72,15 @@ impl Executor for Threads {
         runtime.spawn_blocking(move || handle.block_on(read()));
     }
 
-    fn file_len(&self, path: &Path) -> Option<u64> {
-        Some(std::fs::metadata(path).ok()?.len())
+    fn file(&self, path: &Path) -> Option<FileStatus> {
+        let file = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let identity = {
+            use std::os::unix::fs::MetadataExt;
+            (file.dev(), file.ino())
+        };
+        #[cfg(not(unix))]
+        let identity = (0, 0);
+        Some(FileStatus { len: file.len(), identity })
     }
 }

@@ -42,6 +42,16 @@ pub(super) enum End {
     Unknown(Arc<Error>),
 }
 
+impl End {
+    fn ended(&self) -> Ended {
+        match self {
+            End::Committed(_) => Ended::Committed,
+            End::RolledBack(_) => Ended::RolledBack,
+            End::Unknown(_) => Ended::Unknown,
+        }
+    }
+}
+
 /// What a job came to, for those who count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -58,8 +68,11 @@ pub(super) trait Work: Send {
     /// It was dropped half-way, for this.
     fn fails(&mut self, error: Error);
 
+    /// What it comes to if that became of its transaction.
+    fn comes_to(&self, end: &End) -> Ended;
+
     /// Answers its caller.
-    fn settle(self: Box<Self>, end: End) -> Ended;
+    fn settle(self: Box<Self>, end: End);
 }
 
 /// A closure over a transaction.
@@ -97,18 +110,24 @@ where
         self.came_to = Some(Ok(Err(error.into())));
     }
 
-    fn settle(self: Box<Self>, end: End) -> Ended {
-        let (answer, ended) = match (self.came_to, end) {
-            (Some(Ok(Err(error))), _) => (Ok(Err(error)), Ended::RolledBack),
-            (Some(Err(panic)), _) => (Err(panic), Ended::RolledBack),
-            (Some(Ok(Ok(value))), End::Committed(token)) => (Ok(Ok(Ack { value, token })), Ended::Committed),
-            (_, End::Unknown(cause)) => (Ok(Err(Error::unknown(cause).into())), Ended::Unknown),
-            (_, End::RolledBack(cause)) => (Ok(Err(Error::rolled_back(cause).into())), Ended::RolledBack),
+    fn comes_to(&self, end: &End) -> Ended {
+        match self.came_to {
+            Some(Ok(Err(_)) | Err(_)) => Ended::RolledBack,
+            _ => end.ended(),
+        }
+    }
+
+    fn settle(self: Box<Self>, end: End) {
+        let answer = match (self.came_to, end) {
+            (Some(Ok(Err(error))), _) => Ok(Err(error)),
+            (Some(Err(panic)), _) => Err(panic),
+            (Some(Ok(Ok(value))), End::Committed(token)) => Ok(Ok(Ack { value, token })),
+            (_, End::Unknown(cause)) => Ok(Err(Error::unknown(cause).into())),
+            (_, End::RolledBack(cause)) => Ok(Err(Error::rolled_back(cause).into())),
             (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
         };
         // Fails only if the caller left meanwhile.
         let _ = self.reply.send(answer);
-        ended
     }
 }
 
@@ -146,16 +165,22 @@ impl Statement {
         }
     }
 
-    fn settle(self, end: End) -> Ended {
-        let (answer, ended) = match (self.came_to, end) {
-            (Some(Ok(value)), End::Committed(token)) => (Ok(Ack { value, token }), Ended::Committed),
-            (Some(Err(error)), _) => (Err(Error::rolled_back(error)), Ended::RolledBack),
-            (_, End::Unknown(cause)) => (Err(Error::unknown(cause)), Ended::Unknown),
-            (_, End::RolledBack(cause)) => (Err(Error::rolled_back(cause)), Ended::RolledBack),
+    fn comes_to(&self, end: &End) -> Ended {
+        match self.came_to {
+            Some(Err(_)) => Ended::RolledBack,
+            _ => end.ended(),
+        }
+    }
+
+    fn settle(self, end: End) {
+        let answer = match (self.came_to, end) {
+            (Some(Ok(value)), End::Committed(token)) => Ok(Ack { value, token }),
+            (Some(Err(error)), _) => Err(Error::rolled_back(error)),
+            (_, End::Unknown(cause)) => Err(Error::unknown(cause)),
+            (_, End::RolledBack(cause)) => Err(Error::rolled_back(cause)),
             (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
         };
         let _ = self.reply.send(Ok(answer));
-        ended
     }
 }
 
@@ -179,22 +204,22 @@ pub(super) struct Job {
 const SHOWN: usize = 120;
 
 impl Job {
+    /// What it comes to if that became of its transaction.
+    pub(super) fn comes_to(&self, end: &End) -> Ended {
+        match &self.kind {
+            Kind::Statement(statement) | Kind::Solitary(statement) => statement.comes_to(end),
+            Kind::Work(work) => work.comes_to(end),
+        }
+    }
+
     /// Answers its caller. Nothing of the job's own, not even the drop of what it captured, may end the lane by a panic.
-    pub(super) fn settle(self, end: End) -> Ended {
-        let counts_as = match end {
-            End::Committed(_) => Ended::Committed,
-            End::RolledBack(_) => Ended::RolledBack,
-            End::Unknown(_) => Ended::Unknown,
-        };
+    pub(super) fn settle(self, end: End) {
         let settled = catch_unwind(AssertUnwindSafe(|| match self.kind {
             Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
             Kind::Work(work) => work.settle(end),
         }));
-        settled.unwrap_or_else(|payload| {
-            // An answer that nobody waits for, and whose drop panics. Not even dropped: the payload may panic in its turn.
-            std::mem::forget(payload);
-            counts_as
-        })
+        // An answer that nobody waits for, and whose drop panics. Not even dropped: the payload may panic in its turn.
+        settled.unwrap_or_else(std::mem::forget);
     }
 
     /// What it is, for a report of what was not done.

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::config::WriterConfig;
 use super::executor::Executor;
+use super::files::Files;
 use super::job::{Answer, End, Job};
 use super::outcome::{CommitToken, NotDone};
 use super::queue::{Place, Priority, Queue};
@@ -170,9 +172,11 @@ impl Shared {
         CommitToken { writer: self.id, number: self.commits.load(Ordering::Acquire) }
     }
 
-    /// Answers a job, and counts how it ended.
+    /// Counts how a job ended, and answers.
     pub(super) fn settle(&self, job: Job, end: End) {
-        self.counts.ended(job.settle(end));
+        // Counted first: who has its answer finds it counted.
+        self.counts.ended(job.comes_to(&end));
+        job.settle(end);
     }
 
     /// Takes out whatever is still queued, and tells their callers that nothing was written.
@@ -223,12 +227,13 @@ impl Lane {
         let (alive, ended) = watch::channel(());
         let works = Arc::clone(&shared);
         let checkpoints = Checkpoints::new(pool.path());
+        let files = Files::of(pool.path(), &shared.executor);
         let task = Box::new(move || {
             Box::pin(async move {
                 // In this order when it ends: what is queued is refused, the connection is back, the pool may have another
                 // lane, whoever waits knows.
                 let (_alive, _claim) = (alive, claim);
-                work(Works(works), connection, checkpoints).await;
+                work(Works(works), connection, checkpoints, files).await;
             }) as _
         });
         shared.executor.lane(task).map_err(|error| Error::Config {
@@ -343,9 +348,9 @@ impl Drop for Works {
     }
 }
 
-async fn work(works: Works, mut connection: PooledConnection, mut checkpoints: Checkpoints) {
+async fn work(works: Works, mut connection: PooledConnection, mut checkpoints: Checkpoints, files: Files) {
     let shared = &*works.0;
-    let mut batch = Batch::new(shared);
+    let mut batch = Batch::new(shared, files);
     loop {
         let job = poll_fn(|context| shared.queue.poll_job(context));
         let there_is_one = match checkpoints.is_due() {
@@ -362,7 +367,7 @@ async fn work(works: Works, mut connection: PooledConnection, mut checkpoints: C
             }
         }
         match connection.renew().await {
-            Ok(()) => batch.run(&mut connection).await,
+            Ok(()) => batch.run_caught(&mut connection).await,
             // One job learns of it; the next one tries again.
             Err(error) => {
                 if let Some(job) = shared.next() {
@@ -372,7 +377,7 @@ async fn work(works: Works, mut connection: PooledConnection, mut checkpoints: C
         }
         if connection.is_open() && !connection.is_reusable() {
             // Left in the middle of something: rolled back and unlocked by this, and replaced before the next batch.
-            connection.discard();
+            drop_caught(&mut connection);
         }
         if checkpoints.committed(shared) && shared.queue.len() == 0 {
             checkpoints.run(shared, &mut connection).await;
@@ -381,4 +386,11 @@ async fn work(works: Works, mut connection: PooledConnection, mut checkpoints: C
     if checkpoints.is_due() {
         checkpoints.run(shared, &mut connection).await;
     }
+}
+
+/// Drops the engine's connection; it is damaged if that panics, but so is nothing else.
+pub(super) fn drop_caught(connection: &mut PooledConnection) {
+    let dropped = catch_unwind(AssertUnwindSafe(|| connection.discard()));
+    // Not even dropped: a payload may panic in its turn.
+    dropped.unwrap_or_else(std::mem::forget);
 }

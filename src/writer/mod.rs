@@ -1,12 +1,14 @@
 //! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
 //!
 //! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `retry`,
-//! `executor` (where the lane and the reads run), `wal` (checkpoints, and repair after a failed commit), `job` (one write), `batch` (writes that share a commit), `lane` (the way
+//! `executor` (where the lane and the reads run), `files` (whether the files are where they were), `wal`
+//! (checkpoints, and repair after a failed commit), `job` (one write), `batch` (writes that share a commit), `lane` (the way
 //! in, and the task that does the batches), `mvcc` (the other way, side by side), `read`, `prepared`, and this face.
 
 mod batch;
 mod config;
 mod executor;
+mod files;
 mod job;
 mod lane;
 mod mvcc;

@@ -23,7 +23,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::lane::Shared;
+use super::files::log_of;
+use super::lane::{Shared, drop_caught};
 use crate::error::Result;
 use crate::pool::PooledConnection;
 use crate::pool::control::Control;
@@ -80,15 +81,13 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     pub(super) fn new(database: &Path) -> Self {
-        let mut log = database.as_os_str().to_owned();
-        log.push("-wal");
-        Self { log: log.into(), bytes: 0, is_due: false }
+        Self { log: log_of(database), bytes: 0, is_due: false }
     }
 
     /// Something was committed. Whether the log has grown enough for a checkpoint.
     pub(super) fn committed(&mut self, shared: &Shared) -> bool {
         self.is_due = true;
-        let Some(bytes) = shared.executor.file_len(&self.log) else { return false };
+        let Some(bytes) = shared.executor.file(&self.log).map(|file| file.len) else { return false };
         // It has started over.
         self.bytes = self.bytes.min(bytes);
         bytes - self.bytes >= shared.config.checkpoint_bytes
@@ -102,7 +101,7 @@ impl Checkpoints {
     /// Copies what can be copied.
     pub(super) async fn run(&mut self, shared: &Shared, connection: &mut PooledConnection) {
         let wal = &shared.wal;
-        self.bytes = shared.executor.file_len(&self.log).unwrap_or(0);
+        self.bytes = shared.executor.file(&self.log).map_or(0, |file| file.len);
         let outcome = match connection.renew().await {
             Ok(()) => connection.checkpoint().await,
             Err(error) => Err(error),
@@ -127,14 +126,19 @@ impl Checkpoints {
 
 /// A commit failed so that nobody can tell what the disk has of it. Overwrites that. Whether it is certainly gone.
 pub(super) async fn repair(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
-    shared.wal.in_doubt.store(true, Ordering::Relaxed);
-    connection.discard();
+    doubt(shared);
+    drop_caught(connection);
     connection.renew().await?;
     super::batch::begin(shared, connection).await?;
     connection.rewrite_header().await?;
     connection.control(Control::Commit).await?;
     shared.wal.in_doubt.store(false, Ordering::Relaxed);
     Ok(())
+}
+
+/// What is committed is not known for certain.
+pub(super) fn doubt(shared: &Shared) {
+    shared.wal.in_doubt.store(true, Ordering::Relaxed);
 }
 
 /// Whether [`repair`] is still to be done.

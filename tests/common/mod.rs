@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test needs a part of it")]
 
+pub mod alone;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 

@@ -2,6 +2,7 @@
 //!
 //! Exit codes are the same everywhere: 0 it holds, 1 it does not, 2 it could not be run (one line says why, and the mend).
 
+mod kill;
 mod output;
 mod prove;
 mod stress;
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     Prove(prove::Args),
     Stress(stress::Args),
+    #[command(hide = true)]
+    KillChild(kill::ChildArgs),
 }
 
 /// What ends a command early: the one line that says what, where and the mend.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Prove(args) => prove::run(&args),
         Command::Stress(args) => stress::run(&args),
+        Command::KillChild(args) => kill::child(&args),
     };
     match outcome {
         Ok(true) => ExitCode::from(HOLDS),

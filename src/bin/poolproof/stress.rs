@@ -10,13 +10,19 @@ use poolproof::harness::drive::Control;
 use poolproof::harness::run::RunReport;
 use poolproof::harness::stress::Stress;
 use poolproof::harness::workload::Spec;
+use serde::Serialize;
 
+use crate::kill::{self, Killed};
 use crate::output::{bar, is_stdout, json, micros, number, say, writable};
 use crate::{STOPPED, Subject, Trouble, stop_on_signal};
 
 /// Run the story's work on real threads and a real file, and check everything afterwards
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  poolproof stress --operations 20000 --concurrency 64 --seed 7 --json stress.json")]
+#[command(
+    after_help = "Examples:\n  poolproof stress --operations 20000 --concurrency 64 --seed 7 --json stress.json\n  \
+                  poolproof stress --kill --rounds 200 --seed 7 --json kill.json\n  \
+                  poolproof stress --kill=early-ack   # a broken writer: must not hold"
+)]
 pub struct Args {
     /// Who is put to the work
     #[arg(long, value_enum, default_value = "pool", hide_possible_values = false)]
@@ -48,6 +54,20 @@ pub struct Args {
     /// The database to use, which must not exist [default: a temporary file]
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
+    /// Kill processes while they write instead (SIGKILL), and look for every write that they had acknowledged
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WRITER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "writer",
+        conflicts_with_all = ["subject", "operations", "concurrency", "pool_size", "workers", "seconds", "warm", "watchdog", "database"]
+    )]
+    kill: Option<Killed>,
+    /// Processes to kill [default: 50]
+    #[arg(long, requires = "kill")]
+    rounds: Option<u32>,
     /// Write the report as JSON to FILE; - is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -59,6 +79,10 @@ pub struct Args {
 /// Runs it; whether it holds.
 pub fn run(args: &Args) -> Result<bool, Trouble> {
     writable(args.json.as_deref())?;
+    if let Some(Killed(subject)) = args.kill {
+        let report = kill::run(subject, args.rounds.unwrap_or(50), args.seed, args.quiet)?;
+        return finish(args, &report, kill::text, report.stopped, report.ok);
+    }
     let unlimited = if args.seconds.is_some() { u64::MAX >> 1 } else { 20 };
     let operations = args.operations.unwrap_or(unlimited);
     let stress = Stress {
@@ -74,17 +98,25 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
     let report = watched(&stress, &control, !args.quiet && args.operations.is_some())?;
+    finish(args, &report, text, report.stopped, report.ok)
+}
+
+/// Says and writes down what was found.
+fn finish<R: Serialize>(
+    args: &Args,
+    report: &R,
+    text: impl Fn(&R) -> String,
+    stopped: bool,
+    ok: bool,
+) -> Result<bool, Trouble> {
     // Said before it is written down: a disk that is full by now must not swallow it.
     if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
-        say(&text(&report))?;
+        say(&text(report))?;
     }
     if let Some(file) = &args.json {
-        json(file, &report)?;
+        json(file, report)?;
     }
-    match report.stopped {
-        true => Err(STOPPED.to_owned()),
-        false => Ok(report.ok),
-    }
+    if stopped { Err(STOPPED.to_owned()) } else { Ok(ok) }
 }
 
 /// Runs it behind a progress bar.

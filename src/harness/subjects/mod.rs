@@ -16,7 +16,7 @@ use super::run::RunReport;
 use super::workload::Failure;
 
 /// The engine below all of these.
-const ENGINE: &str = "turso 0.8.3";
+pub(super) const ENGINE: &str = "turso 0.8.3";
 
 /// The subjects by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
