@@ -80,7 +80,8 @@ async fn each_runs_out_of_time_at_its_own_time_and_in_its_order() {
     let pool = pool();
     let _lease = get(&pool);
     let (send, ended) = channel();
-    // Three come at once each time, the last when the first have run out of time.
+    // Three come at once each time, the last when the first have run out of time. There are never so many that time is
+    // taken less exactly.
     for place in 0..60 {
         let (pool, send) = (pool.clone(), send.clone());
         tokio::spawn(async move {
@@ -88,13 +89,118 @@ async fn each_runs_out_of_time_at_its_own_time_and_in_its_order() {
             send.send((place, waited(ends(pool.get()).await), came.elapsed())).unwrap();
         });
         if place % 3 == 2 {
-            sleep(Duration::from_millis(7)).await;
+            sleep(Duration::from_millis(11)).await;
         }
     }
     sleep(LIMIT).await;
     let expected: Vec<_> = (0..60).map(|place| (place, LIMIT, LIMIT)).collect();
     assert_eq!(ended.try_iter().collect::<Vec<_>>(), expected);
     assert_eq!(pool.status().waiting, 0);
+}
+
+/// How late somebody may be refused who comes when 32 wait: a sixteenth of the limit, to a whole millisecond.
+const TICK: Duration = Duration::from_millis(7);
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_a_busy_queue_runs_out_of_time_a_tick_late_at_most() {
+    let pool = pool();
+    let _lease = get(&pool);
+    let mut waiters = Vec::new();
+    for _ in 0..80 {
+        let came = Instant::now();
+        waiters.push((came, wait(&pool)));
+        sleep(Duration::from_millis(1)).await;
+    }
+    let mut late = Vec::new();
+    for (came, waiter) in waiters {
+        let (outcome, ended) = waiter.await.unwrap();
+        assert!(waited(outcome) >= LIMIT, "it says so, too");
+        late.push((ended - came).checked_sub(LIMIT).expect("nobody is refused early"));
+    }
+    assert!(late[..32].iter().all(|late| late.is_zero()), "{late:?}: exact, as long as few wait");
+    assert!(late[32..].iter().all(|late| *late <= TICK), "{late:?}: a tick at most");
+    assert!(late.iter().any(|late| !late.is_zero()), "{late:?}: the queue was busy");
+    assert!(late.is_sorted_by(|one, next| *one <= *next + Duration::from_millis(1)), "{late:?}: in their order");
+}
+
+/// All come at once, and nobody after them: each is on time, although most have no stamp at first.
+#[tokio::test(start_paused = true)]
+async fn many_that_come_at_once_run_out_of_time_together() {
+    let pool = pool();
+    let _lease = get(&pool);
+    let began = Instant::now();
+    let waiters: Vec<_> = (0..1000).map(|_| wait(&pool)).collect();
+    for waiter in waiters {
+        let (outcome, ended) = waiter.await.unwrap();
+        assert_eq!((waited(outcome), ended - began), (LIMIT, LIMIT));
+    }
+    assert_eq!(pool.status().waiting, 0);
+}
+
+/// A busy queue's alarm ticks while somebody comes, and then rests until a time is up.
+#[test]
+fn an_alarm_does_not_tick_for_those_who_wait_already() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let parks = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&parks);
+    let parked = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    let runtime =
+        Builder::new_current_thread().enable_time().start_paused(true).on_thread_park(parked).build().unwrap();
+    runtime.block_on(async {
+        let (pool, _) = pool_with(10 * SECOND);
+        let _lease = get(&pool);
+        let waiters: Vec<_> = (0..40).map(|_| wait(&pool)).collect();
+        sleep(SECOND).await;
+        assert_eq!(pool.status().waiting, 40);
+        let before = parks.load(Ordering::SeqCst);
+        sleep(8 * SECOND).await;
+        let times = parks.load(Ordering::SeqCst) - before;
+        // A timer of long ahead wakes the runtime now and then; ticks would do so 800 times.
+        assert!(times <= 10, "{times} times something happened while nobody came");
+        for waiter in waiters {
+            assert_eq!(waited(waiter.await.unwrap().0), 10 * SECOND);
+        }
+    });
+}
+
+/// An alarm is set once, however often those who wait are served before it goes off.
+#[tokio::test(start_paused = true)]
+async fn waiters_that_are_served_soon_need_one_alarm_together() {
+    let pool = pool();
+    let (mut held, mut alarms) = (get(&pool), Vec::new());
+    for _ in 0..10 {
+        let mut waiter = task::spawn(pool.get());
+        assert_pending!(waiter.poll());
+        drop(held);
+        held = assert_ready_ok!(waiter.poll());
+        let_tasks_run().await;
+        alarms.push(alive_tasks());
+        sleep(LIMIT / 20).await;
+    }
+    assert_eq!(alarms, [1; 10], "the first goes on");
+}
+
+#[test]
+fn waiters_without_a_stamp_whose_runtime_stops_run_out_of_time_in_another() {
+    let (stops, goes_on) = (paused(), paused());
+    let pool = pool();
+    let _lease = get(&pool);
+    let mut waiters: Vec<_> = (0..40).map(|_| task::spawn(pool.get())).collect();
+    stops.block_on(async {
+        for waiter in &mut waiters {
+            assert_pending!(waiter.poll());
+        }
+    });
+    drop(stops);
+    assert!(waiters.iter().all(|waiter| waiter.is_woken()), "called to set another alarm");
+    goes_on.block_on(async {
+        assert_pending!(waiters[39].poll());
+        sleep(LIMIT + 2 * TICK).await;
+        assert!(waiters[39].is_woken(), "its time is up");
+    });
+    assert_eq!(pool.status().waiting, 0, "and so is that of those whom nobody polled");
 }
 
 #[tokio::test(start_paused = true)]

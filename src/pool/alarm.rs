@@ -2,6 +2,10 @@
 //!
 //! All waiters of a pool have the same patience, so they run out of it in the order in which they came, and an alarm that
 //! is set for the oldest serves everybody behind it: it is set again when it goes off, not whenever somebody is served.
+//! Who comes to a long queue does not even read the clock: while somebody does so, the alarm ticks, and each tick is the time
+//! from which those count who came since the last. That is later than they came, so nobody is refused early, and nobody more
+//! than a tick late.
+//!
 //! A runtime may stop while another goes on, so each runtime in which somebody waits has an alarm of its own, a task that
 //! ends when it goes off and nobody waits. It holds no strong reference; it ends with the pool, and when its runtime drops
 //! it, those who still wait set another.
@@ -28,15 +32,17 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// Sets an alarm in this runtime, for the oldest in the queue: a waiter was told that there is none.
+    /// Sets an alarm in this runtime: a waiter was told that there is none.
     ///
     /// # Panics
     /// Outside a runtime, or if the runtime has no timer or is shutting down.
-    pub(super) fn watch<M: Manage>(&self, waiter: &mut Acquire<'_, Kind<M>>, oldest: Instant) {
-        let (core, runtime) = (waiter.core(), waiter.clock());
-        if let Some(deadline) = core.context().config.end_of_waiting(oldest) {
+    pub(super) fn watch<M: Manage>(&self, waiter: &mut Acquire<'_, Kind<M>>) {
+        let (core, runtime, now) = (waiter.core(), waiter.clock(), clock::now());
+        let config = &core.context().config;
+        if config.end_of_waiting(now).is_some() {
             let alarm = Arc::new(Alarm { core: Arc::downgrade(core), runtime, task: Mutex::default() });
-            let mut sleep = Box::pin(clock::sleep_until(deadline));
+            // The task looks for whom to set it, when it begins; should that take long, it goes off before.
+            let mut sleep = Box::pin(clock::sleep_until(now + config.tick()));
             // Registered here, so that a runtime without a timer panics in front of who waits, not in the task.
             let bell = Waker::from(Arc::clone(&alarm));
             let _pending = sleep.as_mut().poll(&mut Context::from_waker(&bell));
@@ -46,7 +52,7 @@ impl Alarms {
             tasks.push(task);
         } else {
             // A limit beyond the clock needs no alarm, and nobody who would take it off the list.
-            core.forget(runtime);
+            core.forget(runtime, clock::now);
         }
         waiter.is_watched();
     }
@@ -73,17 +79,23 @@ struct Alarm<M: Manage> {
 }
 
 impl<M: Manage> Alarm<M> {
-    /// Refuses those whose time is over.
+    /// Refuses those whose time is over, and sees to it that everybody's time counts.
     fn expire(&self) {
         let Some(core) = self.core.upgrade() else { return };
-        core.expire(core.context().config.is_over(clock::now()));
+        let config = &core.context().config;
+        core.expire(clock::now, |came, now| config.is_over(came, now));
     }
 
-    /// The same, and says when the next one's time will be over. If nobody waits, this alarm is none any more.
-    fn ring(&self) -> Option<Instant> {
+    /// The same, and says when to go off next: when the next one's time will be over, or with the next tick. If nobody waits
+    /// and nobody has for long, this alarm is none any more.
+    ///
+    /// Until the timer goes off nobody is refused: whoever gives something back in time comes first.
+    fn ring(&self, bell: Waker, is_due: bool) -> Option<Instant> {
         let core = self.core.upgrade()?;
         let config = &core.context().config;
-        core.ring(self.runtime, config.is_over(clock::now())).and_then(|came| config.end_of_waiting(came))
+        let next = core.ring(self.runtime, bell, clock::now, |came, now| is_due && config.is_over(came, now))?;
+        let deadline = config.end_of_waiting(next.oldest)?;
+        Some(if next.ticks { deadline.min(clock::now() + config.tick()) } else { deadline })
     }
 
     fn task(&self) -> MutexGuard<'_, Option<Waker>> {
@@ -112,16 +124,19 @@ impl<M: Manage> Future for Watch<M> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         *self.alarm.task() = Some(context.waker().clone());
         let bell = Waker::from(Arc::clone(&self.alarm));
-        while self.sleep.as_mut().poll(&mut Context::from_waker(&bell)).is_ready() {
-            match self.alarm.ring() {
-                Some(deadline) => self.sleep.as_mut().reset(deadline),
-                None => {
-                    self.is_over = true;
-                    return Poll::Ready(());
-                }
+        let mut is_due = self.sleep.as_mut().poll(&mut Context::from_waker(&bell)).is_ready();
+        // Each poll counts: it begins, the timer went off, or somebody came who has no stamp.
+        loop {
+            let Some(deadline) = self.alarm.ring(bell.clone(), is_due) else {
+                self.is_over = true;
+                return Poll::Ready(());
+            };
+            self.sleep.as_mut().reset(deadline);
+            is_due = self.sleep.as_mut().poll(&mut Context::from_waker(&bell)).is_ready();
+            if !is_due {
+                return Poll::Pending;
             }
         }
-        Poll::Pending
     }
 }
 
@@ -133,5 +148,50 @@ impl<M: Manage> Drop for Watch<M> {
         {
             core.unwatch(self.alarm.runtime);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::pool::config::PoolConfig;
+    use crate::pool::forensics::Holder;
+    use crate::pool::hooks::Hooks;
+    use crate::pool::upkeep;
+
+    struct Numbers;
+
+    impl Manage for Numbers {
+        type Connection = u32;
+        type Error = Infallible;
+
+        async fn connect(&self) -> Result<u32, Infallible> {
+            Ok(7)
+        }
+
+        fn is_reusable(&self, _: &mut u32) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn alarms_that_ended_are_not_kept() {
+        let config = PoolConfig::default();
+        let limit = config.acquire_timeout;
+        let core = Arc::new(Core::<Kind<Numbers>>::new(1, upkeep::Context::new(Numbers, config, Hooks::new())));
+        let _held = core.reserve(Holder::pool()).expect("nobody has it");
+        for _ in 0..10 {
+            let mut waiter = core.acquire(Holder::pool(), clock::runtime());
+            let waits = poll_fn(|context| Poll::Ready(waiter.poll(context, clock::now).is_pending())).await;
+            assert!(waits && waiter.unwatched(), "the one before ended, for nobody waited");
+            core.context().alarms().watch(&mut waiter);
+            drop(waiter);
+            clock::sleep(2 * limit).await;
+        }
+        let kept = core.context().alarms().tasks.lock().unwrap().len();
+        assert!(kept <= 2, "{kept} handles of alarms, all but one of which ended");
     }
 }

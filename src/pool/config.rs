@@ -30,11 +30,13 @@ pub struct PoolConfig {
     pub max_connections: usize,
     /// Connections kept open and idle, as far as the maximum allows. 0 unless set. Opened in the background.
     pub min_idle: usize,
-    /// How long to wait for a slot, in the queue. 30 s unless set.
+    /// How long to wait for a slot, in the queue. 30 s unless set. Who comes when 32 or more wait may be refused 10 ms late,
+    /// or a sixteenth of the limit if that is less; nobody is refused early.
     pub wait_timeout: Duration,
     /// How long opening a connection may take, its hooks included. 10 s unless set.
     pub connect_timeout: Duration,
-    /// How long a whole acquire may take: waiting, connecting, testing and hooks together. 30 s unless set.
+    /// How long a whole acquire may take: waiting, connecting, testing and hooks together. 30 s unless set. As exact as
+    /// [`wait_timeout`](PoolConfig::wait_timeout).
     pub acquire_timeout: Duration,
     /// How long a hook, or the test of a connection, may take. 5 s unless set.
     pub hook_timeout: Duration,
@@ -73,9 +75,14 @@ impl PoolConfig {
         came.checked_add(self.wait_timeout.min(self.acquire_timeout))
     }
 
-    /// Tells of somebody who came at some time whether their waiting is over at `now`.
-    pub(crate) fn is_over(&self, now: Instant) -> impl Fn(Instant) -> bool {
-        move |came| self.end_of_waiting(came).is_some_and(|end| end <= now)
+    /// Whether the waiting of somebody is over at `now` who came at `came`.
+    pub(crate) fn is_over(&self, came: Instant, now: Instant) -> bool {
+        self.end_of_waiting(came).is_some_and(|end| end <= now)
+    }
+
+    /// How late somebody may be refused who came to a busy queue.
+    pub(crate) fn tick(&self) -> Duration {
+        (self.wait_timeout.min(self.acquire_timeout) / 16).min(Duration::from_millis(10))
     }
 
     /// More connections than this are a mistake: each holds a page cache and file descriptors.

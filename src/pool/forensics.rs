@@ -1,9 +1,10 @@
 //! Who holds my connection? What is on record of holders, and what an acquire that ran out of time says about them.
 //!
-//! The hot path pays for a call site and a task id. The clock is read once by each who has to wait, and never by who gives
-//! back: a holder's time counts from when the first waiter queued behind it, or, if it was handed its slot while others
-//! waited, from when the last of them had come. So "held for" means "has held others up for", which is what the waiter wants
-//! to know; after a hand-over it is an upper bound, exact to the time between two arrivals.
+//! The hot path pays for a call site and a task id. The clock is read once by each who has to wait, or by an alarm for many
+//! of them, and never by who gives back: a holder's time counts from when the first waiter queued behind it, or, if it was
+//! handed its slot while others waited, from when the last of them had come. So "held for" means "has held others up for",
+//! which is what the waiter wants to know; after a hand-over it is an upper bound, exact to the time between two arrivals, or
+//! two ticks of the alarm.
 
 use std::fmt;
 use std::panic::Location;
@@ -79,7 +80,7 @@ pub struct HolderReport {
     pub site: &'static Location<'static>,
     /// How long it has held others up, at most; `None` if nobody has waited since it got the connection. Exact if it had
     /// the connection before the first of those who wait came; if it was handed it later, this counts from the last time
-    /// before that that somebody came.
+    /// before that that somebody came, or, if 32 or more waited, from at most 10 ms before that.
     pub held_up: Option<Duration>,
     /// Whether it is the very task that asks, or, outside tasks, the same thread.
     pub is_this_task: bool,

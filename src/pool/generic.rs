@@ -9,7 +9,6 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Span;
 
 use super::clock::{self, Stopwatch};
 use super::config::{PoolConfig, validate_max};
@@ -20,7 +19,7 @@ use super::guard::Pooled;
 use super::hooks::Hooks;
 use super::maintenance::Maintenance;
 use super::manage::Manage;
-use super::observe::Reason;
+use super::observe::{Reason, Wait};
 use super::status::Status;
 use super::upkeep::{Context, Kind, open_in};
 use crate::error::Result;
@@ -126,13 +125,16 @@ impl<M: Manage> Pool<M> {
                 false => self.fill(lease, Stopwatch::new(None, limit)).await,
             };
         }
-        let came = clock::now();
-        let acquire = self.core.acquire(holder, came, clock::runtime());
-        let lease = Waiting { pool: self, acquire, span: None }.await?;
-        match lease.get() {
-            Some(_) if context.is_plain() => Ok(self.lend(lease)),
-            _ => self.fill(lease, Stopwatch::new(Some(came), limit)).await,
-        }
+        let (lease, came) = {
+            let acquire = self.core.acquire(holder, clock::runtime());
+            let mut waiting = Waiting { pool: self, acquire, wait: Wait::default() };
+            let lease = (&mut waiting).await?;
+            match lease.get() {
+                Some(_) if context.is_plain() => return Ok(self.lend(lease)),
+                _ => (lease, waiting.acquire.stamp()),
+            }
+        };
+        self.fill(lease, Stopwatch::new(came, limit)).await
     }
 
     fn lend(&self, lease: Lease<Kind<M>>) -> Pooled<M> {
@@ -258,37 +260,37 @@ impl<M: Manage> Pool<M> {
 struct Waiting<'a, M: Manage> {
     pool: &'a Pool<M>,
     acquire: Acquire<'a, Kind<M>>,
-    /// Of its time in the queue, if somebody wants to know.
-    span: Option<Box<Span>>,
+    /// What is told of its time in the queue.
+    wait: Wait,
 }
 
 impl<M: Manage> Future for Waiting<'_, M> {
     type Output = Result<Lease<Kind<M>>, AcquireError<M::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let Self { pool, acquire, span } = &mut *self;
+        let Self { pool, acquire, wait } = &mut *self;
         let context = pool.core.context();
         let first = !acquire.waits();
-        match Pin::new(&mut *acquire).poll(task) {
+        match acquire.poll(task, clock::now) {
             Poll::Ready(Ok(lease)) => {
                 if !first {
-                    context.observer().served(|| clock::now().saturating_duration_since(acquire.stamp()));
+                    context.observer().served(wait);
                 }
                 Poll::Ready(Ok(lease))
             }
             Poll::Ready(Err(Refused::Closed)) => Poll::Ready(Err(AcquireError::Closed)),
             Poll::Ready(Err(Refused::Expired)) => {
-                let _span = span.as_ref().map(|span| span.enter());
-                Poll::Ready(Err(pool.out_of_time(Some(acquire.stamp()), Stage::Waiting, acquire.seen())))
+                let _span = wait.enter();
+                Poll::Ready(Err(pool.out_of_time(acquire.stamp(), Stage::Waiting, acquire.seen())))
             }
             Poll::Pending => {
                 if !first {
                     acquire.moves_to(clock::runtime());
                 } else {
-                    *span = context.observer().waits(acquire.seen().ahead);
+                    *wait = context.observer().waits(acquire.seen().ahead, acquire.stamp());
                 }
-                if let Some(oldest) = acquire.unwatched() {
-                    context.alarms().watch(acquire, oldest);
+                if acquire.unwatched() {
+                    context.alarms().watch(acquire);
                 }
                 Poll::Pending
             }

@@ -6,8 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tracing::span::Entered;
 use tracing::{Level, Span, debug, debug_span, warn};
 
+#[cfg(feature = "metrics")]
+use super::clock;
 use super::forensics::AcquireTimeout;
 use crate::sync::Arc;
 
@@ -85,25 +89,31 @@ impl Observer {
         self.meters.acquires.increment(1);
     }
 
-    /// The span of somebody who begins to wait.
+    /// Somebody begins to wait, who came at `came` if that is known.
     #[inline]
-    pub(super) fn waits(&self, ahead: usize) -> Option<Box<Span>> {
+    #[cfg_attr(not(feature = "metrics"), allow(unused_variables, reason = "only the histogram needs the time"))]
+    pub(super) fn waits(&self, ahead: usize, came: Option<Instant>) -> Wait {
         // Asked first: a span that nobody wants is still some 40 bytes to be made, moved and dropped by each who waits.
         let wanted = tracing::enabled!(target: "poolproof", Level::DEBUG);
-        wanted.then(|| self.wait_span(ahead))
+        Wait {
+            span: wanted.then(|| self.wait_span(ahead)),
+            #[cfg(feature = "metrics")]
+            began: Some(came.unwrap_or_else(clock::now)),
+        }
     }
 
     fn wait_span(&self, ahead: usize) -> Box<Span> {
         Box::new(debug_span!(target: "poolproof", "wait", pool = self.pool, ahead))
     }
 
-    /// Somebody who had to wait is served. `waited` is asked only if somebody wants to know.
+    /// Somebody who had to wait is served.
     #[inline]
-    pub(super) fn served(&self, waited: impl FnOnce() -> Duration) {
+    #[cfg_attr(not(feature = "metrics"), allow(unused_variables, reason = "nothing is recorded"))]
+    pub(super) fn served(&self, wait: &Wait) {
         #[cfg(feature = "metrics")]
-        self.meters.waits.record(waited());
-        #[cfg(not(feature = "metrics"))]
-        let _ = waited;
+        if let Some(began) = wait.began {
+            self.meters.waits.record(clock::now().saturating_duration_since(began));
+        }
     }
 
     /// The span of a connection that is being opened.
@@ -152,6 +162,22 @@ impl Observer {
 
     pub(super) fn pool_closed(&self) {
         debug!(target: "poolproof", pool = self.pool, "closed the pool");
+    }
+}
+
+/// What is told of somebody's time in the queue. Nothing, if nobody listens.
+#[derive(Default)]
+pub(super) struct Wait {
+    span: Option<Box<Span>>,
+    /// Read exactly, although the queue may leave that for later.
+    #[cfg(feature = "metrics")]
+    began: Option<Instant>,
+}
+
+impl Wait {
+    /// Goes on in its span.
+    pub(super) fn enter(&self) -> Option<Entered<'_>> {
+        self.span.as_ref().map(|span| span.enter())
     }
 }
 

@@ -64,6 +64,8 @@ impl<M: Manage> Parts for Kind<M> {
     type Holder = Holder;
     type Stamp = Instant;
     type Clock = Runtime;
+    /// Most queues stay below this, and their limits exact. In longer ones the look at the clock is worth saving.
+    const BUSY: usize = 32;
     type Note = Note;
     type Context = Context<M>;
 }

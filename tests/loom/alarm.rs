@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::core::Refused;
+use crate::core::{Parts, Refused};
 use crate::world::Clock::{Here, There};
 use crate::world::{
-    Sometimes, Wakes, acquire, assert_at_rest, assert_closed, block_on, connect, explore, failure, pool,
+    Model, Pool, Sometimes, Waiter, Wakes, acquire, assert_at_rest, assert_closed, block_on, connect, explore, failure,
 };
-use crate::world::{spawn, waiter_at};
+use crate::world::{pool, ring, ring_at, set_alarm, spawn, waiter_at};
 
 /// bb8 issue 155, deadpool issue 168: time is up in the moment in which the connection comes. Either will do, both or
 /// neither will not; and the waiter behind has an alarm and its turn all the same.
@@ -32,13 +32,13 @@ fn a_waiter_is_handed_something_or_out_of_time_never_both() {
         let [early, late] = [(); 2].map(|()| Arc::new(Wakes::default()));
         let (mut first, mut second) = (waiter_at(&pool, 1, Here), waiter_at(&pool, 2, Here));
         assert!(early.poll(&mut first).is_pending() && late.poll(&mut second).is_pending());
-        assert!(first.unwatched().is_some() && second.unwatched().is_none(), "the first sets the alarm for both");
-        first.is_watched();
+        assert!(first.unwatched() && !second.unwatched(), "the first sets the alarm for both");
+        set_alarm(&pool, &mut first);
         let mut third = waiter_at(&pool, 3, Here);
         assert!(late.poll(&mut third).is_pending());
 
         let holder = loom::thread::spawn(move || drop(lease));
-        let next = pool.ring(Here, |came| came <= 1);
+        let next = ring(&pool, Here, 1);
         holder.join().unwrap();
 
         assert_eq!(next, Some(2), "the alarm is set for the second next");
@@ -74,8 +74,9 @@ fn a_waiter_that_changes_its_waker_hears_that_time_is_up() {
         let [old, new] = [(); 2].map(|()| Arc::new(Wakes::default()));
         let mut waiter = waiter_at(&pool, 1, Here);
         assert!(old.poll(&mut waiter).is_pending());
+        set_alarm(&pool, &mut waiter);
         let holder = loom::thread::spawn(move || drop(lease));
-        let alarm = spawn(&pool, |pool| pool.ring(Here, |came| came <= 1));
+        let alarm = spawn(&pool, |pool| ring(pool, Here, 1));
         let mut outcome = new.poll(&mut waiter);
         saw[0].seen_if(outcome.is_ready());
         holder.join().unwrap();
@@ -115,10 +116,10 @@ fn a_waiter_that_gives_up_when_its_time_is_up_takes_nothing_with_it() {
         let [early, late] = [(); 2].map(|()| Arc::new(Wakes::default()));
         let (mut first, mut second) = (waiter_at(&pool, 1, Here), waiter_at(&pool, 2, Here));
         assert!(early.poll(&mut first).is_pending() && late.poll(&mut second).is_pending());
-        first.is_watched();
+        set_alarm(&pool, &mut first);
 
         let holder = loom::thread::spawn(move || drop(lease));
-        let alarm = spawn(&pool, |pool| pool.ring(Here, |came| came <= 1));
+        let alarm = spawn(&pool, |pool| ring(pool, Here, 1));
         drop(first);
         let next = alarm.join().unwrap();
         holder.join().unwrap();
@@ -133,7 +134,7 @@ fn a_waiter_that_gives_up_when_its_time_is_up_takes_nothing_with_it() {
         let lease = acquire(&pool).unwrap();
         let mut third = waiter_at(&pool, 3, Here);
         assert!(late.poll(&mut third).is_pending());
-        assert_eq!(third.unwatched().is_some(), next.is_none(), "one alarm for those who wait");
+        assert_eq!(third.unwatched(), next.is_none(), "one alarm for those who wait");
         drop((third, lease));
         assert_at_rest(&pool);
     });
@@ -160,14 +161,14 @@ fn a_newcomer_has_the_alarm_that_rings_or_sets_its_own() {
         let wakes = Arc::new(Wakes::default());
         let mut old = [waiter_at(&pool, 1, Here), waiter_at(&pool, 1, Here)];
         assert!(old.iter_mut().all(|waiter| wakes.poll(waiter).is_pending()));
-        old[0].is_watched();
-        let alarm = spawn(&pool, |pool| pool.ring(Here, |came| came <= 1));
+        set_alarm(&pool, &mut old[0]);
+        let alarm = spawn(&pool, |pool| ring(pool, Here, 1));
         let mut newcomer = waiter_at(&pool, 2, Here);
         assert!(wakes.poll(&mut newcomer).is_pending());
         let next = alarm.join().unwrap();
         saw_kept.seen_if(next == Some(2));
-        saw_own.seen_if(newcomer.unwatched().is_some());
-        assert_ne!(next.is_some(), newcomer.unwatched().is_some(), "the newcomer has no alarm, or two");
+        saw_own.seen_if(newcomer.unwatched());
+        assert_ne!(next.is_some(), newcomer.unwatched(), "the newcomer has no alarm, or two");
         for waiter in &mut old {
             assert!(matches!(wakes.poll(waiter), Poll::Ready(Err(Refused::Expired))), "all are refused who are due");
         }
@@ -210,14 +211,14 @@ fn dropped_before_it_set_the_alarm(duty: Duty) -> (Sometimes, Sometimes) {
         let wakes = Arc::new(Wakes::default());
         let mut second = waiter_at(&pool, 2, Here);
         assert!(wakes.poll(&mut second).is_pending());
-        let told_at_once = second.unwatched().is_some();
+        let told_at_once = second.unwatched();
         first.join().unwrap();
         saw_none.seen_if(told_at_once);
         if wakes.count() > 0 {
             saw_pass.seen_if(!told_at_once);
             assert!(wakes.poll(&mut second).is_pending());
         }
-        assert!(second.unwatched().is_some(), "nobody sets the alarm for the second");
+        assert!(second.unwatched(), "nobody sets the alarm for the second");
         drop((second, lease));
         assert_at_rest(&pool);
     });
@@ -288,15 +289,15 @@ fn a_lost_alarm_is_set_again_though_another_goes_off() {
         let [early, late] = [(); 2].map(|()| Arc::new(Wakes::default()));
         let (mut first, mut second) = (waiter_at(&pool, 1, Here), waiter_at(&pool, 2, There));
         assert!(early.poll(&mut first).is_pending() && late.poll(&mut second).is_pending());
-        assert!(first.unwatched().is_some() && second.unwatched().is_some(), "each clock has an alarm of its own");
-        first.is_watched();
-        second.is_watched();
+        assert!(first.unwatched() && second.unwatched(), "each clock has an alarm of its own");
+        set_alarm(&pool, &mut first);
+        set_alarm(&pool, &mut second);
         let lost = spawn(&pool, |pool| pool.unwatch(There));
-        let here = spawn(&pool, |pool| pool.ring(Here, |came| came <= 1));
+        let here = spawn(&pool, |pool| ring(pool, Here, 1));
         let mut times_set = 0;
         let mut look = || {
             assert!(late.poll(&mut second).is_pending());
-            times_set += usize::from(second.unwatched().is_some());
+            times_set += usize::from(second.unwatched());
             second.is_watched();
             times_set
         };
@@ -335,17 +336,17 @@ fn two_alarms_that_go_off_at_once_leave_nobody_without() {
         let [early, late] = [(); 2].map(|()| Arc::new(Wakes::default()));
         let (mut first, mut second) = (waiter_at(&pool, 1, Here), waiter_at(&pool, 2, There));
         assert!(early.poll(&mut first).is_pending() && late.poll(&mut second).is_pending());
-        first.is_watched();
-        second.is_watched();
-        let here = spawn(&pool, |pool| pool.ring(Here, |came| came <= 2));
-        let there = spawn(&pool, |pool| pool.ring(There, |came| came <= 2));
+        set_alarm(&pool, &mut first);
+        set_alarm(&pool, &mut second);
+        let here = spawn(&pool, |pool| ring(pool, Here, 2));
+        let there = spawn(&pool, |pool| ring(pool, There, 2));
         let mut newcomer = waiter_at(&pool, 3, There);
         assert!(Arc::new(Wakes::default()).poll(&mut newcomer).is_pending());
         here.join().unwrap();
         let next = there.join().unwrap();
         saw[0].seen_if(next == Some(3));
-        saw[1].seen_if(newcomer.unwatched().is_some());
-        assert_ne!(next.is_some(), newcomer.unwatched().is_some(), "the newcomer has no alarm, or two");
+        saw[1].seen_if(newcomer.unwatched());
+        assert_ne!(next.is_some(), newcomer.unwatched(), "the newcomer has no alarm, or two");
         assert_eq!((early.count(), late.count()), (1, 1), "each is called once");
         for (wakes, waiter) in [(early, &mut first), (late, &mut second)] {
             assert!(matches!(wakes.poll(waiter), Poll::Ready(Err(Refused::Expired))));
@@ -368,8 +369,8 @@ fn a_waiter_is_out_of_time_or_refused_by_close_never_neither() {
         let [early, late] = [(); 2].map(|()| Arc::new(Wakes::default()));
         let (mut first, mut second) = (waiter_at(&pool, 1, Here), waiter_at(&pool, 2, Here));
         assert!(early.poll(&mut first).is_pending() && late.poll(&mut second).is_pending());
-        first.is_watched();
-        let alarm = spawn(&pool, |pool| pool.ring(Here, |came| came <= 1));
+        set_alarm(&pool, &mut first);
+        let alarm = spawn(&pool, |pool| ring(pool, Here, 1));
         let holder = loom::thread::spawn(move || drop(lease));
         pool.close();
         alarm.join().unwrap();
@@ -385,12 +386,246 @@ fn a_waiter_is_out_of_time_or_refused_by_close_never_neither() {
         block_on(pool.closed());
         assert_eq!(pool.context().alive(), 0, "close resolved while a connection was alive");
         holder.join().unwrap();
-        assert_eq!(pool.ring(Here, |_| false), None, "the alarm ends");
+        assert_eq!(ring(&pool, Here, 0), None, "the alarm ends");
         drop((first, second));
         assert_closed(&pool);
     });
     expired.assert("out of time");
     closed.assert("refused by close");
+}
+
+/// So many wait, with stamps from 1 on, that the next one brings none. Their alarm has gone off once, and rests.
+fn busy<'a>(pool: &'a Arc<Pool>, wakes: &Arc<Wakes>, bell: &Arc<Wakes>) -> Vec<Waiter<'a>> {
+    let mut waiters: Vec<_> = (1..=Model::BUSY as u64).map(|came| waiter_at(pool, came, Here)).collect();
+    assert!(waiters.iter_mut().all(|waiter| wakes.poll(waiter).is_pending()));
+    waiters[0].is_watched();
+    assert_eq!(ring_at(pool, Here, bell, 4, 0).map(|next| (next.oldest, next.ticks)), Some((1, false)));
+    waiters
+}
+
+/// What an alarm does that has nobody to tick for.
+#[derive(Clone, Copy)]
+enum Rest {
+    /// As the pool's does: it leaves its bell.
+    LeavesItsBell,
+    /// The mutant that the model must catch.
+    LeavesNothing,
+}
+
+/// ```text
+/// alarm                    newcomer
+/// nobody came since the
+/// last tick: rests
+///                          queues without a stamp, relies on a tick
+/// ```
+fn comes_without_a_stamp_when_the_alarm_rests(rest: Rest) -> [Sometimes; 2] {
+    let seen = [(); 2].map(|()| Sometimes::default());
+    let saw = seen.clone();
+    explore("an alarm that rests versus an enqueue without a stamp", move || {
+        let pool = pool(1);
+        let lease = acquire(&pool).unwrap();
+        let [wakes, bell, none] = [(); 3].map(|()| Arc::new(Wakes::default()));
+        let left = match rest {
+            Rest::LeavesItsBell => Arc::clone(&bell),
+            Rest::LeavesNothing => none,
+        };
+        let others = busy(&pool, &Arc::default(), &left);
+        let alarm = spawn(&pool, move |pool| ring_at(pool, Here, &left, 5, 0).unwrap());
+        let mut newcomer = waiter_at(&pool, u64::MAX, Here);
+        assert!(wakes.poll(&mut newcomer).is_pending());
+        assert!(!newcomer.unwatched(), "an alarm is set");
+        let ticked = alarm.join().unwrap().ticks;
+        saw[0].seen_if(ticked);
+        saw[1].seen_if(!ticked);
+        assert_eq!(bell.count(), 1, "the alarm rests, and somebody waits without a stamp");
+
+        // It ticks once for the newcomer, and rests again.
+        let next = ring_at(&pool, Here, &bell, 6, 3).unwrap();
+        assert_eq!((next.oldest, next.ticks), (if ticked { 5 } else { 6 }, !ticked), "the first tick is its stamp");
+        assert_eq!(wakes.count(), 0, "nobody is refused early");
+        ring_at(&pool, Here, &bell, 7, 6);
+        assert!(matches!(wakes.poll(&mut newcomer), Poll::Ready(Err(Refused::Expired))), "nor forgotten");
+        drop((newcomer, others, lease));
+        assert_at_rest(&pool);
+    });
+    seen
+}
+
+#[test]
+fn a_newcomer_without_a_stamp_has_an_alarm_that_ticks() {
+    let [ticked, rang] = comes_without_a_stamp_when_the_alarm_rests(Rest::LeavesItsBell);
+    ticked.assert("stamped when the alarm went off");
+    rang.assert("the alarm rested, and was rung");
+}
+
+/// A tick, while a connection comes back and somebody without a stamp gives up: whoever is left has a stamp, is handed
+/// something or refused, and those who hold others up are known to.
+#[test]
+fn a_tick_stamps_whoever_is_left() {
+    let [served, refused] = [(); 2].map(|()| Sometimes::default());
+    let saw = [served.clone(), refused.clone()];
+    explore("a tick versus a release versus a cancelled waiter", move || {
+        let pool = pool(1);
+        let lease = acquire(&pool).unwrap();
+        let [early, late, bell] = [(); 3].map(|()| Arc::new(Wakes::default()));
+        let mut others = busy(&pool, &early, &bell);
+        let [mut leaves, mut last] = [(); 2].map(|()| waiter_at(&pool, u64::MAX, Here));
+        assert!(late.poll(&mut leaves).is_pending() && late.poll(&mut last).is_pending());
+        let holder = loom::thread::spawn(move || drop(lease));
+        let alarm = spawn(&pool, |pool| ring_at(pool, Here, &Arc::default(), 5, 1).unwrap());
+        drop(leaves);
+        let next = alarm.join().unwrap();
+        holder.join().unwrap();
+        assert!(next.ticks && next.oldest <= 3, "{next:?}");
+        let holds_up = pool.holders(|_, since, _| since);
+        assert!(matches!(holds_up[..], [Some(3..=5)]), "{holds_up:?}: others wait for whoever was handed the slot");
+
+        ring_at(&pool, Here, &bell, 6, 5);
+        assert_eq!((early.count(), late.count()), (3, 1), "each is called once");
+        let outcome = early.poll(&mut others[0]);
+        saw[0].seen_if(matches!(outcome, Poll::Ready(Ok(_))));
+        saw[1].seen_if(matches!(outcome, Poll::Ready(Err(Refused::Expired))));
+        for waiter in &mut others[2..] {
+            assert!(matches!(early.poll(waiter), Poll::Ready(Err(Refused::Expired))));
+        }
+        assert!(matches!(late.poll(&mut last), Poll::Ready(Err(Refused::Expired))));
+        drop((outcome, others, last));
+        assert_at_rest(&pool);
+    });
+    served.assert("handed the connection");
+    refused.assert("out of time");
+}
+
+/// How an alarm is lost.
+#[derive(Clone, Copy)]
+enum Loss {
+    /// As the pool's is: those who wait are told.
+    Told,
+    /// The mutant that the model must catch.
+    Silent,
+}
+
+/// ```text
+/// alarm of there           newcomer of there
+///                          queues without a stamp: the alarm ticks
+/// lost with its runtime
+///                          waits for a tick, for ever
+/// ```
+fn an_alarm_that_ticks_is_lost(loss: Loss) -> [Sometimes; 2] {
+    let seen = [(); 2].map(|()| Sometimes::default());
+    let saw = seen.clone();
+    explore("an alarm that ticks and is lost versus an enqueue without a stamp", move || {
+        let pool = pool(1);
+        let lease = acquire(&pool).unwrap();
+        let [wakes, bell] = [(); 2].map(|()| Arc::new(Wakes::default()));
+        let others = busy(&pool, &Arc::default(), &bell);
+        let [mut first, mut second] = [(); 2].map(|()| waiter_at(&pool, u64::MAX, There));
+        assert!(wakes.poll(&mut first).is_pending() && first.unwatched(), "each clock has an alarm of its own");
+        first.is_watched();
+        let lost = spawn(&pool, move |pool| match loss {
+            Loss::Told => pool.unwatch(There),
+            Loss::Silent => {}
+        });
+        assert!(wakes.poll(&mut second).is_pending());
+        let told_at_once = second.unwatched();
+        lost.join().unwrap();
+        saw[0].seen_if(told_at_once);
+        saw[1].seen_if(!told_at_once);
+        assert!(wakes.poll(&mut first).is_pending() && wakes.poll(&mut second).is_pending());
+        assert_ne!(first.unwatched(), second.unwatched(), "one of them sets another");
+        first.is_watched();
+        second.is_watched();
+
+        let next = ring_at(&pool, There, &bell, 5, 0).unwrap();
+        assert!(next.ticks, "the new alarm has somebody to tick for");
+        ring_at(&pool, There, &bell, 6, 5);
+        for waiter in [&mut first, &mut second] {
+            assert!(matches!(wakes.poll(waiter), Poll::Ready(Err(Refused::Expired))));
+        }
+        ring_at(&pool, Here, &bell, 6, 5);
+        drop((first, second, others, lease));
+        assert_at_rest(&pool);
+    });
+    seen
+}
+
+#[test]
+fn an_alarm_that_ticks_is_set_again_when_it_is_lost() {
+    let [at_once, woken] = an_alarm_that_ticks_is_lost(Loss::Told);
+    at_once.assert("lost before the second came, who sets another");
+    woken.assert("lost after the second came");
+}
+
+/// A waiter without a stamp moves to a runtime whose alarm rests, while its old one's goes off.
+///
+/// ```text
+/// alarm of there           waiter of there           alarm of here
+///                          queued without a stamp    rests
+///                          moves to here: rings it
+/// stamps it                                          ticks
+/// ```
+#[test]
+fn a_waiter_that_moves_without_a_stamp_rings_the_alarm_it_moves_to() {
+    let [rung, stamped] = [(); 2].map(|()| Sometimes::default());
+    let saw = [rung.clone(), stamped.clone()];
+    explore("a waiter without a stamp that moves versus a tick", move || {
+        let pool = pool(1);
+        let lease = acquire(&pool).unwrap();
+        let [wakes, bell] = [(); 2].map(|()| Arc::new(Wakes::default()));
+        let others = busy(&pool, &Arc::default(), &bell);
+        let mut moves = waiter_at(&pool, u64::MAX, There);
+        assert!(wakes.poll(&mut moves).is_pending());
+        moves.is_watched();
+        let there = spawn(&pool, |pool| ring_at(pool, There, &Arc::default(), 5, 0).unwrap());
+        moves.moves_to(Here);
+        assert!(!moves.unwatched(), "an alarm is set here");
+        assert!(there.join().unwrap().ticks);
+        let is_rung = bell.count() == 1;
+        saw[0].seen_if(is_rung);
+        saw[1].seen_if(!is_rung);
+        assert_eq!(ring_at(&pool, Here, &bell, 6, 0).unwrap().ticks, is_rung, "it ticks for who had no stamp");
+        ring_at(&pool, Here, &bell, 7, 5);
+        assert!(matches!(wakes.poll(&mut moves), Poll::Ready(Err(Refused::Expired))));
+        drop((moves, others, lease));
+        assert_at_rest(&pool);
+    });
+    rung.assert("moved without a stamp");
+    stamped.assert("stamped before it moved");
+}
+
+/// Close refuses those without a stamp, too, whatever the alarm does.
+#[test]
+fn close_refuses_who_has_no_stamp() {
+    let ticked = Sometimes::default();
+    let saw = ticked.clone();
+    explore("a tick versus close", move || {
+        let pool = pool(1);
+        let lease = acquire(&pool).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let others = busy(&pool, &Arc::default(), &Arc::default());
+        let mut last = waiter_at(&pool, u64::MAX, Here);
+        assert!(wakes.poll(&mut last).is_pending());
+        let alarm = spawn(&pool, |pool| ring_at(pool, Here, &Arc::default(), 5, 0));
+        pool.close();
+        saw.seen_if(alarm.join().unwrap().is_some());
+        assert_eq!(wakes.count(), 1);
+        assert!(matches!(wakes.poll(&mut last), Poll::Ready(Err(Refused::Closed))));
+        drop((last, others, lease));
+        assert_closed(&pool);
+    });
+    ticked.assert("ticked before it was closed");
+}
+
+#[test]
+fn the_model_notices_an_alarm_that_rests_and_leaves_no_bell() {
+    let failure = failure(|| drop(comes_without_a_stamp_when_the_alarm_rests(Rest::LeavesNothing)));
+    assert!(failure.contains("the alarm rests, and somebody waits without a stamp"), "{failure}");
+}
+
+#[test]
+fn the_model_notices_an_alarm_that_is_lost_in_silence() {
+    let failure = failure(|| drop(an_alarm_that_ticks_is_lost(Loss::Silent)));
+    assert!(failure.contains("one of them sets another"), "{failure}");
 }
 
 #[test]

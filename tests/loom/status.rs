@@ -10,7 +10,7 @@ use crate::world::Clock::Here;
 use crate::world::{
     Pool, Sometimes, Wakes, acquire, assert_at_rest, assert_closed, block_on, connect, explore, failure,
 };
-use crate::world::{resizable, spawn, visit, waiter_at};
+use crate::world::{resizable, ring, set_alarm, spawn, visit, waiter_at};
 
 /// How a census is taken.
 #[derive(Clone, Copy)]
@@ -88,7 +88,8 @@ fn status_fits_while_time_is_up() {
         let lease = acquire(pool).unwrap();
         let (mut first, mut second) = (waiter_at(pool, 1, Here), waiter_at(pool, 2, Here));
         assert!(early.poll(&mut first).is_pending() && late.poll(&mut second).is_pending());
-        let alarm = spawn(pool, |pool| pool.ring(Here, |came| came <= 1));
+        set_alarm(pool, &mut first);
+        let alarm = spawn(pool, |pool| ring(pool, Here, 1));
         drop(lease);
         drop(early.poll(&mut first));
         alarm.join().unwrap();

@@ -3,8 +3,9 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,7 +14,7 @@ use loom::model::Builder;
 use loom::sync::Notify;
 use loom::thread::JoinHandle;
 
-use crate::core::{Acquire, Core, Parts, Refused};
+use crate::core::{Acquire, Core, Next, Parts, Refused};
 use crate::sync::in_model;
 
 pub(crate) type Pool = Core<Model>;
@@ -34,6 +35,7 @@ impl Parts for Model {
     type Holder = Holder;
     type Stamp = u64;
     type Clock = Clock;
+    const BUSY: usize = 3;
     type Note = ();
     type Context = Arc<World>;
 }
@@ -43,13 +45,60 @@ impl Parts for Model {
 pub(crate) struct Holder;
 
 /// A future acquire.
-pub(crate) fn waiter(pool: &Arc<Pool>) -> Acquire<'_, Model> {
+pub(crate) fn waiter(pool: &Arc<Pool>) -> Waiter<'_> {
     waiter_at(pool, 0, Clock::Here)
 }
 
 /// A future acquire of somebody who comes at `stamp`.
-pub(crate) fn waiter_at(pool: &Arc<Pool>, stamp: u64, clock: Clock) -> Acquire<'_, Model> {
-    pool.acquire(Holder, stamp, clock)
+pub(crate) fn waiter_at(pool: &Arc<Pool>, stamp: u64, clock: Clock) -> Waiter<'_> {
+    Waiter { acquire: pool.acquire(Holder, clock), came: stamp }
+}
+
+/// An acquire, and what it would read on the clock should it be asked for its stamp.
+pub(crate) struct Waiter<'a> {
+    acquire: Acquire<'a, Model>,
+    came: u64,
+}
+
+impl Future for Waiter<'_> {
+    type Output = Result<Lease, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let came = self.came;
+        self.acquire.poll(context, || came)
+    }
+}
+
+impl<'a> Deref for Waiter<'a> {
+    type Target = Acquire<'a, Model>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.acquire
+    }
+}
+
+impl DerefMut for Waiter<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.acquire
+    }
+}
+
+/// The clock's alarm goes off at `now`, and refuses those who came by `is_old`.
+pub(crate) fn ring_at(pool: &Pool, clock: Clock, bell: &Arc<Wakes>, now: u64, is_old: u64) -> Option<Next<u64>> {
+    pool.ring(clock, Waker::from(Arc::clone(bell)), || now, |came, _| came <= is_old)
+}
+
+/// The alarm of a waiter that was told so is set, and rests.
+pub(crate) fn set_alarm(pool: &Pool, waiter: &mut Waiter<'_>) {
+    waiter.is_watched();
+    ring_at(pool, waiter.clock(), &Arc::default(), 0, 0);
+}
+
+/// An alarm goes off that rested, among waiters who all have a stamp; when the oldest came who is left.
+pub(crate) fn ring(pool: &Pool, clock: Clock, is_old: u64) -> Option<u64> {
+    let next = ring_at(pool, clock, &Arc::default(), u64::MAX, is_old)?;
+    assert!(!next.ticks, "it has nobody to tick for");
+    Some(next.oldest)
 }
 
 /// The connections that are alive, never more than `most`. The count is loom's, so that a switch can come right before a

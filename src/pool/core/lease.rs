@@ -1,12 +1,10 @@
 //! Having a slot, and waiting for one.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::queue::Place;
-use super::{Core, Grant, Parts, Refused};
+use super::{Alarm, BUSY_CROWD, CROWD, Core, Grant, NO_CROWD, Parts, Refused, State};
 use crate::sync::Arc;
 
 /// A slot in use. Dropping it gives the slot back, with the connection if it holds one.
@@ -77,18 +75,19 @@ impl<P: Parts> Drop for Freed<'_, P> {
     }
 }
 
-/// Resolves to a lease. Dropped before that, it leaves the queue, and passes on what it had been handed.
-#[must_use = "futures do nothing unless polled"]
+/// Polled, it comes to a lease. Dropped before that, it leaves the queue, and passes on what it had been handed.
+#[must_use = "it does nothing unless polled"]
 pub(crate) struct Acquire<'a, P: Parts> {
     core: &'a Arc<Core<P>>,
     holder: P::Holder,
-    stamp: P::Stamp,
+    /// When it came, as far as that is known: what it brought, or was given in the queue.
+    stamp: Option<P::Stamp>,
     clock: P::Clock,
     /// What it saw when it queued; nothing yet if it never did.
     seen: Seen,
     step: Step,
-    /// Nobody has set the clock's alarm yet: whoever polls this has to, for this stamp.
-    unwatched: Option<P::Stamp>,
+    /// Nobody has set the clock's alarm yet: whoever polls this has to.
+    unwatched: bool,
 }
 
 /// How far an acquire has come.
@@ -109,19 +108,29 @@ pub(crate) struct Seen {
     pub served: u64,
 }
 
+/// How a newcomer fares.
+enum Begun<T> {
+    Granted(Grant<T>),
+    Queued(Alarm),
+    /// The queue is not busy: it needs a stamp.
+    NeedsStamp,
+}
+
 // Nothing in it is ever pinned.
 impl<P: Parts> Unpin for Acquire<'_, P> {}
 
 impl<'a, P: Parts> Acquire<'a, P> {
-    pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Self {
-        Self { core, holder, stamp, clock, seen: Seen::default(), step: Step::New, unwatched: None }
+    pub(super) fn new(core: &'a Arc<Core<P>>, holder: P::Holder, clock: P::Clock) -> Self {
+        Self { core, holder, stamp: None, clock, seen: Seen::default(), step: Step::New, unwatched: false }
     }
 
     pub(crate) fn core(&self) -> &'a Arc<Core<P>> {
         self.core
     }
 
-    pub(crate) fn stamp(&self) -> P::Stamp {
+    /// When it came, as far as that is known: one that came to a busy queue may have come a tick before, or not know at all
+    /// if it was served so soon.
+    pub(crate) fn stamp(&self) -> Option<P::Stamp> {
         self.stamp
     }
 
@@ -141,21 +150,26 @@ impl<'a, P: Parts> Acquire<'a, P> {
 
     /// It is polled where another clock goes: from now on it hangs on that.
     pub(crate) fn moves_to(&mut self, clock: P::Clock) {
-        if self.waits() && clock != self.clock {
+        if let Step::Waits(place) = self.step
+            && clock != self.clock
+        {
             self.clock = clock;
-            self.unwatched = self.unwatched.or(self.core.state.with(|state| state.watch(clock)));
+            let alarm = self.core.state.with(|state| {
+                let tick = state.queue.get_mut(place).stamp.is_none();
+                state.watch(clock, tick)
+            });
+            self.hear(alarm);
         }
     }
 
-    /// The stamp for which whoever polled this has to set its clock's alarm, and then to [say so](Acquire::is_watched): the
-    /// oldest in the queue. `None` if the alarm is set.
-    pub(crate) fn unwatched(&self) -> Option<P::Stamp> {
+    /// Whether whoever polled this has to set its clock's alarm, and then to [say so](Acquire::is_watched).
+    pub(crate) fn unwatched(&self) -> bool {
         self.unwatched
     }
 
     /// The alarm is set.
     pub(crate) fn is_watched(&mut self) {
-        self.unwatched = None;
+        self.unwatched = false;
     }
 
     /// Leaves the queue; what it had been handed by then is the caller's to pass on.
@@ -169,10 +183,31 @@ impl<'a, P: Parts> Acquire<'a, P> {
         grant
     }
 
+    /// Takes what there is or was handed, or waits. `present` gives the stamp of a newcomer that needs one.
+    #[inline]
+    pub(crate) fn poll(
+        &mut self,
+        context: &Context<'_>,
+        present: impl Fn() -> P::Stamp,
+    ) -> Poll<Result<Lease<P>, Refused>> {
+        let grant = match self.step {
+            Step::New => self.begin(context, present),
+            Step::Waits(place) => self.look(place, context),
+            Step::Done => panic!("polled after it was ready"),
+        };
+        let Some(grant) = grant else { return Poll::Pending };
+        self.step = Step::Done;
+        Poll::Ready(match grant {
+            Grant::Slot { key, connection } => Ok(Lease::new(self.core, key, connection)),
+            Grant::Refused(why) => Err(why),
+        })
+    }
+
     /// Its first poll: takes something at once, or queues.
-    fn begin(&mut self, context: &Context<'_>) -> Option<Grant<P::Connection>> {
-        let Self { core, holder, stamp, clock, .. } = *self;
-        if !core.crowded.load(Ordering::Relaxed)
+    fn begin(&mut self, context: &Context<'_>, present: impl Fn() -> P::Stamp) -> Option<Grant<P::Connection>> {
+        let Self { core, holder, .. } = *self;
+        let crowd = core.crowd.load(Ordering::Relaxed);
+        if crowd == NO_CROWD
             && let Some(grant) = core.state.with(|state| state.take(holder))
         {
             return Some(grant);
@@ -183,27 +218,57 @@ impl<'a, P: Parts> Acquire<'a, P> {
         //   finds nothing
         //                         releases: nobody is queued, so it becomes idle
         //   looks again: takes it
-        let waker = context.waker().clone();
-        core.crowded.store(true, Ordering::Relaxed);
-        let (grant, queued, _unused) = core.state.with(|state| match state.take(holder) {
-            Some(grant) => (Some(grant), None, Some(waker)),
-            None => {
-                let seen = Seen { ahead: state.queue.len(), served: state.served };
-                (None, Some((state.join(waker, holder, stamp), seen, state.watch(clock))), None)
-            }
-        });
-        if let Some((place, seen, unwatched)) = queued {
-            (self.step, self.seen, self.unwatched) = (Step::Waits(place), seen, unwatched);
+        let mut waker = Some(context.waker().clone());
+        if crowd != BUSY_CROWD {
+            self.stamp = Some(present());
         }
-        grant
+        loop {
+            let newcomer = &mut *self;
+            match core.state.with(|state| newcomer.join(state, &mut waker)) {
+                Begun::Granted(grant) => return Some(grant),
+                Begun::Queued(alarm) => {
+                    self.hear(alarm);
+                    return None;
+                }
+                Begun::NeedsStamp => self.stamp = Some(present()),
+            }
+        }
+    }
+
+    /// Takes something after all, or queues.
+    #[inline]
+    fn join(&mut self, state: &mut State<P>, waker: &mut Option<Waker>) -> Begun<P::Connection> {
+        if let Some(grant) = state.take(self.holder) {
+            return Begun::Granted(grant);
+        }
+        let is_busy = state.queue.is_busy();
+        if !is_busy && self.stamp.is_none() {
+            return Begun::NeedsStamp;
+        }
+        self.core.crowd.store(if is_busy { BUSY_CROWD } else { CROWD }, Ordering::Relaxed);
+        self.seen = Seen { ahead: state.queue.len(), served: state.served };
+        let stamp = if is_busy { None } else { self.stamp };
+        self.step = Step::Waits(state.join(waker.take(), self.holder, stamp));
+        Begun::Queued(state.watch(self.clock, is_busy))
+    }
+
+    /// Heeds how its alarm stands.
+    fn hear(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::IsSet => {}
+            Alarm::IsNone => self.unwatched = true,
+            Alarm::Rests(bell) => bell.wake(),
+        }
     }
 
     /// A later poll: takes what it was handed; if nothing yet, remembers the latest waker.
     fn look(&mut self, place: Place, context: &Context<'_>) -> Option<Grant<P::Connection>> {
-        let known = self.core.state.with(|state| {
+        let Self { core, clock, .. } = *self;
+        let known = core.state.with(|state| {
             let waiter = state.queue.get_mut(place);
             match waiter.granted {
                 Some(granted) => {
+                    self.stamp = self.stamp.or(waiter.stamp);
                     // What else there was of it went when it was granted that.
                     let _nothing = state.queue.remove(place);
                     Ok((state.collect(granted), state.closed))
@@ -217,7 +282,7 @@ impl<'a, P: Parts> Acquire<'a, P> {
                 return Some(match grant {
                     // Handed over before the pool was closed, looked at after: nobody gets anything from a closed pool.
                     Grant::Slot { key, connection } if closed => {
-                        self.core.give_back(key, connection);
+                        core.give_back(key, connection);
                         Grant::Refused(Refused::Closed)
                     }
                     grant => grant,
@@ -227,45 +292,28 @@ impl<'a, P: Parts> Acquire<'a, P> {
         };
         if !known {
             let fresh = context.waker().clone();
-            let (granted, unwatched, _stale) = self.core.state.with(|state| {
+            let (alarm, _stale) = core.state.with(|state| {
                 let waiter = state.queue.get_mut(place);
                 // Handed something between the two looks: whoever did that took the old waker and woke it, so there will
                 // be another poll, but this one can as well take it.
-                match waiter.granted.is_some() {
-                    true => (true, None, Some(fresh)),
-                    false => (false, state.watch(self.clock), state.queue.get_mut(place).waker.replace(fresh)),
+                if waiter.granted.is_some() {
+                    return (None, Some(fresh));
                 }
+                let (tick, stale) = (waiter.stamp.is_none(), waiter.waker.replace(fresh));
+                (Some(state.watch(clock, tick)), stale)
             });
-            self.unwatched = self.unwatched.or(unwatched);
-            if granted {
-                return self.look(place, context);
+            match alarm {
+                Some(alarm) => self.hear(alarm),
+                None => return self.look(place, context),
             }
         }
         None
     }
 }
 
-impl<P: Parts> Future for Acquire<'_, P> {
-    type Output = Result<Lease<P>, Refused>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let grant = match self.step {
-            Step::New => self.begin(context),
-            Step::Waits(place) => self.look(place, context),
-            Step::Done => panic!("polled after it was ready"),
-        };
-        let Some(grant) = grant else { return Poll::Pending };
-        self.step = Step::Done;
-        Poll::Ready(match grant {
-            Grant::Slot { key, connection } => Ok(Lease::new(self.core, key, connection)),
-            Grant::Refused(why) => Err(why),
-        })
-    }
-}
-
 impl<P: Parts> Drop for Acquire<'_, P> {
     fn drop(&mut self) {
-        if self.unwatched.is_some() {
+        if self.unwatched {
             // It was told to set the alarm for others, too, and did not come to it.
             self.core.unwatch(self.clock);
         }

@@ -30,12 +30,27 @@
 //! in the order of the queue. A waiter brings a stamp (when it came) and a clock (whose alarm can call it). While anybody
 //! waits, each clock among them is *watched*: its alarm is set, or somebody's [`Acquire`] has been told to set it. When it
 //! goes off, [`Core::ring`] refuses those whose stamp is too old, and says for whom to set it next.
+//!
+//! To read the time costs a tenth of a wait, so who comes to a *busy* queue brings no stamp: its clock's alarm *ticks*, and
+//! each tick stamps whoever has none. An alarm that has nobody to tick for leaves its bell here, and rests until the oldest
+//! waiter's time is up; the next newcomer without a stamp takes the bell and rings it:
+//!
+//! ```text
+//! alarm                    newcomer
+//! nobody came since the
+//! last tick: leaves its bell
+//!                          queues without a stamp, takes the bell
+//!                          rings it
+//! stamps the newcomer, ticks
+//! ```
+//!
+//! So while somebody without a stamp is queued, its clock's alarm ticks, has been rung, or is about to be set.
 
 mod close;
 mod lease;
 mod queue;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 
 use slab::Slab;
@@ -66,6 +81,8 @@ pub(crate) trait Parts {
     type Stamp: Copy;
     /// Whose alarm tells a waiter that it has waited for too long.
     type Clock: Copy + PartialEq;
+    /// So many have to wait for a newcomer to bring no stamp.
+    const BUSY: usize;
     /// What is on record of a slot's connection, whoever holds it.
     type Note;
     /// What the layers above keep beside the core, so that a lease needs one reference only.
@@ -126,10 +143,38 @@ struct State<P: Parts> {
     idle: Vec<usize>,
     queue: Queue<P>,
     /// The clocks whose alarm is set for somebody in the queue.
-    watched: Vec<P::Clock>,
+    watched: Vec<Watched<P>>,
     closed: bool,
     /// Who waits for the last slot to go after closing.
     closers: Slab<Waker>,
+}
+
+/// A clock whose alarm is set, or will be by an [`Acquire`] that has been told so.
+struct Watched<P: Parts> {
+    clock: P::Clock,
+    /// Somebody without a stamp has come to rely on it since it went off last.
+    ticks: bool,
+    /// Lets it go off, while it rests.
+    bell: Option<Waker>,
+}
+
+/// How the alarm of somebody who waits stands.
+enum Alarm {
+    /// It is set, or somebody else sets it.
+    IsSet,
+    /// There is none: it has to be set.
+    IsNone,
+    /// It rests, and has to tick: the bell has to be rung.
+    Rests(Waker),
+}
+
+/// When an alarm has to go off next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Next<S> {
+    /// When the time of somebody is up who came then.
+    pub oldest: S,
+    /// And at the next tick.
+    pub ticks: bool,
 }
 
 impl<P: Parts> State<P> {
@@ -159,8 +204,10 @@ impl<P: Parts> State<P> {
     }
 
     /// Queues a newcomer. If it is the first to wait, those it waits for learn of it.
-    fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> Place {
-        if self.queue.is_empty() {
+    fn join(&mut self, waker: Option<Waker>, holder: P::Holder, stamp: Option<P::Stamp>) -> Place {
+        if self.queue.is_empty()
+            && let Some(stamp) = stamp
+        {
             for (_, slot) in &mut self.slots {
                 slot.waited_for.get_or_insert(stamp);
             }
@@ -168,13 +215,31 @@ impl<P: Parts> State<P> {
         self.queue.join(waker, holder, stamp)
     }
 
-    /// If the clock is not watched yet: it is from now on, and the caller has to set its alarm, for the stamp returned.
-    fn watch(&mut self, clock: P::Clock) -> Option<P::Stamp> {
-        if self.watched.contains(&clock) {
-            return None;
+    /// Somebody waits by that clock, and needs it to `tick` if it has no stamp. The clock is watched from now on.
+    fn watch(&mut self, clock: P::Clock, tick: bool) -> Alarm {
+        match self.watched.iter_mut().find(|watched| watched.clock == clock) {
+            Some(watched) if tick => {
+                watched.ticks = true;
+                watched.bell.take().map_or(Alarm::IsSet, Alarm::Rests)
+            }
+            Some(_) => Alarm::IsSet,
+            None => {
+                self.watched.push(Watched { clock, ticks: tick, bell: None });
+                Alarm::IsNone
+            }
         }
-        self.watched.push(clock);
-        self.queue.earliest()
+    }
+
+    /// The clock is not watched any more. What is left of its alarm is the caller's to drop, once the lock is let go.
+    fn unwatch(&mut self, clock: P::Clock) -> Option<Watched<P>> {
+        let place = self.watched.iter().position(|watched| watched.clock == clock)?;
+        Some(self.watched.swap_remove(place))
+    }
+
+    /// Stamps who has no stamp, and refuses those whose stamp `is_old` by now.
+    fn expire(&mut self, now: P::Stamp, is_old: impl Fn(P::Stamp, P::Stamp) -> bool, wakers: &mut Vec<Waker>) {
+        self.queue.stamp(now);
+        self.refuse(Refused::Expired, |came| came.is_some_and(|came| is_old(came, now)), wakers);
     }
 
     /// Whether a slot that comes back must go: the pool is closed, or has more than it may have by now.
@@ -239,8 +304,8 @@ impl<P: Parts> State<P> {
     }
 
     /// Refuses waiters from the oldest on, as long as their stamp `is_due`.
-    fn refuse(&mut self, why: Refused, is_due: impl Fn(P::Stamp) -> bool, wakers: &mut Vec<Waker>) {
-        while self.queue.earliest().is_some_and(&is_due)
+    fn refuse(&mut self, why: Refused, is_due: impl Fn(Option<P::Stamp>) -> bool, wakers: &mut Vec<Waker>) {
+        while self.queue.oldest().is_some_and(|oldest| is_due(oldest.stamp))
             && let Some(waiter) = self.queue.next()
         {
             waiter.granted = Some(Granted::Refused(why));
@@ -298,12 +363,19 @@ fn wake_all(wakers: Vec<Waker>) {
     rest.0.by_ref().for_each(Waker::wake);
 }
 
+/// A newcomer will probably not have to wait.
+const NO_CROWD: u8 = 0;
+/// It will have to, and needs a stamp.
+const CROWD: u8 = 1;
+/// It will have to, and needs none: the queue is busy.
+const BUSY_CROWD: u8 = 2;
+
 /// The core of one pool.
 pub(crate) struct Core<P: Parts> {
     state: Mutex<State<P>>,
-    /// A hint, nothing depends on it: whether a newcomer will probably have to wait. Then it prepares for that at once
-    /// and takes the lock once, not twice.
-    crowded: AtomicBool,
+    /// A hint, nothing depends on it: what a newcomer will probably meet. It prepares for that at once and takes the lock
+    /// once, not twice.
+    crowd: AtomicU8,
     context: P::Context,
 }
 
@@ -322,60 +394,75 @@ impl<P: Parts> Core<P> {
             closed: false,
             closers: Slab::new(),
         };
-        Self { state: Mutex::new(state), crowded: AtomicBool::new(false), context }
+        Self { state: Mutex::new(state), crowd: AtomicU8::new(NO_CROWD), context }
     }
 
     pub(crate) fn context(&self) -> &P::Context {
         &self.context
     }
 
-    /// Waits for a slot, first come, first served, until `clock`'s alarm finds `stamp` too old. `holder` will be on record
+    /// Waits for a slot, first come, first served, until `clock`'s alarm finds its stamp too old. `holder` will be on record
     /// as who has it.
-    pub(crate) fn acquire(self: &Arc<Self>, holder: P::Holder, stamp: P::Stamp, clock: P::Clock) -> Acquire<'_, P> {
-        Acquire::new(self, holder, stamp, clock)
+    pub(crate) fn acquire(self: &Arc<Self>, holder: P::Holder, clock: P::Clock) -> Acquire<'_, P> {
+        Acquire::new(self, holder, clock)
     }
 
-    /// Refuses those whose stamp `is_old`.
-    pub(crate) fn expire(&self, is_old: impl Fn(P::Stamp) -> bool) {
+    /// Stamps whoever has no stamp with the `present`, and refuses those whose stamp `is_old` by then. The present is read
+    /// under the lock, so that all it stamps came before.
+    pub(crate) fn expire(&self, present: impl Fn() -> P::Stamp, is_old: impl Fn(P::Stamp, P::Stamp) -> bool) {
         let mut wakers = Vec::new();
-        self.state.with(|state| state.refuse(Refused::Expired, is_old, &mut wakers));
+        self.state.with(|state| state.expire(present(), is_old, &mut wakers));
         wake_all(wakers);
     }
 
-    /// The clock's alarm went off. Refuses those whose stamp `is_old`; says for whose stamp to set the alarm next. If for
-    /// nobody's, the clock is not watched any more.
-    pub(crate) fn ring(&self, clock: P::Clock, is_old: impl Fn(P::Stamp) -> bool) -> Option<P::Stamp> {
+    /// The clock's alarm went off: the same, and says when it has to go off next. Unless it ticks, it leaves its `bell` and
+    /// rests until then. One that rested for nobody ends, and the clock is not watched any more.
+    pub(crate) fn ring(
+        &self,
+        clock: P::Clock,
+        bell: Waker,
+        present: impl Fn() -> P::Stamp,
+        is_old: impl Fn(P::Stamp, P::Stamp) -> bool,
+    ) -> Option<Next<P::Stamp>> {
         let mut wakers = Vec::new();
-        let next = self.state.with(|state| {
-            state.refuse(Refused::Expired, is_old, &mut wakers);
-            let next = state.queue.earliest();
-            if next.is_none() {
-                state.watched.retain(|watched| *watched != clock);
+        // What is left of the alarm is dropped once the lock is let go.
+        let (next, _gone) = self.state.with(|state| {
+            let now = present();
+            state.expire(now, is_old, &mut wakers);
+            let oldest = state.queue.oldest().and_then(|oldest| oldest.stamp);
+            match state.watched.iter_mut().find(|watched| watched.clock == clock) {
+                Some(watched) if oldest.is_some() || watched.bell.is_none() => {
+                    let ticks = std::mem::take(&mut watched.ticks);
+                    let (left, unused) = if ticks { (None, Some(bell)) } else { (Some(bell), None) };
+                    let old = std::mem::replace(&mut watched.bell, left);
+                    // If nobody waits now, as if somebody had just come: the next who does needs no other alarm.
+                    (Some(Next { oldest: oldest.unwrap_or(now), ticks }), (None, unused.or(old)))
+                }
+                _ => (None, (state.unwatch(clock), Some(bell))),
             }
-            next
         });
         wake_all(wakers);
         next
     }
 
-    /// The clock is not watched any more, and nobody needs to know.
-    pub(crate) fn forget(&self, clock: P::Clock) {
-        self.state.with(|state| state.watched.retain(|watched| *watched != clock));
+    /// The clock is not watched any more, and nobody needs to know: no time is ever up.
+    pub(crate) fn forget(&self, clock: P::Clock, present: impl Fn() -> P::Stamp) {
+        let _gone = self.state.with(|state| {
+            state.queue.stamp(present());
+            state.unwatch(clock)
+        });
     }
 
     /// The clock's alarm is lost: another has to be set. All waiters are woken, and the first to look is told so.
     pub(crate) fn unwatch(&self, clock: P::Clock) {
-        let wakers = self.state.with(|state| {
-            state.watched.retain(|watched| *watched != clock);
-            state.queue.take_wakers()
-        });
+        let (wakers, _gone) = self.state.with(|state| (state.queue.take_wakers(), state.unwatch(clock)));
         wake_all(wakers);
     }
 
     /// An idle connection, if there is one and nobody waits. The same as the first poll of [`Core::acquire`] would take, for
     /// callers who want no future for it.
     pub(crate) fn take_idle_now(self: &Arc<Self>, holder: P::Holder) -> Option<Lease<P>> {
-        if self.crowded.load(Ordering::Relaxed) {
+        if self.crowd.load(Ordering::Relaxed) != NO_CROWD {
             return None;
         }
         let (key, connection) = self.state.with(|state| {
@@ -496,14 +583,14 @@ impl<P: Parts> Core<P> {
     fn give_back(&self, key: usize, connection: Option<P::Connection>) {
         let Some(connection) = connection else { return self.free(key) };
         match self.state.with(|state| state.put(key, connection)) {
-            Put::Idle => self.crowded.store(false, Ordering::Relaxed),
+            Put::Idle => self.crowd.store(NO_CROWD, Ordering::Relaxed),
             Put::Handed(waker) => waker.into_iter().for_each(Waker::wake),
             Put::Refused(connection) => drop(Retired::new(self, key, connection)),
         }
     }
 
     fn free(&self, key: usize) {
-        self.crowded.store(false, Ordering::Relaxed);
+        self.crowd.store(NO_CROWD, Ordering::Relaxed);
         let (wakers, _note) = self.state.with(|state| state.free(key));
         wakers.wake();
     }

@@ -21,7 +21,8 @@ pub(super) struct Waiter<P: Parts> {
     pub granted: Option<Granted>,
     /// Who it will be on record as, once it holds something.
     pub holder: P::Holder,
-    stamp: P::Stamp,
+    /// When it came, or later; nothing until the next alarm, if it came to a busy queue. Then all behind it have none either.
+    pub stamp: Option<P::Stamp>,
     older: Place,
     /// For an empty place: the next empty one.
     newer: Place,
@@ -35,11 +36,13 @@ pub(super) struct Queue<P: Parts> {
     /// The first empty place.
     empty: Place,
     queued: u32,
+    /// The last stamp that anybody got.
+    latest: Option<P::Stamp>,
 }
 
 impl<P: Parts> Queue<P> {
     pub fn new() -> Self {
-        Self { places: Vec::new(), oldest: NOBODY, newest: NOBODY, empty: NOBODY, queued: 0 }
+        Self { places: Vec::new(), oldest: NOBODY, newest: NOBODY, empty: NOBODY, queued: 0, latest: None }
     }
 
     /// Whether nobody waits to be handed something.
@@ -52,9 +55,17 @@ impl<P: Parts> Queue<P> {
         self.queued as usize
     }
 
-    pub fn join(&mut self, waker: Waker, holder: P::Holder, stamp: P::Stamp) -> Place {
+    /// Whether a newcomer joins without a stamp: many wait, or the newest has none.
+    pub fn is_busy(&self) -> bool {
+        self.len() >= P::BUSY || self.places.get(self.newest as usize).is_some_and(|newest| newest.stamp.is_none())
+    }
+
+    pub fn join(&mut self, waker: Option<Waker>, holder: P::Holder, stamp: Option<P::Stamp>) -> Place {
+        if stamp.is_some() {
+            self.latest = stamp;
+        }
         let older = self.newest;
-        let waiter = Waiter { waker: Some(waker), granted: None, holder, stamp, older, newer: NOBODY };
+        let waiter = Waiter { waker, granted: None, holder, stamp, older, newer: NOBODY };
         let place = match self.places.get_mut(self.empty as usize) {
             Some(empty) => {
                 let place = std::mem::replace(&mut self.empty, empty.newer);
@@ -100,14 +111,25 @@ impl<P: Parts> Queue<P> {
         (waiter.waker.take(), waiter.granted.take())
     }
 
-    /// When the oldest came that is queued.
-    pub fn earliest(&self) -> Option<P::Stamp> {
-        self.places.get(self.oldest as usize).map(|waiter| waiter.stamp)
+    /// Whoever waits and has no stamp gets this one. It is later than they came, so nobody is refused early.
+    pub fn stamp(&mut self, now: P::Stamp) {
+        let mut place = self.newest;
+        while let Some(waiter) = self.places.get_mut(place as usize)
+            && waiter.stamp.is_none()
+        {
+            waiter.stamp = Some(now);
+            self.latest = Some(now);
+            place = waiter.older;
+        }
     }
 
-    /// When the newest came that is queued.
+    pub fn oldest(&self) -> Option<&Waiter<P>> {
+        self.places.get(self.oldest as usize)
+    }
+
+    /// If somebody is queued: when somebody came last, as far as that is known.
     pub fn latest(&self) -> Option<P::Stamp> {
-        self.places.get(self.newest as usize).map(|waiter| waiter.stamp)
+        self.latest.filter(|_| !self.is_empty())
     }
 
     /// Everybody's waker: whoever wakes them makes them look again, and leave another.
