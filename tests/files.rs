@@ -256,7 +256,10 @@ fn what_is_left_of_a_damaged_log_is_what_sqlite_finds_in_it() {
         for x in 1000..1040 {
             db.execute("INSERT INTO t VALUES (?1, ?2)", (x, "d".repeat(900))).await.unwrap();
         }
-        (fs::read(&path).unwrap(), fs::read(&log).unwrap())
+        let files = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
+        // Its lane would still have them open, and so would whoever opened them again in this process.
+        db.close().await;
+        files
     });
     let [copy, copied_log] = ["copy.db", "copy.db-wal"].map(|name| folder.path().join(name));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
