@@ -39,13 +39,15 @@
 //! | room | what it is for |
 //! | --- | --- |
 //! | `sync` | the one seam between real locks and loom |
+//! | `changes` | (feature `cache`) which tables are written, and when that can be seen |
 //! | `pool` | the core (slots, permits, waiters), the generic [`Pool`], and its face for Turso, [`ConnectionPool`] |
 //! | `writer` | the lane that all writes go through, and reads on snapshots: [`PooledDatabaseWriter`] |
 //! | `harness` | (feature `harness`) the story's workload, the subjects it is run on, the checks, the proof |
 //!
 //! # Features
 //!
-//! None is on by default: the library pulls in the pool and the writer alone. `serde` reads [`PoolConfig`] from a file,
+//! None is on by default: the library pulls in the pool and the writer alone. `cache` keeps the answers of repeated
+//! queries until their tables are written, `serde` reads [`PoolConfig`] from a file,
 //! `metrics` counts what pools do through the `metrics` facade, `harness` adds stress runs and checking, `cli` the
 //! `poolproof` binary.
 
@@ -53,6 +55,8 @@
 #![warn(missing_docs)]
 
 mod catch;
+#[cfg_attr(not(feature = "cache"), path = "changes/off.rs")]
+mod changes;
 mod constraint;
 mod error;
 #[cfg(feature = "harness")]
@@ -73,6 +77,8 @@ pub use writer::{
     Ack, CloseReport, CommitToken, Mode, NotDone, PooledDatabaseWriter, Prepared, Priority, WalStatus, WriterConfig,
     WriterStatus,
 };
+#[cfg(feature = "cache")]
+pub use writer::{CacheStatus, CachedRows};
 
 /// The README's example, compiled with the documentation's tests.
 #[cfg(doctest)]

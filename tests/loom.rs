@@ -4,12 +4,15 @@
 //! hazard, most of them a bug that some pool once shipped, and asserts the core's invariants: never more alive than `max`,
 //! every slot back in the end, everybody served or refused (a lost wake-up is a deadlock, and loom finds it), nothing alive
 //! once close has resolved. The models that end with `the_model_notices` are broken on purpose and must fail: they test the
-//! tests. Here is the queue; `alarm`, `close`, `inspect`, `resize` and `status` have a file each.
+//! tests. Here is the queue; `alarm`, `close`, `inspect`, `resize` and `status` have a file each, and so has `cache`, the
+//! protocol that tells the read cache of commits.
 //!
 //! `ci/loom` explores further than plain `cargo test` does, and prints how far.
 
 #[path = "loom/alarm.rs"]
 mod alarm;
+#[path = "loom/cache.rs"]
+mod cache;
 #[path = "loom/close.rs"]
 mod close;
 #[path = "../src/pool/core/mod.rs"]
@@ -23,6 +26,9 @@ mod resize;
 mod status;
 #[path = "loom/sync.rs"]
 mod sync;
+#[path = "../src/changes/versions.rs"]
+#[allow(dead_code, reason = "who tracks a connection needs more of the slots than a model does")]
+mod versions;
 #[path = "loom/world.rs"]
 mod world;
 

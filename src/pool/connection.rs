@@ -18,6 +18,7 @@ use super::statement;
 use super::statements::{Prepared, Schema, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::catch::catch;
+use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
@@ -26,6 +27,8 @@ pub struct Connection {
     statements: Statements,
     controls: Controls,
     raw: turso::Connection,
+    /// After the raw connection: whatever that still does when it is dropped is reported as over.
+    changes: Tracker,
     doing: Arc<Doing>,
     /// A statement was started and its future has not ended: it may have been dropped at any of its awaits.
     in_flight: bool,
@@ -65,11 +68,17 @@ impl Hindrance {
 }
 
 impl Connection {
-    pub(super) fn new(raw: turso::Connection, statement_cache: usize, schema: Arc<Schema>) -> Self {
+    pub(super) fn new(
+        raw: turso::Connection,
+        statement_cache: usize,
+        schema: Arc<Schema>,
+        changes: Arc<Changes>,
+    ) -> Self {
         Self {
             statements: Statements::new(statement_cache, schema),
             controls: Controls::default(),
             raw,
+            changes: Tracker::new(changes),
             doing: Arc::default(),
             in_flight: false,
             cut: false,
@@ -95,11 +104,10 @@ impl Connection {
         let params = params.into_params()?;
         self.settle().await?;
         let kept = self.find(sql);
-        self.altered |= kept.is_none() && statement::changes_the_session(sql);
+        self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
         let _flight = self.take_off(sql);
         let outcome = self.execute_prepared(sql, kept, params).await;
-        self.land();
-        self.noted(outcome)
+        self.ended(outcome)
     }
 
     async fn execute_prepared(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<u64> {
@@ -118,8 +126,7 @@ impl Connection {
         self.settle().await?;
         let _flight = self.take_off(sql);
         let outcome = self.prepared(sql, None).await;
-        self.land();
-        match outcome?.gives_rows() {
+        match self.ended(outcome)?.gives_rows() {
             true => Err(GIVES_ROWS),
             false => Ok(()),
         }
@@ -135,7 +142,7 @@ impl Connection {
     /// anything else runs; the connection is discarded when the guard comes back.
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
-        self.altered |= statement::may_change_the_session(sql);
+        self.alters(statement::may_change_the_session(sql), sql);
         if statement::changes_the_schema(sql) {
             self.statements.changes();
         }
@@ -143,8 +150,7 @@ impl Connection {
         self.rollback_due = statement::bounds_a_transaction(sql);
         let outcome = engine(self.raw.execute_batch(sql)).await;
         self.rollback_due = false;
-        self.land();
-        self.noted(outcome)
+        self.ended(outcome)
     }
 
     /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time.
@@ -158,7 +164,7 @@ impl Connection {
         let params = params.into_params()?;
         self.settle().await?;
         let kept = self.find(sql);
-        self.altered |= kept.is_none() && statement::changes_the_session(sql);
+        self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
         self.query_as_is(sql, kept, params).await
     }
 
@@ -166,8 +172,12 @@ impl Connection {
     async fn query_as_is(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<Rows<'_>> {
         let _flight = self.take_off(sql);
         let outcome = self.query_prepared(sql, kept, params).await;
-        self.land();
-        let (rows, prepared) = self.noted(outcome)?;
+        let (rows, prepared) = match outcome {
+            Ok(rows) => rows,
+            Err(error) => return self.ended(Err(error)),
+        };
+        // It has not begun: it runs as its rows are fetched, and ends with them.
+        self.in_flight = false;
         self.rows_open = true;
         Ok(Rows { rows: Some(rows), prepared: Some(prepared), at_end: false, failed: false, connection: self })
     }
@@ -211,7 +221,7 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when it comes back.
     pub async fn run(&mut self, sql: &str) -> Result<()> {
-        self.altered |= statement::changes_the_session(sql);
+        self.alters(statement::changes_the_session(sql), sql);
         self.run_as_is(sql).await
     }
 
@@ -242,8 +252,7 @@ impl Connection {
         self.settle().await?;
         let _flight = self.take_off(control.sql());
         let outcome = self.run_control(control).await;
-        self.land();
-        self.noted(outcome)
+        self.ended(outcome)
     }
 
     async fn run_control(&mut self, control: Control) -> Result<()> {
@@ -324,6 +333,21 @@ impl Connection {
         self.statements.len()
     }
 
+    /// A statement is over, whatever it came to.
+    fn ended<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        self.in_flight = false;
+        self.settled();
+        self.noted(outcome)
+    }
+
+    /// What it did is done: now it is known whether a transaction is open.
+    fn settled(&mut self) {
+        let autocommit = self.is_autocommit();
+        self.statements.ended(autocommit);
+        self.changes.ended(autocommit);
+        self.doing.ends(autocommit);
+    }
+
     /// Remembers what stood in the way.
     fn noted<T>(&mut self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
@@ -377,15 +401,17 @@ impl Connection {
         // Rows borrow the connection: if they are still open here, they were leaked.
         self.cut |= self.in_flight || self.rows_open;
         self.in_flight = true;
+        self.changes.begins(sql, || self.raw.is_autocommit().unwrap_or(false));
         self.doing.begins(sql);
         Flight(Arc::clone(&self.doing))
     }
 
-    fn land(&mut self) {
-        self.in_flight = false;
-        let autocommit = self.is_autocommit();
-        self.statements.ended(autocommit);
-        self.doing.ends(autocommit);
+    /// A statement may be about to change the connection rather than the database.
+    fn alters(&mut self, it_does: bool, sql: &str) {
+        if it_does {
+            self.altered = true;
+            self.changes.alters(sql);
+        }
     }
 
     /// What a dropped transaction left behind is rolled back before anything else runs.
@@ -393,8 +419,7 @@ impl Connection {
         if self.rollback_due && !self.is_autocommit() {
             let _flight = self.take_off(Control::Rollback.sql());
             let outcome = self.run_control(Control::Rollback).await;
-            self.land();
-            outcome?;
+            self.ended(outcome)?;
         }
         self.rollback_due = false;
         Ok(())
@@ -488,9 +513,7 @@ impl Drop for Rows<'_> {
         drop(self.rows.take());
         self.connection.rows_open = false;
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
-        let autocommit = self.connection.is_autocommit();
-        self.connection.statements.ended(autocommit);
-        self.connection.doing.ends(autocommit);
+        self.connection.settled();
         if let Some(prepared) = self.prepared.take()
             && !self.failed
             && !self.connection.in_flight

@@ -19,6 +19,7 @@ use super::manage::{Activity, Manage};
 use super::statements::Schema;
 use super::status::Status;
 use super::transaction::Snapshot;
+use crate::changes::Changes;
 use crate::error::{Error, Result};
 
 /// What every connection runs first, and why.
@@ -62,6 +63,8 @@ pub struct ConnectionPool {
     path: PathBuf,
     /// Whether a writer's lane writes through it.
     has_lane: Arc<AtomicBool>,
+    #[cfg(feature = "cache")]
+    changes: Arc<Changes>,
 }
 
 impl ConnectionPool {
@@ -143,6 +146,12 @@ impl ConnectionPool {
     pub(crate) fn claim_lane(&self) -> Option<LaneClaim> {
         let claimed = self.has_lane.swap(true, Ordering::AcqRel);
         (!claimed).then(|| LaneClaim { has_lane: Arc::clone(&self.has_lane) })
+    }
+
+    /// What its connections report of their writes.
+    #[cfg(feature = "cache")]
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// The database's file.
@@ -285,7 +294,13 @@ impl ConnectionPoolBuilder {
             builder = builder.with_io_impl(Arc::clone(io));
         }
         let database = builder.build().await.map_err(|error| failed(&error))?;
-        let turso = Turso { database, statement_cache: self.statement_cache, schema: Arc::default() };
+        let changes = Changes::of(&self.path);
+        let turso = Turso {
+            database,
+            statement_cache: self.statement_cache,
+            schema: Arc::default(),
+            changes: Arc::clone(&changes),
+        };
         match turso.connect().await {
             Ok(mut connection) => match connection.run("SELECT COUNT(*) FROM sqlite_schema").await {
                 Ok(()) => {}
@@ -298,7 +313,13 @@ impl ConnectionPoolBuilder {
         let mut config = self.config;
         config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
         let pool = Pool::with_hooks(turso, config, self.hooks.then(Connection::keep_changes))?;
-        Ok(ConnectionPool { pool, path: self.path, has_lane: Arc::default() })
+        Ok(ConnectionPool {
+            pool,
+            path: self.path,
+            has_lane: Arc::default(),
+            #[cfg(feature = "cache")]
+            changes,
+        })
     }
 }
 
@@ -307,6 +328,7 @@ struct Turso {
     database: turso::Database,
     statement_cache: usize,
     schema: Arc<Schema>,
+    changes: Arc<Changes>,
 }
 
 impl Manage for Turso {
@@ -314,7 +336,8 @@ impl Manage for Turso {
     type Error = Error;
 
     async fn connect(&self) -> Result<Connection> {
-        let mut connection = Connection::new(self.database.connect()?, self.statement_cache, Arc::clone(&self.schema));
+        let (schema, changes) = (Arc::clone(&self.schema), Arc::clone(&self.changes));
+        let mut connection = Connection::new(self.database.connect()?, self.statement_cache, schema, changes);
         for pragma in PRAGMAS {
             connection.run_as_is(pragma).await?;
         }

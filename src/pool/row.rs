@@ -40,6 +40,16 @@ impl Row {
         Ok(self.0.get_value(column)?)
     }
 
+    /// The bytes of a text or a blob; of other values none.
+    #[cfg(feature = "cache")]
+    pub(crate) fn size(&self, column: usize) -> u64 {
+        match self.value(column) {
+            Ok(Value::Text(text)) => text.len() as u64,
+            Ok(Value::Blob(blob)) => blob.len() as u64,
+            _ => 0,
+        }
+    }
+
     /// How many columns it has.
     #[must_use]
     pub fn column_count(&self) -> usize {

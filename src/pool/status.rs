@@ -3,7 +3,7 @@
 use super::core::Census;
 
 /// A consistent snapshot of a pool: all numbers are of one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
     /// Connections the pool may open.

@@ -39,6 +39,10 @@ pub struct WriterConfig {
     pub checkpoint_idle: Duration,
     /// How writes run beside each other. Through the lane, unless set.
     pub mode: Mode,
+    /// Bytes that [`query_cached`](crate::PooledDatabaseWriter::query_cached) may keep, about. 0 for none, unless set. With a
+    /// cache each statement of every connection to the file is looked up by its text, and a new text is parsed once.
+    #[cfg(feature = "cache")]
+    pub cache: usize,
 }
 
 /// How the writes of a writer run beside each other.
@@ -68,6 +72,8 @@ impl Default for WriterConfig {
             checkpoint_bytes: 2 << 20,
             checkpoint_idle: Duration::from_secs(1),
             mode: Mode::default(),
+            #[cfg(feature = "cache")]
+            cache: 0,
         }
     }
 }

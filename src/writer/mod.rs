@@ -6,6 +6,8 @@
 //! in, and the task that does the batches), `mvcc` (the other way, side by side), `read`, `prepared`, and this face.
 
 mod batch;
+#[cfg(feature = "cache")]
+mod cache;
 mod config;
 mod executor;
 mod files;
@@ -28,6 +30,8 @@ use std::time::Duration;
 use turso::IntoParams;
 use turso::params::Params;
 
+#[cfg(feature = "cache")]
+pub use self::cache::{CacheStatus, CachedRows};
 pub use self::config::{Mode, WriterConfig};
 use self::executor::Threads;
 use self::job::{Closure, Job, Kind, Statement};
@@ -99,6 +103,8 @@ pub struct PooledDatabaseWriter {
     pool: ConnectionPool,
     way: Arc<Way>,
     manner: Manner,
+    #[cfg(feature = "cache")]
+    cache: Option<Arc<cache::ReadCache>>,
 }
 
 /// How writes reach the database.
@@ -162,12 +168,20 @@ impl PooledDatabaseWriter {
             return Err(Error::Config { field: "the pool", problem });
         };
         let mode = config.mode;
+        #[cfg(feature = "cache")]
+        let cache = cache::ReadCache::of(&pool, config.cache);
         let shared = Arc::new(Shared::new(config, Arc::new(Threads)));
         let way = Arc::new(match mode {
             Mode::Wal => Way::Lane(Lane::start(&pool, shared, claim).await?),
             Mode::Mvcc => Way::SideBySide(SideBySide::start(&pool, shared, claim).await?),
         });
-        Ok(Self { pool, way, manner: Manner::default() })
+        Ok(Self {
+            pool,
+            way,
+            manner: Manner::default(),
+            #[cfg(feature = "cache")]
+            cache,
+        })
     }
 
     /// A handle whose writes have to be started within `limit` of the call: waiting for room and for the turn together. One
@@ -387,8 +401,15 @@ impl PooledDatabaseWriter {
     #[must_use]
     pub fn status(&self) -> WriterStatus {
         let shared = self.way.shared();
-        let commits = shared.last_commit().number();
-        shared.counts.status(self.pool.status(), shared.queue.len(), commits, shared.wal.status())
+        WriterStatus {
+            pool: self.pool.status(),
+            queued: shared.queue.len(),
+            commits: shared.last_commit().number(),
+            wal: shared.wal.status(),
+            #[cfg(feature = "cache")]
+            cache: self.cache.as_ref().map(|cache| cache.status()),
+            ..shared.counts.status()
+        }
     }
 
     /// Runs the writes that are queued, refuses those that come later, and gives the lane's connection back. The pool

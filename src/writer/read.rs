@@ -71,7 +71,7 @@ impl PooledDatabaseWriter {
         }
     }
 
-    async fn read_from<F, R, E>(&self, site: &'static Location<'static>, work: F) -> Result<R, E>
+    pub(super) async fn read_from<F, R, E>(&self, site: &'static Location<'static>, work: F) -> Result<R, E>
     where
         F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E> + Send + 'static,
         R: Send + 'static,

@@ -7,7 +7,7 @@ use super::wal::WalStatus;
 use crate::pool::Status;
 
 /// A writer at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterStatus {
     /// The pool below; the lane holds one of its connections.
@@ -32,6 +32,9 @@ pub struct WriterStatus {
     pub broken_batches: u64,
     /// The write-ahead log.
     pub wal: WalStatus,
+    /// The read cache; `None` if it is off.
+    #[cfg(feature = "cache")]
+    pub cache: Option<super::CacheStatus>,
 }
 
 impl WriterStatus {
@@ -96,20 +99,18 @@ impl Counts {
         self.retries.load(Ordering::Relaxed)
     }
 
-    pub(super) fn status(&self, pool: Status, queued: usize, commits: u64, wal: WalStatus) -> WriterStatus {
+    /// What it counts; the rest is for others to say.
+    pub(super) fn status(&self) -> WriterStatus {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WriterStatus {
-            pool,
-            queued,
             committed: count(&self.committed),
             rolled_back: count(&self.rolled_back),
             unknown: count(&self.unknown),
             skipped: count(&self.skipped),
-            commits,
             largest_batch: count(&self.largest_batch),
             retries: count(&self.retries),
             broken_batches: count(&self.broken_batches),
-            wal,
+            ..WriterStatus::default()
         }
     }
 }

@@ -7,6 +7,8 @@ use std::cell::Cell;
 pub(crate) use std::sync::Arc;
 use std::sync::PoisonError;
 
+pub(crate) use loom::sync::atomic::AtomicU64;
+
 std::thread_local! {
     /// How often the operating system's thread, on which loom runs all of a model's, took a lock.
     static TAKEN: Cell<usize> = const { Cell::new(0) };
