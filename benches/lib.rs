@@ -1,13 +1,21 @@
-//! What the benches share: what a pool under measurement is, and pools of a connection that is nothing, so that only the
-//! pools themselves are measured.
+//! What the benches share. For those of the pool: what a pool under measurement is, and pools of a connection that is
+//! nothing, so that only the pools themselves are measured. For those of the writer: a database on disk, who writes to it, and
+//! crowds of callers.
 //!
-//! All of them do the same work: [`SIZE`] connections, a guard that gives its connection back when dropped, and a wait
+//! All pools do the same work: [`SIZE`] connections, a guard that gives its connection back when dropped, and a wait
 //! that ends after [`PATIENCE`] (where a row's name does not say otherwise).
 //!
 //! sqlx's pool is not among them. It pools the connections of a real driver only; its driver for SQLite cannot be linked
 //! together with this workspace's rusqlite (both bring SQLite itself, of different versions), and the others need a
 //! server.
 
+pub mod beat;
+pub mod crowd;
+pub mod database;
+pub mod recorded;
+pub mod writers;
+
+use std::env;
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, SamplingMode, measurement::WallTime};
@@ -57,4 +65,14 @@ pub fn runtime() -> Runtime {
 /// were left alone.
 pub fn brief_samples(group: &mut BenchmarkGroup<'_, WallTime>) {
     group.sampling_mode(SamplingMode::Flat).sample_size(200);
+}
+
+/// How long a sample takes, of subjects that take turns.
+pub fn turn() -> Duration {
+    Duration::from_millis(if full() { 100 } else { 25 })
+}
+
+/// Whether there is time for the long form of the benches.
+pub fn full() -> bool {
+    env::var("FULL").is_ok_and(|full| full == "1")
 }

@@ -1,25 +1,29 @@
 //! Reads criterion's estimates; prints one Markdown table of the medians, each with its time beside poolproof's, and one of
-//! the requirements. Exit code 1 if a requirement is missed by more than the noise or, with `--all` after the folder,
-//! was not measured; 2 if nothing can be read.
+//! the requirements. Exit code 1 if a requirement is missed by more than the noise or, with `--all` or `--full` after the
+//! folder, was not measured by the short or the long form of the benches; 2 if nothing can be read.
 
 mod estimates;
 mod requirements;
+mod unit;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use estimates::{Estimates, Row};
 use requirements::{REQUIREMENTS, Verdict};
+use unit::Unit;
 
 /// Whose time the ratios are to.
 const OURS: &str = "poolproof";
 
 fn main() -> ExitCode {
-    let all = std::env::args_os().any(|argument| argument == "--all");
+    let option = |name: &str| std::env::args_os().any(|argument| argument == name);
+    let full = option("--full");
+    let due = (full || option("--all")).then_some(full);
     let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("target/criterion"), PathBuf::from);
     match Estimates::read(&folder) {
         Ok(estimates) => {
-            let (list, missed) = requirements(&estimates, all);
+            let (list, missed) = requirements(&estimates, due);
             print!("{}\n{list}", table(&estimates));
             ExitCode::from(u8::from(missed > 0))
         }
@@ -40,26 +44,28 @@ fn table(estimates: &Estimates) -> String {
         let of = |who: &str| rows.iter().find(|row| row.group == *group && row.who == who).map(|row| row.median());
         let (Some(median), ours) = (of(who), of(OURS)) else { continue };
         let beside = ours.map_or_else(String::new, |ours| format!("{:.2}", median / ours));
-        text.push_str(&format!("| {group} | {who} | {} | {beside} |\n", nanos(median)));
+        text.push_str(&format!("| {group} | {who} | {} | {beside} |\n", Unit::of_group(group).show(median)));
     }
     text
 }
 
-/// The list of requirements, and how many are missed; with `all`, one that was not measured is.
-fn requirements(estimates: &Estimates, all: bool) -> (String, usize) {
-    let mut text = String::from("| required | ratio | at most | noise | |\n| --- | ---: | ---: | ---: | --- |\n");
+/// The list of requirements, and how many are missed. If all are `due` (of the long form, or the short one), one that was not
+/// measured is missed too.
+fn requirements(estimates: &Estimates, due: Option<bool>) -> (String, usize) {
+    let mut text = String::from("| required | measured | at most | noise | |\n| --- | ---: | ---: | ---: | --- |\n");
     let mut missed = 0;
     for requirement in REQUIREMENTS {
-        let (verdict, ratio) = requirement.judge(estimates);
-        let unknown = all && verdict == Verdict::NotMeasured && requirement.limit().is_some();
-        missed += usize::from(verdict == Verdict::Missed || unknown);
-        let number = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.2}"));
+        let (verdict, figure) = requirement.judge(estimates);
+        let absent = verdict == Verdict::NotMeasured && due.is_some_and(|full| requirement.is_due(full));
+        missed += usize::from(verdict == Verdict::Missed || absent);
+        let number =
+            |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| requirement.unit().show(number));
         text.push_str(&format!(
             "| {} | {} | {} | {} | {} |\n",
             requirement.promise,
-            number(ratio.map(|ratio| ratio.value)),
+            number(figure.map(|figure| figure.value)),
             number(requirement.limit()),
-            number(ratio.map(|ratio| ratio.noise)),
+            number(figure.map(|figure| figure.noise)),
             verdict.as_str(),
         ));
     }
@@ -81,10 +87,30 @@ fn by_numbers(name: &str) -> Vec<(&str, u64)> {
     parts
 }
 
-fn nanos(value: f64) -> String {
-    match value {
-        ..1e3 => format!("{value:.0} ns"),
-        1e3..1e6 => format!("{:.1} us", value / 1e3),
-        _ => format!("{:.1} ms", value / 1e6),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use estimates::Median;
+
+    fn measured(delay: f64) -> Estimates {
+        let mut estimates = Estimates::default();
+        let median = Median { value: delay, error: 0.0 };
+        estimates.add("heartbeat: p99 delay, 32 writers and a scan", OURS, "1".to_owned(), median);
+        estimates
+    }
+
+    #[test]
+    fn a_requirement_that_is_missed_is_listed_as_missed_and_counted() {
+        let (list, missed) = requirements(&measured(2.5e6), None);
+        assert!(list.contains("| p99 of a ready task's delay | 2.5 ms | 1.0 ms | 0 ns | MISSED |"), "{list}");
+        assert_eq!(missed, 1);
+    }
+
+    #[test]
+    fn a_requirement_that_holds_is_not_counted_and_those_that_were_not_measured_are_if_due() {
+        let count = |due| requirements(&measured(9e5), due).1;
+        let due = |full| REQUIREMENTS.iter().filter(|requirement| requirement.is_due(full)).count();
+        assert_eq!([count(None), count(Some(false)), count(Some(true))], [0, due(false) - 1, due(true) - 1]);
+        assert!(due(false) < due(true), "the long form owes more");
     }
 }

@@ -1,25 +1,54 @@
 //! What is required of the medians, in one table; and how each requirement fares.
 
 use crate::estimates::{Estimates, Median};
+use crate::unit::Unit;
 
 /// A row of criterion's: its group and its function.
 type Name = (&'static str, &'static str);
 
-/// The time of one row is at most `limit` times another's.
+/// What is measured is at most `limit`.
 pub struct Requirement {
     pub promise: &'static str,
     row: Name,
-    beside: Name,
-    /// `None` if the ratio is only shown.
+    beside: Beside,
+    /// `None` if it is only shown.
     limit: Option<f64>,
+    /// Whether only the long form of the benches measures it.
+    full: bool,
+}
+
+/// What a row is measured by.
+enum Beside {
+    /// The row as so many times another.
+    Times(Name),
+    /// What it is more than another.
+    More(Name),
+    /// Nothing: the row itself.
+    Nothing,
 }
 
 const fn required(promise: &'static str, row: Name, beside: Name, limit: f64) -> Requirement {
-    Requirement { promise, row, beside, limit: Some(limit) }
+    Requirement { promise, row, beside: Beside::Times(beside), limit: Some(limit), full: false }
 }
 
 const fn shown(promise: &'static str, row: Name, beside: Name) -> Requirement {
-    Requirement { promise, row, beside, limit: None }
+    Requirement { promise, row, beside: Beside::Times(beside), limit: None, full: false }
+}
+
+/// In the row's own unit: nanoseconds, or bytes.
+const fn at_most(promise: &'static str, row: Name, limit: f64) -> Requirement {
+    Requirement { promise, row, beside: Beside::Nothing, limit: Some(limit), full: false }
+}
+
+const fn more_by(promise: &'static str, row: Name, beside: Name, limit: f64) -> Requirement {
+    Requirement { promise, row, beside: Beside::More(beside), limit: Some(limit), full: false }
+}
+
+impl Requirement {
+    const fn if_full(mut self) -> Self {
+        self.full = true;
+        self
+    }
 }
 
 const OURS: &str = "poolproof";
@@ -34,6 +63,33 @@ const TASKS_64: &str = "pool: get + drop, 64 tasks on 10";
 const TASKS_128: &str = "pool: get + drop, 128 tasks on 10";
 const TASKS_512: &str = "pool: get + drop, 512 tasks on 10";
 const STATEMENT: &str = "statement: a row by its key";
+
+const MUTEX: &str = "mutex";
+const SQLITE: &str = "SQLite, writer thread";
+const BARE: &str = "bare connection";
+const LOOP: &str = "hand-written loop";
+const WRITE_1: &str = "writer: a durable row, 1 callers";
+const WRITE_8: &str = "writer: a durable row, 8 callers";
+const WRITE_32: &str = "writer: a durable row, 32 callers";
+const WRITE_128: &str = "writer: a durable row, 128 callers";
+const WRITE_512: &str = "writer: a durable row, 512 callers";
+const P50: &str = "writer: p50 of a write's time, 32 callers";
+const P99: &str = "writer: p99 of a write's time, 32 callers";
+const COMMIT: &str = "a lone commit";
+const READS: &str = "mixed: a row by its key, 32 readers, no writer";
+const READS_BESIDE: &str = "mixed: a row by its key, 32 readers, 32 writers";
+const TO_THOUSAND: &str = "volume: a durable row, up to 1000";
+const TO_100_000: &str = "volume: a durable row, up to 100000";
+const TO_MILLION: &str = "volume: a durable row, up to 1000000";
+const MEMORY_TO_100_000: &str = "memory: peak, up to 100000 writes";
+const MEMORY_TO_MILLION: &str = "memory: peak, up to 1000000 writes";
+const DELAY: &str = "heartbeat: p99 delay, 32 writers and a scan";
+const WORST_DELAY: &str = "heartbeat: worst delay, 32 writers and a scan";
+const ELSEWHERE: &str = "idle runtime, the same elsewhere";
+const ON_WORKERS: &str = "engine on the workers";
+
+const MILLISECOND: f64 = 1e6;
+const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 /// Caches may cost something, since 10,000 waiters fit into fewer of them than 100; a walk along the queue would cost 100.
 const CONSTANT: f64 = 3.0;
@@ -81,6 +137,48 @@ pub const REQUIREMENTS: &[Requirement] = &[
     ),
     required("statement: 10 times the unprepared", (STATEMENT, OURS), (STATEMENT, "engine, prepared each time"), 0.1),
     shown("statement: beside no cache", (STATEMENT, OURS), (STATEMENT, "poolproof, no cache")),
+    required("1 caller: 1.1 of a bare connection's time", (WRITE_1, OURS), (WRITE_1, BARE), 1.1),
+    required("8 callers: 5 times the mutex's rate", (WRITE_8, OURS), (WRITE_8, MUTEX), 1.0 / 5.0),
+    required("32 callers: 15 times the mutex's rate", (WRITE_32, OURS), (WRITE_32, MUTEX), 1.0 / 15.0),
+    required("128 callers: 30 times the mutex's rate", (WRITE_128, OURS), (WRITE_128, MUTEX), 1.0 / 30.0),
+    required("512 callers: 60 times the mutex's rate", (WRITE_512, OURS), (WRITE_512, MUTEX), 1.0 / 60.0),
+    required("8 callers: 80 % of a loop's rate", (WRITE_8, OURS), (WRITE_8, LOOP), 1.0 / 0.8),
+    required("32 callers: 80 % of a loop's rate", (WRITE_32, OURS), (WRITE_32, LOOP), 1.0 / 0.8),
+    required("128 callers: 80 % of a loop's rate", (WRITE_128, OURS), (WRITE_128, LOOP), 1.0 / 0.8),
+    required("512 callers: 80 % of a loop's rate", (WRITE_512, OURS), (WRITE_512, LOOP), 1.0 / 0.8),
+    shown("1 caller: beside SQLite", (WRITE_1, OURS), (WRITE_1, SQLITE)),
+    shown("8 callers: beside SQLite", (WRITE_8, OURS), (WRITE_8, SQLITE)),
+    shown("32 callers: beside SQLite", (WRITE_32, OURS), (WRITE_32, SQLITE)),
+    shown("128 callers: beside SQLite", (WRITE_128, OURS), (WRITE_128, SQLITE)),
+    shown("512 callers: beside SQLite", (WRITE_512, OURS), (WRITE_512, SQLITE)),
+    // An fsync's own times differ by a factor of ten: slow ones are compared to slow ones.
+    required("p99 of a write: 3 times a commit's", (P99, OURS), (P99, COMMIT), 3.0),
+    shown("p99 of a write: beside a commit's median", (P99, OURS), (P50, COMMIT)),
+    shown("p99 of a write: beside SQLite's", (P99, OURS), (P99, SQLITE)),
+    required("reads keep 70 % of their rate beside 32 writers", (READS_BESIDE, OURS), (READS, OURS), 1.0 / 0.7),
+    required("100,000 writes: as fast as the first 1,000", (TO_100_000, OURS), (TO_THOUSAND, OURS), 1.1),
+    shown("100,000 writes: a loop's beside its first 1,000", (TO_100_000, LOOP), (TO_THOUSAND, LOOP)),
+    required("1,000,000 writes: as fast as the first 1,000", (TO_MILLION, OURS), (TO_THOUSAND, OURS), 1.1).if_full(),
+    more_by(
+        "100,000 writes: memory beside a loop's",
+        (MEMORY_TO_100_000, OURS),
+        (MEMORY_TO_100_000, LOOP),
+        64.0 * MEBIBYTE,
+    ),
+    more_by(
+        "1,000,000 writes: memory beside a loop's",
+        (MEMORY_TO_MILLION, OURS),
+        (MEMORY_TO_MILLION, LOOP),
+        64.0 * MEBIBYTE,
+    )
+    .if_full(),
+    required("1,000,000 writes: the memory of 100,000", (MEMORY_TO_MILLION, OURS), (MEMORY_TO_100_000, OURS), 1.1)
+        .if_full(),
+    at_most("p99 of a ready task's delay", (DELAY, OURS), MILLISECOND),
+    required("that is a tenth of the engine's on the workers", (DELAY, OURS), (DELAY, ON_WORKERS), 0.1),
+    shown("that is beside an idle runtime's", (DELAY, OURS), (DELAY, ELSEWHERE)),
+    shown("the worst delay beside an idle runtime's", (WORST_DELAY, OURS), (WORST_DELAY, ELSEWHERE)),
+    shown("the worst delay beside the engine's on the workers", (WORST_DELAY, OURS), (WORST_DELAY, ON_WORKERS)),
 ];
 
 /// How a requirement fares.
@@ -106,30 +204,32 @@ impl Verdict {
     }
 }
 
-/// A ratio of two medians, and how much less it may be in truth.
+/// What was measured, and how much less it may be in truth.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ratio {
+pub struct Figure {
     pub value: f64,
     pub noise: f64,
 }
 
-impl Ratio {
-    /// Of one round: the relative errors of two independent medians add up as squares.
-    fn new(row: Median, beside: Median) -> Self {
+impl Figure {
+    /// The relative errors of two independent medians add up as squares. The ratio may be so many times less, not by so
+    /// much less: however noisy, it is not 0.
+    fn times(row: Median, beside: Median) -> Self {
         let value = row.value / beside.value;
-        Self { value, noise: value * (row.error / row.value).hypot(beside.error / beside.value) }
+        let error = (row.error / row.value).hypot(beside.error / beside.value);
+        Self { value, noise: value - value / (1.0 + error) }
     }
 
-    /// Of all rounds in which both were measured: the median of the ratios. Its noise is that of a round, or how far it stands
-    /// above what the true median exceeds almost surely: criterion cannot know what the machine did between one row and the
-    /// next.
-    pub fn of(rows: &[(String, Median)], besides: &[(String, Median)]) -> Option<Self> {
-        let beside = |round: &str| besides.iter().find(|(other, _)| other == round).map(|(_, median)| *median);
-        let mut ratios: Vec<_> =
-            rows.iter().filter_map(|(round, median)| Some(Self::new(*median, beside(round)?))).collect();
-        ratios.sort_by(|one, other| one.value.total_cmp(&other.value));
-        let least = ratios.get(surely_below(ratios.len()))?.value;
-        let middle = ratios[ratios.len() / 2];
+    fn more(row: Median, beside: Median) -> Self {
+        Self { value: row.value - beside.value, noise: row.error.hypot(beside.error) }
+    }
+
+    /// Of all rounds: the median. Its noise is that of a round, or how far it stands above what the true median exceeds
+    /// almost surely: criterion cannot know what the machine did between one row and the next.
+    fn of(mut rounds: Vec<Self>) -> Option<Self> {
+        rounds.sort_by(|one, other| one.value.total_cmp(&other.value));
+        let least = rounds.get(surely_below(rounds.len()))?.value;
+        let middle = rounds[rounds.len() / 2];
         Some(Self { value: middle.value, noise: middle.noise.max(middle.value - least) })
     }
 }
@@ -154,16 +254,42 @@ impl Requirement {
         self.limit
     }
 
-    pub fn judge(&self, estimates: &Estimates) -> (Verdict, Option<Ratio>) {
-        let ratio = Ratio::of(estimates.of(self.row), estimates.of(self.beside));
-        let verdict = match (ratio, self.limit) {
+    /// Whether it must have been measured, by the long form of the benches or the short one.
+    pub fn is_due(&self, full: bool) -> bool {
+        self.limit.is_some() && (full || !self.full)
+    }
+
+    /// In what it is measured.
+    pub fn unit(&self) -> Unit {
+        match self.beside {
+            Beside::Times(_) => Unit::Times,
+            Beside::More(_) | Beside::Nothing => Unit::of_group(self.row.0),
+        }
+    }
+
+    /// One figure for each round in which all was measured that it takes.
+    fn rounds(&self, estimates: &Estimates) -> Vec<Figure> {
+        let beside = |round: &str, name: Name| {
+            estimates.of(name).iter().find(|(other, _)| other == round).map(|(_, median)| *median)
+        };
+        let figure = |(round, row): &(String, Median)| match self.beside {
+            Beside::Times(name) => Some(Figure::times(*row, beside(round, name)?)),
+            Beside::More(name) => Some(Figure::more(*row, beside(round, name)?)),
+            Beside::Nothing => Some(Figure { value: row.value, noise: row.error }),
+        };
+        estimates.of(self.row).iter().filter_map(figure).collect()
+    }
+
+    pub fn judge(&self, estimates: &Estimates) -> (Verdict, Option<Figure>) {
+        let figure = Figure::of(self.rounds(estimates));
+        let verdict = match (figure, self.limit) {
             (None, _) => Verdict::NotMeasured,
             (Some(_), None) => Verdict::Shown,
-            (Some(ratio), Some(limit)) if ratio.value <= limit => Verdict::Holds,
-            (Some(ratio), Some(limit)) if ratio.value - ratio.noise <= limit => Verdict::WithinNoise,
+            (Some(figure), Some(limit)) if figure.value <= limit => Verdict::Holds,
+            (Some(figure), Some(limit)) if figure.value - figure.noise <= limit => Verdict::WithinNoise,
             (Some(_), Some(_)) => Verdict::Missed,
         };
-        (verdict, ratio)
+        (verdict, figure)
     }
 }
 
@@ -212,7 +338,13 @@ mod tests {
     #[test]
     fn the_noise_of_two_medians_adds_up_as_squares() {
         let (_, ratio) = HALF.judge(&measured(&[("ours", 100.0, 3.0), ("theirs", 100.0, 4.0)]));
-        assert!(ratio.is_some_and(|ratio| (ratio.noise - 0.05).abs() < 1e-12), "{ratio:?}");
+        assert!(ratio.is_some_and(|ratio| (ratio.noise - (1.0 - 1.0 / 1.05)).abs() < 1e-12), "{ratio:?}");
+    }
+
+    #[test]
+    fn no_noise_excuses_a_ratio_many_times_its_limit() {
+        let (verdict, _) = HALF.judge(&measured(&[("ours", 500.0, 500.0), ("theirs", 100.0, 50.0)]));
+        assert_eq!(verdict, Verdict::Missed);
     }
 
     #[test]
@@ -243,5 +375,64 @@ mod tests {
     fn what_is_only_shown_is_never_missed() {
         let requirement = shown("for comparison", ("group", "ours"), ("group", "theirs"));
         assert_eq!(requirement.judge(&measured(&[("ours", 9.0, 0.0), ("theirs", 1.0, 0.0)])).0, Verdict::Shown);
+    }
+
+    const AT_MOST_50: Requirement = at_most("50 ns", ("group", "ours"), 50.0);
+    const MORE_BY_10: Requirement = more_by("10 ns more", ("group", "ours"), ("group", "theirs"), 10.0);
+
+    #[test]
+    fn a_limit_of_its_own_is_held_missed_or_within_the_noise() {
+        for (ours, error, verdict) in
+            [(49.0, 0.0, Verdict::Holds), (55.0, 6.0, Verdict::WithinNoise), (55.0, 1.0, Verdict::Missed)]
+        {
+            assert_eq!(AT_MOST_50.judge(&measured(&[("ours", ours, error)])).0, verdict);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_every_round_misses_is_missed_and_one_that_a_few_rounds_keep_is_not() {
+        let rounds = |values: [f64; 5]| {
+            let mut estimates = Estimates::default();
+            for (round, value) in values.iter().enumerate() {
+                estimates.add("group", "ours", round.to_string(), Median { value: *value, error: 0.0 });
+            }
+            AT_MOST_50.judge(&estimates).0
+        };
+        assert_eq!(rounds([51.0, 60.0, 70.0, 80.0, 90.0]), Verdict::Missed);
+        assert_eq!(rounds([49.0, 60.0, 70.0, 80.0, 90.0]), Verdict::WithinNoise);
+        assert_eq!(rounds([47.0, 48.0, 49.0, 80.0, 90.0]), Verdict::Holds);
+    }
+
+    #[test]
+    fn a_difference_is_held_missed_or_within_the_noise() {
+        for (ours, error, verdict) in
+            [(109.0, 0.0, Verdict::Holds), (114.0, 4.0, Verdict::WithinNoise), (114.0, 2.0, Verdict::Missed)]
+        {
+            let estimates = measured(&[("ours", ours, error), ("theirs", 100.0, error)]);
+            assert_eq!(MORE_BY_10.judge(&estimates).0, verdict, "{ours}");
+        }
+        assert_eq!(MORE_BY_10.judge(&measured(&[("ours", 1.0, 0.0)])).0, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn only_the_long_form_owes_what_only_it_measures() {
+        let long = Requirement { full: true, ..HALF };
+        assert_eq!([HALF.is_due(false), HALF.is_due(true)], [true, true]);
+        assert_eq!([long.is_due(false), long.is_due(true)], [false, true]);
+        assert!(!shown("for comparison", ("group", "ours"), ("group", "theirs")).is_due(true));
+    }
+
+    #[test]
+    fn what_is_required_can_be_missed() {
+        for requirement in REQUIREMENTS.iter().filter(|requirement| requirement.limit.is_some()) {
+            let mut estimates = Estimates::default();
+            let mut add =
+                |(group, who): Name, value| estimates.add(group, who, "1".to_owned(), Median { value, error: 0.0 });
+            add(requirement.row, 1e12);
+            if let Beside::Times(beside) | Beside::More(beside) = requirement.beside {
+                add(beside, 1.0);
+            }
+            assert_eq!(requirement.judge(&estimates).0, Verdict::Missed, "{}", requirement.promise);
+        }
     }
 }

@@ -1,0 +1,161 @@
+//! What a durable write costs, by number of callers: ours beside one connection behind an async mutex, SQLite behind a
+//! thread of its own, and the engine in a loop with nothing around it, which commits as many rows at once as there are
+//! callers. Then the 99th percentile of a write's time beside that of a lone commit, and reads beside writes.
+//!
+//! Each row of the report has a fresh file; see [`poolproof_benches::database`]. `synchronous` is FULL for all of them.
+
+use std::cell::{LazyCell, RefCell};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use hdrhistogram::Histogram;
+use poolproof_benches::crowd::{Crowd, histogram};
+use poolproof_benches::database::Database;
+use poolproof_benches::recorded::{report, take_turns};
+use poolproof_benches::turn;
+use poolproof_benches::writers::poolproof::{Ours, Query};
+use poolproof_benches::writers::{Subject, Writer, handwritten::Handwritten, mutex::Mutexed, sqlite::Sqlite};
+
+/// So long callers write before the time is taken, until those that began in step are out of it.
+const RUN_UP: Duration = Duration::from_millis(5);
+
+/// The pace of so many callers.
+fn pace<W: Writer>(subject: &Subject<W>, callers: u64) -> f64 {
+    let crowd = subject.writing(callers);
+    sleep(RUN_UP);
+    crowd.pace(turn())
+}
+
+/// The pace of the engine alone, which does `rows` rows in each `step`.
+fn pace_alone(rows: u64, mut step: impl FnMut()) -> f64 {
+    let began = Instant::now();
+    let mut done = 0;
+    while began.elapsed() < turn() {
+        step();
+        done += rows;
+    }
+    began.elapsed().as_nanos() as f64 / done as f64
+}
+
+fn throughput(criterion: &mut Criterion) {
+    for callers in [1, 8, 32, 128, 512] {
+        let (baseline, rows) = if callers == 1 { (Handwritten::BARE, 1) } else { (Handwritten::LOOP, callers) };
+        let samples = LazyCell::new(|| {
+            let (ours, mutex, sqlite) =
+                (Subject::<Ours>::new(0), Subject::<Mutexed>::new(0), Subject::<Sqlite>::new(0));
+            let database = Database::new(0);
+            let engine = RefCell::new(Handwritten::open(database.path()));
+            let alone = || match callers {
+                1 => pace_alone(1, || engine.borrow_mut().insert(0)),
+                _ => pace_alone(rows, || engine.borrow_mut().batch(rows)),
+            };
+            #[cfg(feature = "peers")]
+            let pooled = Subject::<poolproof_benches::writers::pool::Pooled>::new(0);
+            take_turns(&[
+                &|| pace(&ours, callers),
+                &alone,
+                &|| pace(&mutex, callers),
+                &|| pace(&sqlite, callers),
+                #[cfg(feature = "peers")]
+                &|| pace(&pooled, callers),
+            ])
+        });
+        let names = [
+            Ours::NAME,
+            baseline,
+            Mutexed::NAME,
+            Sqlite::NAME,
+            #[cfg(feature = "peers")]
+            poolproof_benches::writers::pool::Pooled::NAME,
+        ];
+        for (place, name) in names.into_iter().enumerate() {
+            let group = format!("writer: a durable row, {callers} callers");
+            report(criterion, &group, name, || samples[place].clone());
+        }
+    }
+}
+
+/// The times of writes by 32 callers and of lone commits.
+struct Latencies {
+    write: Histogram<u64>,
+    commit: Histogram<u64>,
+}
+
+impl Latencies {
+    /// They take turns.
+    fn measure<W: Writer>() -> Self {
+        let subject = Subject::<W>::new(0);
+        let database = Database::new(0);
+        let mut engine = Handwritten::open(database.path());
+        let mut times = Self { write: histogram(), commit: histogram() };
+        for _ in 0..5 {
+            let crowd = subject.writing_timed(32);
+            sleep(turn() * 4);
+            times.write.add(crowd.stop()).expect("the same bounds");
+            pace_alone(1, || {
+                let began = Instant::now();
+                engine.insert(0);
+                times.commit.saturating_record(began.elapsed().as_nanos() as u64);
+            });
+        }
+        times
+    }
+}
+
+fn latency(criterion: &mut Criterion) {
+    fn writes<W: Writer>(criterion: &mut Criterion) {
+        let times = LazyCell::new(Latencies::measure::<W>);
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+            let group = format!("writer: {name} of a write's time, 32 callers");
+            let of = |histogram: &Histogram<u64>| vec![histogram.value_at_quantile(quantile) as f64];
+            report(criterion, &group, W::NAME, || of(&times.write));
+            if W::NAME == Ours::NAME {
+                report(criterion, &group, "a lone commit", || of(&times.commit));
+            }
+        }
+    }
+    writes::<Ours>(criterion);
+    writes::<Sqlite>(criterion);
+    writes::<Mutexed>(criterion);
+}
+
+/// Rows that reads choose from.
+const ROWS: u64 = 10_000;
+
+fn reading(subject: &Subject<Ours>) -> Crowd {
+    let ours = subject.writer.clone();
+    Crowd::start(&subject.runtime, 32, move |caller| {
+        let ours = ours.clone();
+        async move {
+            let key = (caller * ROWS / 32 + 1) as i64;
+            assert_eq!(ours.read(Query::by_key(key)).await, key, "another row's value");
+        }
+    })
+}
+
+/// Rows by their keys, through the writer, read by 32 tasks.
+fn mixed(criterion: &mut Criterion) {
+    let samples = LazyCell::new(|| {
+        let subject = Subject::<Ours>::new(ROWS);
+        let reads = |writers| {
+            let (_writing, reading) = (subject.writing(writers), reading(&subject));
+            sleep(RUN_UP);
+            reading.pace(turn())
+        };
+        take_turns(&[&|| reads(0), &|| reads(32)])
+    });
+    for (place, beside) in ["no writer", "32 writers"].into_iter().enumerate() {
+        let group = format!("mixed: a row by its key, 32 readers, {beside}");
+        report(criterion, &group, Ours::NAME, || samples[place].clone());
+    }
+}
+
+fn benches(criterion: &mut Criterion) {
+    throughput(criterion);
+    latency(criterion);
+    mixed(criterion);
+}
+
+criterion_group!(writer, benches);
+criterion_main!(writer);

@@ -1,0 +1,66 @@
+//! Who writes, one file each: the same row into the same table, durable when the call resolves.
+
+pub mod handwritten;
+pub mod mutex;
+#[cfg(feature = "peers")]
+pub mod pool;
+pub mod poolproof;
+pub mod sqlite;
+
+use std::path::Path;
+
+use tokio::runtime::Runtime;
+
+use crate::crowd::Crowd;
+use crate::database::Database;
+
+/// A writer that many tasks share.
+pub trait Writer: Clone + Send + Sync + 'static {
+    /// Its name in reports.
+    const NAME: &'static str;
+
+    /// A writer of the database at `path`.
+    fn open(path: &Path) -> impl Future<Output = Self> + Send;
+
+    /// Adds a row.
+    fn insert(&self, value: i64) -> impl Future<Output = ()> + Send;
+}
+
+/// A writer on a file of its own, and the runtime of its callers. They go in this order.
+#[derive(Debug)]
+pub struct Subject<W> {
+    /// Who writes.
+    pub writer: W,
+    /// Of two threads.
+    pub runtime: Runtime,
+    /// Where to.
+    pub database: Database,
+}
+
+impl<W: Writer> Subject<W> {
+    /// With so many rows to begin with.
+    #[must_use]
+    pub fn new(rows: u64) -> Self {
+        let (runtime, database) = (crate::runtime(), Database::new(rows));
+        let writer = runtime.block_on(W::open(database.path()));
+        Self { writer, runtime, database }
+    }
+
+    /// So many callers that write.
+    pub fn writing(&self, callers: u64) -> Crowd {
+        let writer = self.writer.clone();
+        Crowd::start(&self.runtime, callers, move |caller| {
+            let writer = writer.clone();
+            async move { writer.insert(caller as i64).await }
+        })
+    }
+
+    /// The same, and each takes the time of every write.
+    pub fn writing_timed(&self, callers: u64) -> Crowd {
+        let writer = self.writer.clone();
+        Crowd::start_timed(&self.runtime, callers, move |caller| {
+            let writer = writer.clone();
+            async move { writer.insert(caller as i64).await }
+        })
+    }
+}
