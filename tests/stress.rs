@@ -24,7 +24,7 @@ fn the_pool_is_clean_cold_and_warm_on_2_4_and_8_threads() {
     for (workers, seed) in [(2, 1), (4, 2), (8, 3)] {
         for warm in [false, true] {
             for operations in [20, 500] {
-                let spec = Spec { operations, concurrency: operations, seed };
+                let spec = Spec { operations, concurrency: operations, seed, ..Spec::default() };
                 let report = run(&Stress { spec, workers, warm, ..Stress::default() });
                 assert_clean(&report);
                 assert_eq!((report.operations, report.acknowledged), (operations, operations / 5));
@@ -36,7 +36,7 @@ fn the_pool_is_clean_cold_and_warm_on_2_4_and_8_threads() {
 
 #[test]
 fn a_pool_of_the_smallest_size_is_clean() {
-    let spec = Spec { operations: 300, concurrency: 30, seed: 5 };
+    let spec = Spec { operations: 300, concurrency: 30, seed: 5, ..Spec::default() };
     let report = run(&Stress { spec, pool_size: 2, ..Stress::default() });
     assert_clean(&report);
     assert_eq!(report.max_open, Some(2));
@@ -44,13 +44,13 @@ fn a_pool_of_the_smallest_size_is_clean() {
 
 #[test]
 fn a_connection_behind_a_mutex_is_clean() {
-    let spec = Spec { operations: 300, concurrency: 30, seed: 6 };
+    let spec = Spec { operations: 300, concurrency: 30, seed: 6, ..Spec::default() };
     assert_clean(&run(&Stress { subject: Kind::Mutex, spec, ..Stress::default() }));
 }
 
 #[test]
 fn a_run_ends_when_its_time_is_over() {
-    let spec = Spec { operations: u64::MAX >> 1, concurrency: 8, seed: 7 };
+    let spec = Spec { operations: u64::MAX >> 1, concurrency: 8, seed: 7, ..Spec::default() };
     let report = run(&Stress { spec, duration: Some(Duration::from_millis(300)), ..Stress::default() });
     assert!(report.ok, "{report:?}");
     assert!(report.operations > 0 && report.seconds >= 0.3, "{report:?}");
@@ -68,7 +68,7 @@ fn a_run_that_is_stopped_says_so_and_is_still_checked() {
 /// What the double holder is but for its fault: sound. So it is the fault that is found out below.
 #[test]
 fn the_counterpart_of_the_double_holder_is_clean() {
-    let spec = Spec { operations: 2_000, concurrency: 100, seed: 1 };
+    let spec = Spec { operations: 2_000, concurrency: 100, seed: 1, ..Spec::default() };
     for warm in [false, true] {
         assert_clean(&run(&Stress { subject: Kind::OneHolder, spec, warm, ..Stress::default() }));
     }
@@ -87,7 +87,7 @@ fn the_engine_that_reports_name_is_the_one_in_the_lock_file() {
 #[test]
 fn the_controls_are_found_out() {
     for subject in [Kind::Shared, Kind::DoubleHolder, Kind::NumberTwenty] {
-        let spec = Spec { operations: 2_000, concurrency: 100, seed: 1 };
+        let spec = Spec { operations: 2_000, concurrency: 100, seed: 1, ..Spec::default() };
         let report = run(&Stress { subject, spec, ..Stress::default() });
         assert!(!report.ok && report.failed > 0, "{} passed: {report:?}", subject.name());
     }

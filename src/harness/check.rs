@@ -233,7 +233,7 @@ mod tests {
     fn report_after(tamper: &str) -> RunReport {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let spec = Spec { operations: 400, concurrency: 4, seed: 3 };
+            let spec = Spec { operations: 400, concurrency: 4, seed: 3, ..Spec::default() };
             let mut sqlite = Sqlite(rusqlite::Connection::open_in_memory().unwrap());
             prepare(&mut sqlite, &spec).await.unwrap();
             let history = History::after(&spec.prepared());

@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_read_must_see_what_was_acknowledged_before_it_began() {
-        let spec = Spec { operations: 500, concurrency: 1, seed: 1 };
+        let spec = Spec { operations: 500, concurrency: 1, seed: 1, ..Spec::default() };
         let mut script = spec.clients().next().unwrap();
         let append = std::iter::from_fn(|| script.next_op()).find_map(|op| match op {
             Op::Write(write @ Write { kind: WriteKind::AppendLog { .. }, .. }) => Some(write),
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_list_without_a_session_that_was_opened_before_is_found() {
-        let spec = Spec { operations: 500, concurrency: 3, seed: 1 };
+        let spec = Spec { operations: 500, concurrency: 3, seed: 1, ..Spec::default() };
         let history = History::after(&spec.prepared());
         let read = history.begin_read();
         history.end_read(read, &Seen::Sessions { listed: 0, session: None });

@@ -41,7 +41,7 @@ impl Default for Stress {
     fn default() -> Self {
         Self {
             subject: Kind::Pool,
-            spec: Spec { operations: 20, concurrency: 20, seed: 1 },
+            spec: Spec::default(),
             duration: None,
             workers: 4,
             pool_size: 10,
@@ -92,7 +92,7 @@ impl Stress {
     fn validate(&self) -> Result<(), CannotRun> {
         let config = PoolConfig { max_connections: self.pool_size as usize, ..PoolConfig::default() };
         config.validate().map_err(|error| CannotRun(error.to_string()))?;
-        let Spec { operations, concurrency, .. } = self.spec;
+        let Spec { operations, concurrency, write_every, .. } = self.spec;
         let problem = if self.subject == Kind::Pool && self.pool_size < 2 {
             let size = self.pool_size;
             format!("max_connections is {size}: a writer needs at least 2, one for the lane and one for readers")
@@ -102,6 +102,8 @@ impl Stress {
             "watchdog is 0: every run would be given up at once; ask for at least 1".to_owned()
         } else if operations == 0 {
             "operations is 0: nothing would be tried; ask for at least 1".to_owned()
+        } else if write_every == 0 {
+            "write-every is 0: nothing is every 0th; ask for 1 to write only".to_owned()
         } else if concurrency == 0 || concurrency > MAX_CONCURRENCY {
             format!("concurrency is {concurrency}: choose 1 to {MAX_CONCURRENCY}")
         } else if self.workers == 0 || self.workers > 256 {
@@ -141,7 +143,7 @@ impl Stress {
     /// The command line that makes this run again.
     #[must_use]
     pub fn repeat(&self) -> String {
-        let Spec { operations, concurrency, seed } = self.spec;
+        let Spec { operations, concurrency, seed, write_every } = self.spec;
         let mut line = format!(
             "poolproof stress --subject {} --operations {operations} --concurrency {concurrency} --workers {} \
              --pool-size {} --seed {seed}",
@@ -149,6 +151,9 @@ impl Stress {
             self.workers,
             self.pool_size
         );
+        if write_every != Spec::default().write_every {
+            line.push_str(&format!(" --write-every {write_every}"));
+        }
         if self.watchdog != Self::default().watchdog {
             line.push_str(&format!(" --watchdog {}", self.watchdog.as_secs().max(1)));
         }

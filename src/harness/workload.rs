@@ -30,7 +30,7 @@ pub const SCHEMA: [&str; 5] = [
     "CREATE INDEX agent_performance_by_agent ON agent_performance (agent)",
 ];
 
-/// Of this many consecutive operations one is a write, as in the story.
+/// Of this many consecutive operations one is a write in the story.
 pub const OPERATIONS_PER_WRITE: u64 = 5;
 
 /// An id is a round above this many bits of client number.
@@ -133,6 +133,14 @@ pub struct Spec {
     pub concurrency: u64,
     /// Decides every choice below.
     pub seed: u64,
+    /// Of this many consecutive operations one is a write; with 1 all are.
+    pub write_every: u64,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self { operations: 20, concurrency: 20, seed: 1, write_every: OPERATIONS_PER_WRITE }
+    }
 }
 
 impl Spec {
@@ -140,6 +148,14 @@ impl Spec {
     pub fn clients(&self) -> impl Iterator<Item = Script> {
         let spec = *self;
         (0..self.concurrency).map(move |client| Script::new(spec, client))
+    }
+
+    /// Exactly one of each so many consecutive operations is a write; the seed decides which.
+    fn is_write(&self, index: u64) -> bool {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(0);
+        rng.set_word_pos(u128::from(index / self.write_every));
+        u64::from(rng.next_u32()) % self.write_every == index % self.write_every
     }
 
     /// What exists before the first operation: the first session of each client that will write, at the stage where its
@@ -168,7 +184,7 @@ impl Script {
         // A client that performs one operation only must still be able to draw any of the four writes.
         let stage = rng.next_u32() % (CHUNKS_PER_SESSION + 3);
         let mut script = Self { spec, client, performed: 0, rng, run, prepared: vec![] };
-        if (0..).map_while(|performed| script.index(performed)).any(|index| is_write(spec.seed, index)) {
+        if (0..).map_while(|performed| script.index(performed)).any(|index| spec.is_write(index)) {
             script.prepared = (0..stage).map(|_| script.run.next(&mut script.rng)).collect();
         }
         script
@@ -189,7 +205,7 @@ impl Script {
     pub fn next_op(&mut self) -> Option<Op> {
         let index = self.index(self.performed)?;
         self.performed += 1;
-        Some(if is_write(self.spec.seed, index) {
+        Some(if self.spec.is_write(index) {
             Op::Write(self.run.next(&mut self.rng))
         } else if self.rng.next_u32().is_multiple_of(2) {
             Op::PerformanceSummary
@@ -202,14 +218,6 @@ impl Script {
     pub fn abandon_session(&mut self) {
         self.run.abandon();
     }
-}
-
-/// Exactly one of each five consecutive operations is a write; the seed decides which.
-fn is_write(seed: u64, index: u64) -> bool {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(0);
-    rng.set_word_pos(u128::from(index / OPERATIONS_PER_WRITE));
-    u64::from(rng.next_u32()) % OPERATIONS_PER_WRITE == index % OPERATIONS_PER_WRITE
 }
 
 /// Where a client's current session stands.
@@ -471,7 +479,7 @@ mod tests {
     #[test]
     fn one_operation_in_five_is_a_write_whatever_the_concurrency() {
         for concurrency in [1, 7, 20, 1_000] {
-            let ops = ops(Spec { operations: 1_000, concurrency, seed: 4 });
+            let ops = ops(Spec { operations: 1_000, concurrency, seed: 4, ..Spec::default() });
             let all: Vec<_> = ops.iter().flatten().collect();
             let writes = all.iter().filter(|op| matches!(op, Op::Write(_))).count();
             assert_eq!((all.len(), writes), (1_000, 200));
@@ -480,14 +488,14 @@ mod tests {
 
     #[test]
     fn the_same_seed_is_the_same_work_and_another_is_not() {
-        let spec = Spec { operations: 300, concurrency: 10, seed: 9 };
+        let spec = Spec { operations: 300, concurrency: 10, seed: 9, ..Spec::default() };
         assert_eq!(ops(spec), ops(spec));
         assert_ne!(ops(spec), ops(Spec { seed: 10, ..spec }));
     }
 
     #[test]
     fn no_two_writes_have_the_same_id() {
-        let spec = Spec { operations: 2_000, concurrency: 16, seed: 2 };
+        let spec = Spec { operations: 2_000, concurrency: 16, seed: 2, ..Spec::default() };
         let prepared = spec.prepared().into_iter().map(|write| write.id);
         let written = ops(spec).into_iter().flatten().filter_map(|op| match op {
             Op::Write(write) => Some(write.id),
@@ -502,7 +510,7 @@ mod tests {
 
     #[test]
     fn clients_of_one_operation_draw_every_kind_of_write() {
-        let ops = ops(Spec { operations: 1_000, concurrency: 1_000, seed: 1 });
+        let ops = ops(Spec { operations: 1_000, concurrency: 1_000, seed: 1, ..Spec::default() });
         let kinds: std::collections::HashSet<_> = ops
             .iter()
             .flatten()

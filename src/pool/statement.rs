@@ -47,13 +47,22 @@ pub(super) fn changes_the_schema(mut batch: &str) -> bool {
     false
 }
 
-/// Whether a statement of the batch begins or ends a transaction. `ROLLBACK TO` a savepoint does neither.
-pub(crate) fn bounds_a_transaction(mut batch: &str) -> bool {
+/// Whether the statement begins or ends a transaction. `ROLLBACK TO` a savepoint does neither.
+pub(crate) fn is_boundary(statement: &str) -> bool {
+    let (first, rest) = word(skip_to_word(statement));
+    is_one_of(first, &BOUNDARY) && !word(skip_to_word(rest)).0.eq_ignore_ascii_case("TO")
+}
+
+/// Whether the statement is about savepoints: sets one, or goes back to one, or gives it up.
+pub(super) fn is_about_savepoints(statement: &str) -> bool {
+    is_one_of(word(skip_to_word(statement)).0, &["SAVEPOINT", "ROLLBACK", "RELEASE"])
+}
+
+/// Whether a statement of the batch begins or ends a transaction.
+pub(super) fn bounds_a_transaction(mut batch: &str) -> bool {
     while !batch.is_empty() {
         let statement = skip_to_word(batch);
-        let (first, rest) = word(statement);
-        let (second, _) = word(skip_to_word(rest));
-        if is_one_of(first, &BOUNDARY) && !second.eq_ignore_ascii_case("TO") {
+        if is_boundary(statement) {
             return true;
         }
         batch = &statement[first_end(statement)..];
@@ -63,9 +72,7 @@ pub(crate) fn bounds_a_transaction(mut batch: &str) -> bool {
 
 /// Whether the batch mentions a name, in whatever letters.
 pub(super) fn mentions(batch: &str, name: &str) -> bool {
-    // Few texts are that long and have the byte at all.
-    batch.len() >= name.len()
-        && batch.as_bytes().windows(name.len()).any(|window| window.eq_ignore_ascii_case(name.as_bytes()))
+    batch.as_bytes().windows(name.len()).any(|window| window.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Where the first statement ends: behind its semicolon, or at the end of the text. The body of a trigger has semicolons

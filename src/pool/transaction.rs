@@ -71,7 +71,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// As for [`Transaction::execute`].
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
-        within(sql)?;
+        all_within(sql)?;
         self.connection()?.execute_batch(sql).await
     }
 
@@ -150,13 +150,30 @@ impl Transaction<'_> {
     }
 }
 
-/// Where a transaction ends is said by `commit` and `rollback`, and by nothing else.
+/// Where a transaction ends is said by `commit` and `rollback`, and by nothing else. (That it is one statement is seen when
+/// it is prepared.)
 fn within(sql: &str) -> Result<()> {
-    if statement::mentions(sql, SAVEPOINT) {
-        return Err(Error::Misuse("the savepoint poolproof_write is the writer's own: it was not run"));
+    match statement::is_boundary(sql) {
+        true => Err(ENDS_IT),
+        false if statement::is_about_savepoints(sql) => leaves_ours_alone(sql),
+        false => Ok(()),
     }
-    match statement::bounds_a_transaction(sql) {
-        true => Err(Error::Misuse("a transaction is ended by commit or rollback, not by a statement: it was not run")),
+}
+
+fn all_within(batch: &str) -> Result<()> {
+    match statement::bounds_a_transaction(batch) {
+        true => Err(ENDS_IT),
+        false => leaves_ours_alone(batch),
+    }
+}
+
+const ENDS_IT: Error =
+    Error::Misuse("a transaction is ended by commit or rollback, not by a statement: it was not run");
+
+/// The writer undoes a closure by going back to a savepoint.
+fn leaves_ours_alone(sql: &str) -> Result<()> {
+    match statement::mentions(sql, SAVEPOINT) {
+        true => Err(Error::Misuse("the savepoint poolproof_write is the writer's own: it was not run")),
         false => Ok(()),
     }
 }

@@ -243,7 +243,7 @@ impl PooledDatabaseWriter {
         waits: bool,
     ) -> Result<Ack<u64>> {
         let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
-        if statement::bounds_a_transaction(&sql) {
+        if statement::is_boundary(&sql) {
             let why = "execute runs one statement by itself; use write for a transaction: it was not run";
             return Err(Error::rolled_back(Error::Misuse(why)));
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use poolproof::harness::drive::Control;
 use poolproof::harness::run::RunReport;
 use poolproof::harness::stress::Stress;
-use poolproof::harness::workload::Spec;
+use poolproof::harness::workload::{OPERATIONS_PER_WRITE, Spec};
 use serde::Serialize;
 
 use crate::kill::{self, Killed};
@@ -27,7 +27,7 @@ pub struct Args {
     /// Who is put to the work
     #[arg(long, value_enum, default_value = "pool", hide_possible_values = false)]
     subject: Subject,
-    /// Operations of all clients together; one in five is a write [default: 20, or no limit with --seconds]
+    /// Operations of all clients together [default: 20, or no limit with --seconds]
     #[arg(long)]
     operations: Option<u64>,
     /// Clients at once
@@ -39,6 +39,9 @@ pub struct Args {
     /// Threads of the runtime
     #[arg(long, default_value_t = 4)]
     workers: usize,
+    /// Of so many consecutive operations one is a write; 1 for nothing but writes
+    #[arg(long, value_name = "N", default_value_t = OPERATIONS_PER_WRITE)]
+    write_every: u64,
     /// Decides the work, though not how the threads interleave
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -62,7 +65,7 @@ pub struct Args {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "writer",
-        conflicts_with_all = ["subject", "operations", "concurrency", "pool_size", "workers", "seconds", "warm", "watchdog", "database"]
+        conflicts_with_all = ["subject", "operations", "concurrency", "pool_size", "workers", "write_every", "seconds", "warm", "watchdog", "database"]
     )]
     kill: Option<Killed>,
     /// Processes to kill [default: 50]
@@ -87,7 +90,7 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     let operations = args.operations.unwrap_or(unlimited);
     let stress = Stress {
         subject: args.subject.0,
-        spec: Spec { operations, concurrency: args.concurrency, seed: args.seed },
+        spec: Spec { operations, concurrency: args.concurrency, seed: args.seed, write_every: args.write_every },
         duration: args.seconds.map(Duration::from_secs),
         workers: args.workers,
         pool_size: args.pool_size,

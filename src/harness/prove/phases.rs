@@ -143,10 +143,14 @@ pub(super) fn all(prove: &Prove) -> Vec<Planned> {
         ("1,000 at once, cold", 1_000, false),
         ("1,000 at once, warm", 1_000, true),
     ] {
-        phases.push(pool(prove, name, operations, warm, &[2, 4, 8]));
+        phases.push(pool(prove, name, operations, if warm { "--warm" } else { "" }, &[2, 4, 8]));
     }
     let (name, operations) = if prove.quick { ("5,000 at once", 5_000) } else { ("20,000 at once", 20_000) };
-    phases.push(pool(prove, name, operations, false, &[4]));
+    phases.push(pool(prove, name, operations, "", &[4]));
+    let (name, writes) = if prove.quick { ("10,000 writes", 10_000) } else { ("100,000 writes", 100_000) };
+    let mut lane = pool(prove, name, writes, "", &[4]);
+    lane.runs = vec![stress(prove.subject, writes, 512, 4, prove.seed, "--write-every 1 --warm", 50)];
+    phases.push(lane);
     phases.push(affected_race(prove, "race, separate", "separate", Must::LoseNothing { operations: RACE }));
     phases.push(affected_race(prove, "race, one writer", "separate --writers one --retry-ms 1000", Must::JustRun));
     phases.push(deadlock(prove));
@@ -206,20 +210,19 @@ fn stress(
     concurrency: u64,
     workers: u64,
     seed: u64,
-    warm: bool,
+    how: &str,
     watchdog: u64,
 ) -> Vec<String> {
-    let warm = if warm { " --warm" } else { "" };
     let name = subject.name();
     words(&format!(
         "stress --subject {name} --operations {operations} --concurrency {concurrency} --workers {workers} \
-         --seed {seed}{warm} --watchdog {watchdog} --json - --quiet"
+         --seed {seed} {how} --watchdog {watchdog} --json - --quiet"
     ))
 }
 
 fn todays_race(prove: &Prove) -> Planned {
     let runs = if prove.quick { 4 } else { 20 };
-    let line = |run: u64| stress(Kind::Shared, 2_000, 20, 8, prove.seed.wrapping_add(run), false, 5);
+    let line = |run: u64| stress(Kind::Shared, 2_000, 20, 8, prove.seed.wrapping_add(run), "", 5);
     Planned {
         name: "race, shared, today",
         connections: Kind::Shared.name().to_owned(),
@@ -231,8 +234,8 @@ fn todays_race(prove: &Prove) -> Planned {
     }
 }
 
-fn pool(prove: &Prove, name: &'static str, operations: u64, warm: bool, workers: &[u64]) -> Planned {
-    let line = |workers: &u64| stress(prove.subject, operations, operations, *workers, prove.seed, warm, 50);
+fn pool(prove: &Prove, name: &'static str, operations: u64, how: &str, workers: &[u64]) -> Planned {
+    let line = |workers: &u64| stress(prove.subject, operations, operations, *workers, prove.seed, how, 50);
     Planned {
         name,
         connections: prove.subject.name().to_owned(),

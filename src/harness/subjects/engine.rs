@@ -37,7 +37,7 @@ impl Raw {
 
 impl Client for Raw {
     async fn execute(&mut self, sql: &str, params: Vec<Value>) -> Result<u64, Failure> {
-        Ok(self.0.execute(sql, engine_values(params)).await?)
+        Ok(self.0.prepare_cached(sql).await?.execute(engine_values(params)).await?)
     }
 
     async fn query(&mut self, sql: &str, params: Vec<Value>) -> Result<Vec<Vec<Value>>, Failure> {

@@ -109,7 +109,7 @@ mod tests {
     fn a_run_in_which_nothing_moves_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
         let plan = Plan {
-            spec: Spec { operations: 10, concurrency: 2, seed: 1 },
+            spec: Spec { operations: 10, concurrency: 2, seed: 1, ..Spec::default() },
             workers: 2,
             duration: None,
             watchdog: Duration::from_secs(1),
