@@ -304,14 +304,24 @@ impl Connection {
         }
     }
 
+    /// Bytes in a page of the database.
+    pub(crate) async fn page_size(&mut self) -> Result<u64> {
+        Ok(self.pragma("PRAGMA page_size").await?.unsigned_abs())
+    }
+
+    /// What a pragma says that changes nothing; 0 if it says nothing.
+    async fn pragma(&mut self, sql: &str) -> Result<i64> {
+        self.settle().await?;
+        let mut rows = self.query_as_is(sql, None, Params::None).await?;
+        match rows.next().await? {
+            Some(row) => row.get(0),
+            None => Ok(0),
+        }
+    }
+
     /// Writes the database's first page again as it is, in the open transaction.
     pub(crate) async fn rewrite_header(&mut self) -> Result<()> {
-        let mut rows = self.query_as_is("PRAGMA user_version", None, Params::None).await?;
-        let version = match rows.next().await? {
-            Some(row) => row.get::<i64>(0)?,
-            None => 0,
-        };
-        drop(rows);
+        let version = self.pragma("PRAGMA user_version").await?;
         self.run_as_is(&format!("PRAGMA user_version = {version}")).await
     }
 

@@ -23,12 +23,15 @@ use crate::changes::Changes;
 use crate::error::{Error, Result};
 
 /// What every connection runs first, and why.
-pub(crate) const PRAGMAS: [&str; 3] = [
+pub(crate) const PRAGMAS: [&str; 4] = [
     // A commit is durable when it returns; NORMAL and OFF can lose acknowledged commits in a crash.
     "PRAGMA synchronous = FULL",
     // Without it every BEGIN IMMEDIATE creates a temporary database on disk: two writes and two fsyncs.
     "PRAGMA temp_store = MEMORY",
     "PRAGMA foreign_keys = ON",
+    // A sync that fails is an error, however it is reported. Otherwise the engine panics if it is by a completion, as from
+    // io_uring: in the middle of a commit, which nobody could then overwrite. (That it is not simply tried again is the lane's.)
+    "PRAGMA data_sync_retry = 1",
     // No busy_timeout: the engine's never sleeps, it polls (500 ms of it took 360 ms of CPU). Writers queue instead.
 ];
 

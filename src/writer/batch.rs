@@ -184,6 +184,7 @@ impl<'l> Batch<'l> {
         let end = match connection.opened().commit().await {
             Ok(()) => self.committed(self.ran.len()),
             Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
+            Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
             // Certainly not committed, for one of them: a foreign key that is checked at the end, for example.
             Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
             Err(error) => End::RolledBack(Arc::new(error)),
@@ -195,10 +196,20 @@ impl<'l> Batch<'l> {
 
     /// A commit failed. Nothing is known of it, unless the disk refused it and it can be overwritten.
     async fn doubted(&self, connection: &mut PooledConnection, cause: Arc<Error>) -> End {
+        let may_be_committed = self.may_be_checkpointed_inside();
         match wal::repair(self.shared, connection).await {
-            Ok(()) if cause.is_io() => End::RolledBack(cause),
+            Ok(()) if cause.is_io() && !may_be_committed => End::RolledBack(cause),
             _ => End::Unknown(cause),
         }
+    }
+
+    /// Whether a commit may have taken effect though there was no room for a page: that may have been one of the database.
+    fn is_doubtful(&self, error: &Error) -> bool {
+        error.is_full() && self.may_be_checkpointed_inside()
+    }
+
+    fn may_be_checkpointed_inside(&self) -> bool {
+        self.shared.wal.may_be_checkpointed_inside(&*self.shared.executor)
     }
 
     /// One of them broke the transaction of all. Undoes everything, and runs each by itself.
@@ -226,6 +237,7 @@ impl<'l> Batch<'l> {
         let end = match end {
             Ok(end) => end,
             Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
+            Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
             Err(error) => End::RolledBack(Arc::new(error)),
         };
         self.shared.settle(job, end);

@@ -50,7 +50,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: WriterConfig, executor: Arc<dyn Executor>) -> Self {
+    pub(super) fn new(config: WriterConfig, wal: Wal, executor: Arc<dyn Executor>) -> Self {
         /// Tells one writer of this process from another.
         static WRITERS: AtomicU64 = AtomicU64::new(0);
 
@@ -60,7 +60,7 @@ impl Shared {
             left: Notify::new(),
             config,
             counts: Counts::default(),
-            wal: Wal::default(),
+            wal,
             executor,
             id: WRITERS.fetch_add(1, Ordering::Relaxed),
             commits: AtomicU64::new(0),
@@ -226,14 +226,13 @@ impl Lane {
         connection.is_the_pools();
         let (alive, ended) = watch::channel(());
         let works = Arc::clone(&shared);
-        let checkpoints = Checkpoints::new(pool.path());
         let files = Files::of(pool.path(), &shared.executor);
         let task = Box::new(move || {
             Box::pin(async move {
                 // In this order when it ends: what is queued is refused, the connection is back, the pool may have another
                 // lane, whoever waits knows.
                 let (_alive, _claim) = (alive, claim);
-                work(Works(works), connection, checkpoints, files).await;
+                work(Works(works), connection, files).await;
             }) as _
         });
         shared.executor.lane(task).map_err(|error| Error::Config {
@@ -348,8 +347,9 @@ impl Drop for Works {
     }
 }
 
-async fn work(works: Works, mut connection: PooledConnection, mut checkpoints: Checkpoints, files: Files) {
+async fn work(works: Works, mut connection: PooledConnection, files: Files) {
     let shared = &*works.0;
+    let mut checkpoints = Checkpoints::default();
     let mut batch = Batch::new(shared, files);
     loop {
         let job = poll_fn(|context| shared.queue.poll_job(context));

@@ -41,6 +41,7 @@ pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
 pub use self::prepared::Prepared;
 pub use self::queue::Priority;
 pub use self::status::WriterStatus;
+use self::wal::Wal;
 pub use self::wal::WalStatus;
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, Transaction, clock, statement};
@@ -170,7 +171,8 @@ impl PooledDatabaseWriter {
         let mode = config.mode;
         #[cfg(feature = "cache")]
         let cache = cache::ReadCache::of(&pool, config.cache);
-        let shared = Arc::new(Shared::new(config, Arc::new(Threads)));
+        let wal = Wal::new(pool.path(), pool.get().await?.page_size().await?);
+        let shared = Arc::new(Shared::new(config, wal, Arc::new(Threads)));
         let way = Arc::new(match mode {
             Mode::Wal => Way::Lane(Lane::start(&pool, shared, claim).await?),
             Mode::Mvcc => Way::SideBySide(SideBySide::start(&pool, shared, claim).await?),

@@ -19,19 +19,32 @@
 //! away with everything behind them. So the lane makes such a commit at once, before it acknowledges anything else:
 //! `PRAGMA user_version`, set to what it was. If that is synced, the batch is gone for certain; until it is, the outcome is
 //! unknown and nothing else is written.
+//!
+//! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
+//! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
+//! tells nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::executor::Executor;
 use super::files::log_of;
 use super::lane::{Shared, drop_caught};
 use crate::error::Result;
 use crate::pool::PooledConnection;
 use crate::pool::control::Control;
 
-/// The log at one moment, for the status.
-#[derive(Debug, Default)]
+/// Pages in the log from which on the engine makes a checkpoint inside a commit.
+const ENGINE_CHECKPOINTS: u64 = 1000;
+
+/// What comes before each page in the log.
+const FRAME_HEADER: u64 = 24;
+
+/// The log: its file, and how it was at one moment.
+#[derive(Debug)]
 pub(super) struct Wal {
+    file: PathBuf,
+    page_size: u64,
     checkpoints: AtomicU64,
     failed: AtomicU64,
     /// Pages in it at the last checkpoint, and those that a reader kept from being copied.
@@ -58,6 +71,29 @@ pub struct WalStatus {
 }
 
 impl Wal {
+    /// The log of `database`.
+    pub(super) fn new(database: &Path, page_size: u64) -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            file: log_of(database),
+            page_size,
+            checkpoints: zero(),
+            failed: zero(),
+            pages: zero(),
+            pinned: zero(),
+            in_doubt: AtomicBool::new(false),
+        }
+    }
+
+    fn bytes(&self, executor: &dyn Executor) -> Option<u64> {
+        Some(executor.file(&self.file)?.len)
+    }
+
+    /// Whether the engine may have made a checkpoint inside the last commit. If that failed, the commit did not.
+    pub(super) fn may_be_checkpointed_inside(&self, executor: &dyn Executor) -> bool {
+        self.bytes(executor).is_none_or(|bytes| bytes / (self.page_size + FRAME_HEADER) >= ENGINE_CHECKPOINTS)
+    }
+
     pub(super) fn status(&self) -> WalStatus {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WalStatus {
@@ -71,8 +107,8 @@ impl Wal {
 }
 
 /// When the lane of one database checkpoints.
+#[derive(Default)]
 pub(super) struct Checkpoints {
-    log: PathBuf,
     /// How long the log was at the last one.
     bytes: u64,
     /// Something was committed that is not copied.
@@ -80,14 +116,10 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn new(database: &Path) -> Self {
-        Self { log: log_of(database), bytes: 0, is_due: false }
-    }
-
     /// Something was committed. Whether the log has grown enough for a checkpoint.
     pub(super) fn committed(&mut self, shared: &Shared) -> bool {
         self.is_due = true;
-        let Some(bytes) = shared.executor.file(&self.log).map(|file| file.len) else { return false };
+        let Some(bytes) = shared.wal.bytes(&*shared.executor) else { return false };
         // It has started over.
         self.bytes = self.bytes.min(bytes);
         bytes - self.bytes >= shared.config.checkpoint_bytes
@@ -101,7 +133,7 @@ impl Checkpoints {
     /// Copies what can be copied.
     pub(super) async fn run(&mut self, shared: &Shared, connection: &mut PooledConnection) {
         let wal = &shared.wal;
-        self.bytes = shared.executor.file(&self.log).map_or(0, |file| file.len);
+        self.bytes = wal.bytes(&*shared.executor).unwrap_or(0);
         let outcome = match connection.renew().await {
             Ok(()) => connection.checkpoint().await,
             Err(error) => Err(error),

@@ -1,0 +1,191 @@
+//! The writer on a disk that fails: whoever was told that a write is committed finds it, whatever happens later.
+//!
+//! `disk` is the disk, `ledger` who was told what and the oracle over it, `story` the writers, `sweep` every single call
+//! that fails in turn, `controls` what shows that the oracle can fail.
+
+#[path = "disk_faults/controls.rs"]
+mod controls;
+#[path = "disk_faults/disk.rs"]
+mod disk;
+#[path = "disk_faults/ledger.rs"]
+mod ledger;
+#[path = "disk_faults/story.rs"]
+mod story;
+#[path = "disk_faults/sweep.rs"]
+mod sweep;
+
+use std::io::ErrorKind::{self, Other, StorageFull};
+
+use disk::{Call, Fault, Style, Which};
+use ledger::Told;
+use story::{Story, Write, with_checkpoints, without_checkpoints};
+
+/// The ways in which the disk refuses a commit.
+const REFUSALS: [(Call, Style, ErrorKind); 9] = [
+    (Call::Sync, Style::Inline, Other),
+    (Call::Sync, Style::Inline, StorageFull),
+    (Call::Sync, Style::Completion, Other),
+    (Call::Write, Style::Inline, Other),
+    (Call::Write, Style::Inline, StorageFull),
+    (Call::Write, Style::HalfWay, Other),
+    (Call::Write, Style::HalfWay, StorageFull),
+    (Call::Write, Style::Completion, Other),
+    (Call::Write, Style::Completion, StorageFull),
+];
+
+fn refusals() -> impl Iterator<Item = Fault> {
+    REFUSALS.into_iter().map(|(call, style, kind)| Fault { which: Which::Log, call, after: 0, times: 1, style, kind })
+}
+
+/// Whether the disk says, of a write to the log, that it is full. By a completion it can say nothing but that it failed: the
+/// engine keeps no more of it.
+fn is_full(fault: Fault) -> bool {
+    (fault.call, fault.kind) == (Call::Write, StorageFull) && fault.style != Style::Completion
+}
+
+#[tokio::test]
+async fn a_batch_whose_commit_the_disk_refuses_has_no_effect_and_the_lane_goes_on() {
+    let mut looked = 0;
+    for fault in refusals() {
+        let mut story = Story::begin(without_checkpoints()).await;
+        story.write(Write::Statement, 100, None).await.unwrap();
+        let outcomes = story.together(5, 3000, Some(fault)).await;
+        assert_eq!(story.disk.is_mended(), 1, "{fault:?}");
+        // A disk that says it is full has certainly not written the last page, the one that commits: all are made again, each
+        // by itself, for some of them may find room.
+        let told = if is_full(fault) { Told::Committed } else { Told::RolledBack };
+        for outcome in &outcomes {
+            assert_eq!(Told::of(outcome), told, "{fault:?}: {outcome:?}");
+        }
+        let status = story.db.status();
+        assert!(!status.wal.in_doubt && status.warning().is_none(), "{fault:?}: {status:?}");
+        story.is_seen().await.unwrap_or_else(|wrong| panic!("{fault:?}: {wrong}"));
+        looked += story.holds().await.unwrap_or_else(|wrong| panic!("{fault:?}: {wrong}"));
+        for write in [Write::Statement, Write::Closure] {
+            story.write(write, 3000, None).await.unwrap();
+        }
+        looked += story.holds().await.unwrap_or_else(|wrong| panic!("{fault:?}, and later: {wrong}"));
+    }
+    println!("{looked} disks");
+}
+
+#[tokio::test]
+async fn a_write_by_itself_whose_commit_the_disk_refuses_has_no_effect_and_the_lane_goes_on() {
+    let mut looked = 0;
+    for (fault, write) in refusals().flat_map(|fault| [(fault, Write::Statement), (fault, Write::Closure)]) {
+        let what = format!("{write:?}, {fault:?}");
+        let mut story = Story::begin(without_checkpoints()).await;
+        story.write(write, 100, None).await.unwrap();
+        let outcome = story.write(write, 3000, Some(fault)).await;
+        assert_eq!(story.disk.is_mended(), 1, "{what}");
+        assert_eq!(Told::of(&outcome), Told::RolledBack, "{what}: {outcome:?}");
+        assert!(!story.db.status().wal.in_doubt, "{what}");
+        story.is_seen().await.unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        looked += story.holds().await.unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        story.write(write, 3000, None).await.unwrap();
+        looked += story.holds().await.unwrap_or_else(|wrong| panic!("{what}, and later: {wrong}"));
+    }
+    println!("{looked} disks");
+}
+
+#[test]
+fn whichever_call_fails_everybody_finds_what_they_were_told() {
+    let swept = sweep::all(sweep::EVERYDAY, sweep::KINDS);
+    println!("{swept}");
+    for (which, call) in [
+        (Which::Log, Call::Write),
+        (Which::Log, Call::Sync),
+        (Which::Database, Call::Write),
+        (Which::Database, Call::Sync),
+    ] {
+        let runs = swept.runs_of(which, call);
+        assert!(runs >= 5, "{runs} runs in which a {call:?} of the {which:?} failed");
+    }
+    for told in [Told::Committed, Told::RolledBack, Told::Unknown] {
+        assert!(swept.told(told) > 0, "nobody was told {told:?}");
+    }
+}
+
+/// A commit of so many pages that the engine makes a checkpoint inside it.
+#[test]
+fn whichever_call_fails_in_the_engines_own_checkpoint_everybody_finds_what_they_were_told() {
+    let swept = sweep::all(sweep::LARGE, sweep::OF_A_CHECKPOINT);
+    println!("{swept}");
+    assert!(swept.runs_of(Which::Database, Call::Sync) > 0, "the engine made none");
+}
+
+#[tokio::test]
+async fn while_the_disk_keeps_failing_nothing_is_written_and_reads_go_on() {
+    for style in [Style::Inline, Style::Completion] {
+        let mut story = Story::begin(without_checkpoints()).await;
+        story.write(Write::Statement, 100, None).await.unwrap();
+        // The commit, its repair, and the repairs that the next two writes wait for.
+        let fault = Fault { which: Which::Log, call: Call::Sync, after: 0, times: 4, style, kind: Other };
+        let first = story.write(Write::Closure, 3000, Some(fault)).await;
+        assert_eq!(Told::of(&first), Told::Unknown, "{first:?}");
+        for write in [Write::Statement, Write::Closure] {
+            let status = story.db.status();
+            let warning = status.warning().expect("a warning");
+            assert!(status.wal.in_doubt && warning.contains("nothing is written"), "{warning}: {status:?}");
+            story.is_seen().await.unwrap();
+            story.holds().await.unwrap_or_else(|wrong| panic!("{style:?}: {wrong}"));
+            let refused = story.write(write, 100, None).await;
+            assert_eq!(Told::of(&refused), Told::RolledBack, "{refused:?}");
+        }
+        assert_eq!(story.disk.failed(), 4, "each of them tried to repair it, once");
+        story.holds().await.unwrap_or_else(|wrong| panic!("{style:?}: {wrong}"));
+        story.write(Write::Statement, 100, None).await.unwrap();
+        let status = story.db.status();
+        assert!(!status.wal.in_doubt && status.warning().is_none(), "{status:?}");
+        story.is_seen().await.unwrap();
+        story.holds().await.unwrap_or_else(|wrong| panic!("{style:?}, mended: {wrong}"));
+    }
+}
+
+#[tokio::test]
+async fn those_who_share_a_commit_of_which_nobody_knows_are_all_told_so() {
+    let mut story = Story::begin(without_checkpoints()).await;
+    let (which, call, style) = (Which::Log, Call::Sync, Style::Inline);
+    let fault = Fault { which, call, after: 0, times: 2, style, kind: Other };
+    for outcome in story.together(5, 100, Some(fault)).await {
+        assert_eq!(Told::of(&outcome), Told::Unknown, "{outcome:?}");
+    }
+    assert!(story.db.status().wal.in_doubt);
+    story.holds().await.unwrap_or_else(|wrong| panic!("{wrong}"));
+    story.write(Write::Closure, 100, None).await.unwrap();
+    story.holds().await.unwrap_or_else(|wrong| panic!("mended: {wrong}"));
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_fails_loses_nothing_and_is_made_again() {
+    for (call, style) in [
+        (Call::Sync, Style::Inline),
+        (Call::Sync, Style::Completion),
+        (Call::Write, Style::Inline),
+        (Call::Write, Style::HalfWay),
+        (Call::Write, Style::Completion),
+    ] {
+        let what = format!("{call:?}, {style:?}");
+        let mut story = Story::begin(with_checkpoints()).await;
+        story.checkpoint().await;
+        story.disk.fails(Fault { which: Which::Database, call, after: 0, times: usize::MAX, style, kind: Other });
+        for _ in 0..20 {
+            story.write(Write::Statement, 1500, None).await.unwrap();
+        }
+        let checkpoints = story.db.status().wal.checkpoints;
+        story.checkpoint().await;
+        let wal = story.db.status().wal;
+        assert!(wal.failed_checkpoints > 0 && wal.checkpoints == checkpoints, "{what}: {wal:?}");
+        story.write(Write::Closure, 1500, None).await.unwrap();
+        story.is_seen().await.unwrap();
+        story.holds().await.unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        assert!(story.disk.is_mended() > 0, "{what}");
+        story.checkpoint().await;
+        let wal = story.db.status().wal;
+        assert!(wal.checkpoints > checkpoints && wal.pinned_pages == 0, "{what}: {wal:?}");
+        story.holds().await.unwrap_or_else(|wrong| panic!("{what}, mended: {wrong}"));
+        // It begins the log anew.
+        story.write(Write::Closure, 1500, None).await.unwrap();
+        story.holds().await.unwrap_or_else(|wrong| panic!("{what}, in a new log: {wrong}"));
+    }
+}

@@ -1,0 +1,101 @@
+//! A snapshot that is held for long: the log grows, the status says so, and nobody waits for anybody.
+
+use std::path::Path;
+use std::time::Duration;
+
+use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result, Snapshot, WriterConfig};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+
+/// Writes while the snapshot is held, each of half a page.
+const WRITES: i64 = 10_000;
+
+/// Callers that write at once.
+const AT_ONCE: i64 = 200;
+
+/// Of a page and its header in the log.
+const FRAME: u64 = 4096 + 24;
+
+async fn count(snapshot: &mut Snapshot<'_>) -> Result<i64> {
+    let mut rows = snapshot.query("SELECT COUNT(*) FROM t", ()).await?;
+    rows.next().await?.expect("a count").get(0)
+}
+
+fn log_pages(database: &Path) -> u64 {
+    std::fs::metadata(database.with_extension("db-wal")).map_or(0, |log| log.len() / FRAME)
+}
+
+/// Resolves when the lane has made another checkpoint, which it does whenever it rests, as long as a page is pinned.
+async fn checkpoint(db: &PooledDatabaseWriter) {
+    let before = db.status().wal.checkpoints;
+    while db.status().wal.checkpoints == before {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_snapshot_holds_up_nobody_and_the_log_that_it_pins_is_copied_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let pool = ConnectionPool::open(&path).await.unwrap();
+    let config = WriterConfig { checkpoint_idle: Duration::from_millis(1), ..WriterConfig::default() };
+    let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+    db.execute("CREATE TABLE t (x INTEGER, body BLOB)", ()).await.unwrap();
+    db.execute("INSERT INTO t VALUES (0, NULL)", ()).await.unwrap();
+
+    let (begun, begins) = oneshot::channel();
+    let (end, ends) = oneshot::channel::<()>();
+    let snapshot = tokio::spawn({
+        let db = db.clone();
+        async move {
+            db.read(async move |snapshot| {
+                let before = count(snapshot).await?;
+                begun.send(()).unwrap();
+                ends.await.unwrap();
+                Ok::<_, Error>((before, count(snapshot).await?))
+            })
+            .await
+        }
+    });
+    begins.await.unwrap();
+    for batch in 0..WRITES / AT_ONCE {
+        let writes: Vec<_> = (0..AT_ONCE)
+            .map(|x| {
+                let db = db.clone();
+                tokio::spawn(async move { db.execute("INSERT INTO t VALUES (?1, zeroblob(2000))", (x,)).await })
+            })
+            .collect();
+        for write in writes {
+            write.await.unwrap().unwrap();
+        }
+        let rows = db.read(async |snapshot| count(snapshot).await).await.unwrap();
+        assert_eq!(rows, 1 + (batch + 1) * AT_ONCE, "another reader sees what is committed");
+    }
+    let status = db.status();
+    assert_eq!((status.rolled_back, status.unknown, status.retries), (0, 0, 0), "no writer is refused, nor waits");
+
+    checkpoint(&db).await;
+    let (wal, grown) = (db.status().wal, log_pages(&path));
+    let warning = db.status().warning().expect("a warning");
+    println!(
+        "{WRITES} writes in {} commits beside a snapshot: {grown} pages in the log; {wal:?}; {warning}",
+        status.commits
+    );
+    assert!(wal.pages > WRITES as u64 / 2 && wal.pinned_pages > WRITES as u64 / 2, "{wal:?}");
+    assert!(warning.contains("a reader pins the log") && warning.contains(&wal.pinned_pages.to_string()), "{warning}");
+
+    end.send(()).unwrap();
+    assert_eq!(snapshot.await.unwrap().unwrap(), (1, 1), "one moment, from its first query to its last");
+    while db.status().wal.pinned_pages > 0 {
+        yield_now().await;
+    }
+    assert!(db.status().warning().is_none(), "{:?}", db.status());
+    db.execute("INSERT INTO t VALUES (0, NULL)", ()).await.unwrap();
+    let left = log_pages(&path);
+    println!("after it: {left} pages in the log, {} copied", db.status().wal.pages);
+    assert!(left < 10, "the log begins anew: {left} pages");
+    db.close().await;
+    let sqlite = rusqlite::Connection::open(&path).unwrap();
+    let rows: i64 = sqlite.query_row("SELECT COUNT(*) FROM t", (), |row| row.get(0)).unwrap();
+    assert_eq!(rows, WRITES + 2);
+}
