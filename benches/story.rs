@@ -19,7 +19,7 @@ fn work(subject: Kind, concurrency: u64, iterations: u64) -> Duration {
     let runs = iterations.div_ceil(OPERATIONS);
     let seconds: f64 = (0..runs)
         .map(|seed| {
-            let spec = Spec { operations: OPERATIONS, concurrency, seed };
+            let spec = Spec { operations: OPERATIONS, concurrency, seed, ..Spec::default() };
             let stress = Stress { subject, spec, workers: 2, warm: true, ..Stress::default() };
             let report = stress.run(&Arc::new(Control::default())).expect("a temporary file can be used");
             assert!(report.ok, "{report:?}");

@@ -14,8 +14,9 @@ use poolproof_benches::crowd::{Crowd, histogram};
 use poolproof_benches::database::Database;
 use poolproof_benches::recorded::{report, take_turns};
 use poolproof_benches::turn;
+use poolproof_benches::writers::mvcc::Mvcc;
 use poolproof_benches::writers::poolproof::{Ours, Query};
-use poolproof_benches::writers::{Subject, Writer, handwritten::Handwritten, mutex::Mutexed, sqlite::Sqlite};
+use poolproof_benches::writers::{Subject, Transact, Writer, handwritten::Handwritten, mutex::Mutexed, sqlite::Sqlite};
 
 /// So long callers write before the time is taken, until those that began in step are out of it.
 const RUN_UP: Duration = Duration::from_millis(5);
@@ -73,6 +74,35 @@ fn throughput(criterion: &mut Criterion) {
             let group = format!("writer: a durable row, {callers} callers");
             report(criterion, &group, name, || samples[place].clone());
         }
+    }
+}
+
+/// The pace of 32 callers whose transactions wait for something else.
+fn slow_pace<W: Transact>(subject: &Subject<W>) -> f64 {
+    let writer = subject.writer.clone();
+    let crowd = Crowd::start(&subject.runtime, 32, move |caller| {
+        let writer = writer.clone();
+        async move { writer.insert_slowly(caller as i64, Duration::from_millis(1)).await }
+    });
+    sleep(RUN_UP);
+    crowd.pace(turn() * 2)
+}
+
+/// When it pays to write side by side: rows by themselves, and transactions in which something else is waited for.
+fn side_by_side(criterion: &mut Criterion) {
+    let samples = LazyCell::new(|| {
+        let (lane, mvcc) = (Subject::<Ours>::new(0), Subject::<Mvcc>::new(0));
+        take_turns(&[&|| pace(&lane, 32), &|| pace(&mvcc, 32)])
+    });
+    for (place, name) in [Ours::NAME, Mvcc::NAME].into_iter().enumerate() {
+        report(criterion, "side by side: a row by itself, 32 callers", name, || samples[place].clone());
+    }
+    let samples = LazyCell::new(|| {
+        let (lane, mvcc) = (Subject::<Ours>::new(0), Subject::<Mvcc>::new(0));
+        take_turns(&[&|| slow_pace(&lane), &|| slow_pace(&mvcc)])
+    });
+    for (place, name) in [Ours::NAME, Mvcc::NAME].into_iter().enumerate() {
+        report(criterion, "side by side: a transaction that waits 1 ms, 32 callers", name, || samples[place].clone());
     }
 }
 
@@ -153,6 +183,7 @@ fn mixed(criterion: &mut Criterion) {
 
 fn benches(criterion: &mut Criterion) {
     throughput(criterion);
+    side_by_side(criterion);
     latency(criterion);
     mixed(criterion);
 }

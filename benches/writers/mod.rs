@@ -2,12 +2,14 @@
 
 pub mod handwritten;
 pub mod mutex;
+pub mod mvcc;
 #[cfg(feature = "peers")]
 pub mod pool;
 pub mod poolproof;
 pub mod sqlite;
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -24,6 +26,12 @@ pub trait Writer: Clone + Send + Sync + 'static {
 
     /// Adds a row.
     fn insert(&self, value: i64) -> impl Future<Output = ()> + Send;
+}
+
+/// One that also takes closures.
+pub trait Transact: Writer {
+    /// A transaction that adds a row, waits for something else, and adds another.
+    fn insert_slowly(&self, value: i64, pause: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// A writer on a file of its own, and the runtime of its callers. They go in this order.

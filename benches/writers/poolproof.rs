@@ -1,10 +1,11 @@
 //! Ours.
 
 use std::path::Path;
+use std::time::Duration;
 
 use poolproof::{Error, PooledDatabaseWriter, Prepared};
 
-use super::Writer;
+use super::{Transact, Writer};
 use crate::database::{BY_KEY, INSERT, SCAN};
 
 /// A handle to the writer, and its insert.
@@ -23,6 +24,23 @@ impl Writer for Ours {
     async fn insert(&self, value: i64) {
         self.1.execute((value,)).await.expect("it is committed");
     }
+}
+
+impl Transact for Ours {
+    async fn insert_slowly(&self, value: i64, pause: Duration) {
+        insert_slowly(&self.0, value, pause).await;
+    }
+}
+
+/// A transaction that writes a row, waits for something, and writes another.
+pub(super) async fn insert_slowly(db: &PooledDatabaseWriter, value: i64, pause: Duration) {
+    let work = async move |tx: &mut poolproof::Transaction<'_>| {
+        tx.execute(INSERT, (value,)).await?;
+        tokio::time::sleep(pause).await;
+        tx.execute(INSERT, (value,)).await
+    };
+    let committed: Result<_, Error> = db.write(work).await;
+    committed.expect("it is committed");
 }
 
 /// A row with one number.
