@@ -1,11 +1,11 @@
-//! The pool's core under every interleaving of two or three threads.
+//! The pool's core, and the queue of the writer's lane, under every interleaving of two or three threads.
 //!
-//! This crate compiles the very source of the core that ships; only `crate::sync` is another. Each model is named after its
+//! This crate compiles the very source of both that ships; only `crate::sync` is another. Each model is named after its
 //! hazard, most of them a bug that some pool once shipped, and asserts the core's invariants: never more alive than `max`,
 //! every slot back in the end, everybody served or refused (a lost wake-up is a deadlock, and loom finds it), nothing alive
 //! once close has resolved. The models that end with `the_model_notices` are broken on purpose and must fail: they test the
-//! tests. Here is the queue; `alarm`, `close`, `inspect`, `resize` and `status` have a file each, and so has `cache`, the
-//! protocol that tells the read cache of commits.
+//! tests. Here is the pool's queue; `alarm`, `close`, `inspect`, `resize`, `status` and the `lane` have a file each, and so has
+//! `cache`, the protocol that tells the read cache of commits.
 //!
 //! `ci/loom` explores further than plain `cargo test` does, and prints how far.
 
@@ -20,6 +20,8 @@ mod close;
 mod core;
 #[path = "loom/inspect.rs"]
 mod inspect;
+#[path = "loom/lane.rs"]
+mod lane;
 #[path = "loom/resize.rs"]
 mod resize;
 #[path = "loom/status.rs"]
@@ -31,6 +33,9 @@ mod sync;
 mod versions;
 #[path = "loom/world.rs"]
 mod world;
+#[path = "../src/writer/queue.rs"]
+#[allow(dead_code, reason = "the models do not ask how many wait")]
+mod writer_queue;
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;

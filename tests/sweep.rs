@@ -30,6 +30,10 @@ mod engine;
 mod engine_table;
 #[path = "sweep/file.rs"]
 mod file;
+#[path = "sweep/lane.rs"]
+mod lane;
+#[path = "sweep/lane_table.rs"]
+mod lane_table;
 #[path = "sweep/scenario.rs"]
 mod scenario;
 #[path = "sweep/table.rs"]
@@ -72,5 +76,13 @@ async fn an_operation_of_the_engine_that_ends_at_any_moment_leaves_all_or_nothin
     for scenario in engine_table::SCENARIOS {
         let swept = engine::sweep(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!("{}: {:?} polls, {} cases", scenario.name, swept.polls, swept.cases);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_of_the_writer_that_ends_at_any_moment_leaves_all_or_nothing() {
+    for scenario in lane_table::SCENARIOS {
+        let swept = lane::sweep(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        println!("{}: {} polls, {} cases, {} panics", scenario.name, swept.most_polls, swept.cases, swept.panics);
     }
 }

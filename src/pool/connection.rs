@@ -23,7 +23,10 @@ use crate::error::{Error, Result};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
 pub struct Connection {
-    /// Before the raw connection, so that it is dropped first: each statement holds a handle to that.
+    /// Rows that were handed out and not dropped. They are kept here and not in what borrows them: that can be leaked, and
+    /// would take with it a statement that keeps the transaction open, and the write lock taken, for good.
+    open: Option<Open>,
+    /// Before the raw connection, as the rows are, so that it is dropped first: each statement holds a handle to that.
     statements: Statements,
     controls: Controls,
     raw: turso::Connection,
@@ -36,8 +39,6 @@ pub struct Connection {
     cut: bool,
     /// A statement changed the connection rather than the database.
     altered: bool,
-    /// Rows were handed out and not dropped.
-    rows_open: bool,
     /// A transaction was dropped without commit or rollback: the next statement rolls back first.
     pub(super) rollback_due: bool,
     /// `PRAGMA query_only` is on.
@@ -75,6 +76,7 @@ impl Connection {
         changes: Arc<Changes>,
     ) -> Self {
         Self {
+            open: None,
             statements: Statements::new(statement_cache, schema),
             controls: Controls::default(),
             raw,
@@ -83,7 +85,6 @@ impl Connection {
             in_flight: false,
             cut: false,
             altered: false,
-            rows_open: false,
             rollback_due: false,
             query_only: false,
             hindrance: None,
@@ -178,8 +179,8 @@ impl Connection {
         };
         // It has not begun: it runs as its rows are fetched, and ends with them.
         self.in_flight = false;
-        self.rows_open = true;
-        Ok(Rows { rows: Some(rows), prepared: Some(prepared), at_end: false, failed: false, connection: self })
+        self.open = Some(Open { rows, prepared, at_end: false, failed: false });
+        Ok(Rows { connection: self })
     }
 
     async fn query_prepared(
@@ -388,7 +389,7 @@ impl Connection {
     }
 
     fn is_untouched(&self) -> bool {
-        !self.is_cut() && !self.altered && !self.rows_open && !self.rollback_due && !self.query_only
+        !self.is_cut() && !self.altered && !self.rollback_due && !self.query_only
     }
 
     /// What was changed of it so far is how it is meant to be.
@@ -401,15 +402,15 @@ impl Connection {
         &self.doing
     }
 
-    /// Whether a statement was dropped half-way since the connection was new.
+    /// Whether a statement was dropped half-way since the connection was new, or the rows of one were leaked.
     pub(super) fn is_cut(&self) -> bool {
-        self.cut || self.in_flight
+        self.cut || self.in_flight || self.open.is_some()
     }
 
     /// A statement begins. If the one before it never ended, its future was dropped half-way.
     fn take_off(&mut self, sql: &str) -> Flight {
         // Rows borrow the connection: if they are still open here, they were leaked.
-        self.cut |= self.in_flight || self.rows_open;
+        self.cut |= self.in_flight || self.open.take().is_some();
         self.in_flight = true;
         self.changes.begins(sql, || self.raw.is_autocommit().unwrap_or(false));
         self.doing.begins(sql);
@@ -468,17 +469,20 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The rows of a query. They borrow the connection: nothing else can run on it until they are dropped.
-#[must_use = "a query runs as its rows are fetched"]
-pub struct Rows<'c> {
-    /// `None` only while it is dropped.
-    rows: Option<turso::Rows>,
+/// What a query left open.
+struct Open {
+    rows: turso::Rows,
     /// Goes back to the cache with the rows.
-    prepared: Option<Prepared>,
+    prepared: Prepared,
     /// There are no more rows.
     at_end: bool,
     /// A row could not be fetched: the statement is not kept.
     failed: bool,
+}
+
+/// The rows of a query. They borrow the connection: nothing else can run on it until they are dropped.
+#[must_use = "a query runs as its rows are fetched"]
+pub struct Rows<'c> {
     connection: &'c mut Connection,
 }
 
@@ -491,15 +495,15 @@ impl Rows<'_> {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
-        let Some(rows) = &mut self.rows else { return Ok(None) };
-        self.connection.cut |= self.connection.in_flight;
-        self.connection.in_flight = true;
-        self.connection.doing.moves(true);
-        let row = engine(rows.next()).await;
-        self.connection.in_flight = false;
-        self.connection.doing.moves(false);
-        self.failed |= row.is_err();
-        self.at_end = matches!(row, Ok(None));
+        let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
+        *cut |= *in_flight;
+        *in_flight = true;
+        doing.moves(true);
+        let row = engine(open.rows.next()).await;
+        *in_flight = false;
+        doing.moves(false);
+        open.failed |= row.is_err();
+        open.at_end = matches!(row, Ok(None));
         let row = self.connection.noted(row)?;
         Ok(row.map(Row::new))
     }
@@ -507,28 +511,25 @@ impl Rows<'_> {
     /// How many columns each row has.
     #[must_use]
     pub fn column_count(&self) -> usize {
-        self.rows.as_ref().map_or(0, turso::Rows::column_count)
+        self.connection.open.as_ref().map_or(0, |open| open.rows.column_count())
     }
 
     /// The names of the columns.
     #[must_use]
     pub fn column_names(&self) -> Vec<String> {
-        self.rows.as_ref().map_or_else(Vec::new, turso::Rows::column_names)
+        self.connection.open.as_ref().map_or_else(Vec::new, |open| open.rows.column_names())
     }
 }
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
+        let Some(Open { rows, prepared, at_end, failed }) = self.connection.open.take() else { return };
         // The rows first: they are another handle to the statement, and an operation of the connection.
-        drop(self.rows.take());
-        self.connection.rows_open = false;
+        drop(rows);
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
         self.connection.settled();
-        if let Some(prepared) = self.prepared.take()
-            && !self.failed
-            && !self.connection.in_flight
-        {
-            self.connection.statements.put(prepared, self.at_end);
+        if !failed && !self.connection.in_flight {
+            self.connection.statements.put(prepared, at_end);
         }
     }
 }

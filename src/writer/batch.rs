@@ -18,6 +18,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ use super::lane::{Shared, drop_caught};
 use super::retry::Backoff;
 use super::wal;
 use crate::catch::catch;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, WriteStage};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
 
@@ -81,7 +82,9 @@ impl<'l> Batch<'l> {
         if self.last <= 1 && self.shared.queue.len() == 1 {
             // Probably a lone writer: its statement needs no transaction around it, its closure no savepoint.
             if let Some(job) = self.shared.next() {
-                self.alone(connection, job).await;
+                // It has to wait for the lock no longer than for its turn.
+                let tries = Tries::of(self.shared, job.due);
+                self.alone(connection, job, tries).await;
             }
             return;
         }
@@ -95,7 +98,7 @@ impl<'l> Batch<'l> {
             Whole::Broken => self.run_again(connection).await,
         }
         if let Some(job) = solitary {
-            self.alone(connection, job).await;
+            self.next_alone(connection, job).await;
         }
     }
 
@@ -189,6 +192,7 @@ impl<'l> Batch<'l> {
             Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
             Err(error) => End::RolledBack(Arc::new(error)),
         };
+        let_go(connection);
         for job in self.ran.drain(..) {
             self.shared.settle(job, end.clone());
         }
@@ -214,25 +218,33 @@ impl<'l> Batch<'l> {
 
     /// One of them broke the transaction of all. Undoes everything, and runs each by itself.
     async fn run_again(&mut self, connection: &mut PooledConnection) {
-        connection.discard();
+        drop_caught(connection);
         self.shared.counts.broke();
         for job in std::mem::take(&mut self.ran) {
-            if connection.is_open() && !connection.is_reusable() {
-                connection.discard();
-            }
-            match connection.renew().await {
-                Ok(()) => self.alone(connection, job).await,
-                Err(error) => self.shared.settle(job, End::RolledBack(Arc::new(error))),
-            }
+            self.next_alone(connection, job).await;
+        }
+    }
+
+    /// Runs a job by itself, after whatever became of the one before it.
+    async fn next_alone(&mut self, connection: &mut PooledConnection, job: Job) {
+        let ready = match wal::is_in_doubt(self.shared) {
+            true => wal::repair(self.shared, connection).await,
+            false => connection.renew().await,
+        };
+        match ready {
+            Ok(()) => self.alone(connection, job, Tries::new(self.shared)).await,
+            Err(error) => self.shared.settle(job, End::RolledBack(Arc::new(error))),
         }
     }
 
     /// Runs a job in a transaction of its own.
-    async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job) {
+    async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job, tries: Tries<'_>) {
         self.last = 1;
         let end = match &mut job.kind {
-            Kind::Statement(statement) | Kind::Solitary(statement) => self.statement(connection, statement).await,
-            Kind::Work(work) => self.transaction(connection, &mut **work).await,
+            Kind::Statement(statement) | Kind::Solitary(statement) => {
+                self.statement(connection, statement, tries).await
+            }
+            Kind::Work(work) => self.transaction(connection, &mut **work, tries).await,
         };
         let end = match end {
             Ok(end) => end,
@@ -240,11 +252,17 @@ impl<'l> Batch<'l> {
             Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
             Err(error) => End::RolledBack(Arc::new(error)),
         };
+        let_go(connection);
         self.shared.settle(job, end);
     }
 
     /// A statement is its own transaction; its commit is part of it.
-    async fn statement(&mut self, connection: &mut PooledConnection, statement: &mut Statement) -> Result<End> {
+    async fn statement(
+        &mut self,
+        connection: &mut PooledConnection,
+        statement: &mut Statement,
+        mut tries: Tries<'_>,
+    ) -> Result<End> {
         loop {
             if statement.run(connection).await {
                 if !connection.is_autocommit() {
@@ -254,9 +272,7 @@ impl<'l> Batch<'l> {
             }
             let Some(error) = statement.failed() else { continue };
             if error.is_contention() {
-                // The lock is waited for as in any batch, and given back: nobody else can take it meanwhile but by luck.
-                begin(self.shared, connection).await?;
-                let _ = connection.opened().rollback().await;
+                tries.again(error).await?;
                 continue;
             }
             // Nothing tells whether the disk failed in the statement or in its commit.
@@ -264,8 +280,13 @@ impl<'l> Batch<'l> {
         }
     }
 
-    async fn transaction(&mut self, connection: &mut PooledConnection, work: &mut dyn job::Work) -> Result<End> {
-        begin(self.shared, connection).await?;
+    async fn transaction(
+        &mut self,
+        connection: &mut PooledConnection,
+        work: &mut dyn job::Work,
+        tries: Tries<'_>,
+    ) -> Result<End> {
+        tries.begin(connection).await?;
         let mut transaction = connection.opened();
         if job::run(work, &mut transaction, self.shared.config.write_timeout).await {
             transaction.commit_synced().await?;
@@ -278,22 +299,67 @@ impl<'l> Batch<'l> {
     }
 }
 
+/// Whoever is told of its outcome finds the write lock free: what is left in the middle of something is rolled back and
+/// unlocked by this, and replaced before it is used again.
+pub(super) fn let_go(connection: &mut PooledConnection) {
+    if connection.is_open() && !connection.is_reusable() {
+        drop_caught(connection);
+    }
+}
+
 /// Takes the write lock; tries again while somebody outside the lane holds it. `Busy` means that nothing happened.
 pub(super) async fn begin(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
-    let mut deadline: Option<Instant> = None;
-    let mut backoff = Backoff::new(shared.counts.retries());
-    loop {
-        match connection.control(Control::BeginImmediate).await {
-            Err(error) if error.is_contention() => {
-                let now = clock::now();
-                let deadline = *deadline.get_or_insert_with(|| now + shared.config.retry_timeout);
-                if now >= deadline {
-                    return Err(error);
-                }
-                shared.counts.retried();
-                clock::sleep(backoff.pause().min(deadline - now)).await;
+    Tries::new(shared).begin(connection).await
+}
+
+/// The tries of one who finds the write lock taken: how long there may be another, and what comes between them.
+struct Tries<'l> {
+    shared: &'l Shared,
+    backoff: Backoff,
+    /// When the first one failed.
+    began: Option<Instant>,
+    /// The same, of the job that it is for, and the time that this had.
+    due: Option<(Instant, Duration)>,
+}
+
+impl<'l> Tries<'l> {
+    fn new(shared: &'l Shared) -> Self {
+        Self::of(shared, None)
+    }
+
+    /// Of a job that has to be started in time.
+    fn of(shared: &'l Shared, due: Option<(Instant, Duration)>) -> Self {
+        Self { shared, backoff: Backoff::new(shared.counts.retries()), began: None, due }
+    }
+
+    async fn begin(mut self, connection: &mut PooledConnection) -> Result<()> {
+        loop {
+            match connection.control(Control::BeginImmediate).await {
+                Err(error) if error.is_contention() => self.again(error).await?,
+                outcome => return outcome,
             }
-            outcome => return outcome,
         }
+    }
+
+    /// A try failed for this. Waits for the time of the next.
+    ///
+    /// # Errors
+    /// When there is no time for another: why.
+    async fn again(&mut self, error: Error) -> Result<()> {
+        let now = clock::now();
+        let tried = now.saturating_duration_since(*self.began.get_or_insert(now));
+        let mut left = self.shared.config.retry_timeout.saturating_sub(tried);
+        if left.is_zero() {
+            return Err(error);
+        }
+        if let Some((due, limit)) = self.due {
+            left = left.min(due.saturating_duration_since(now));
+            if left.is_zero() {
+                return Err(Error::Deadline { stage: WriteStage::Waiting, limit });
+            }
+        }
+        self.shared.counts.retried();
+        clock::sleep(self.backoff.pause().min(left)).await;
+        Ok(())
     }
 }

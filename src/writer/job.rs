@@ -42,16 +42,6 @@ pub(super) enum End {
     Unknown(Arc<Error>),
 }
 
-impl End {
-    fn ended(&self) -> Ended {
-        match self {
-            End::Committed(_) => Ended::Committed,
-            End::RolledBack(_) => Ended::RolledBack,
-            End::Unknown(_) => Ended::Unknown,
-        }
-    }
-}
-
 /// What a job came to, for those who count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -68,8 +58,8 @@ pub(super) trait Work: Send {
     /// It was dropped half-way, for this.
     fn fails(&mut self, error: Error);
 
-    /// What it comes to if that became of its transaction.
-    fn comes_to(&self, end: &End) -> Ended;
+    /// Whether it failed by itself when it was run last.
+    fn failed(&self) -> bool;
 
     /// Answers its caller.
     fn settle(self: Box<Self>, end: End);
@@ -97,6 +87,8 @@ where
     E: From<Error> + Send,
 {
     fn run<'a>(&'a mut self, transaction: &'a mut Transaction<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        // What an earlier run came to.
+        drop_caught(self.came_to.take());
         Box::pin(async move {
             // The call is inside, too: it may panic before there is a future.
             let came_to = catch(async { (self.work)(transaction).await }).await;
@@ -107,14 +99,13 @@ where
     }
 
     fn fails(&mut self, error: Error) {
-        self.came_to = Some(Ok(Err(error.into())));
+        drop_caught(self.came_to.take());
+        // Made by somebody else's code, too.
+        self.came_to = Some(catch_unwind(AssertUnwindSafe(|| Err(error.into()))));
     }
 
-    fn comes_to(&self, end: &End) -> Ended {
-        match self.came_to {
-            Some(Ok(Err(_)) | Err(_)) => Ended::RolledBack,
-            _ => end.ended(),
-        }
+    fn failed(&self) -> bool {
+        matches!(self.came_to, Some(Ok(Err(_)) | Err(_)))
     }
 
     fn settle(self: Box<Self>, end: End) {
@@ -165,13 +156,6 @@ impl Statement {
         }
     }
 
-    fn comes_to(&self, end: &End) -> Ended {
-        match self.came_to {
-            Some(Err(_)) => Ended::RolledBack,
-            _ => end.ended(),
-        }
-    }
-
     fn settle(self, end: End) {
         let answer = match (self.came_to, end) {
             (Some(Ok(value)), End::Committed(token)) => Ok(Ack { value, token }),
@@ -198,28 +182,37 @@ pub(super) struct Job {
     pub(super) site: &'static Location<'static>,
     /// When it came.
     pub(super) came: Instant,
+    /// When it has to be started, and the time that it had for that.
+    pub(super) due: Option<(Instant, Duration)>,
 }
 
 /// Of a statement, as much as a line of a report can bear, in letters.
 const SHOWN: usize = 120;
 
 impl Job {
-    /// What it comes to if that became of its transaction.
-    pub(super) fn comes_to(&self, end: &End) -> Ended {
-        match &self.kind {
-            Kind::Statement(statement) | Kind::Solitary(statement) => statement.comes_to(end),
-            Kind::Work(work) => work.comes_to(end),
+    /// What it comes to if its transaction ends so.
+    pub(super) fn ended(&self, end: &End) -> Ended {
+        let failed = match &self.kind {
+            Kind::Statement(statement) | Kind::Solitary(statement) => matches!(statement.came_to, Some(Err(_))),
+            Kind::Work(work) => work.failed(),
+        };
+        match end {
+            _ if failed => Ended::RolledBack,
+            End::Committed(_) => Ended::Committed,
+            End::RolledBack(_) => Ended::RolledBack,
+            End::Unknown(_) => Ended::Unknown,
         }
     }
 
-    /// Answers its caller. Nothing of the job's own, not even the drop of what it captured, may end the lane by a panic.
+    /// Answers its caller. Nothing of the job's own may end the lane by a panic: not the drop of what it captured, and not
+    /// that of an answer that nobody waits for.
     pub(super) fn settle(self, end: End) {
         let settled = catch_unwind(AssertUnwindSafe(|| match self.kind {
             Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
             Kind::Work(work) => work.settle(end),
         }));
-        // An answer that nobody waits for, and whose drop panics. Not even dropped: the payload may panic in its turn.
-        settled.unwrap_or_else(std::mem::forget);
+        // Not even dropped: the payload may panic in its turn.
+        std::mem::forget(settled);
     }
 
     /// What it is, for a report of what was not done.
@@ -235,19 +228,31 @@ impl Job {
 /// Runs `work` in the transaction that is open on `connection`, for `limit` at most. Whether it wants to be committed.
 pub(super) async fn run(work: &mut dyn Work, transaction: &mut Transaction<'_>, limit: Duration) -> bool {
     let wants_commit = {
-        let mut running = pin!(clock::within(limit, work.run(transaction)));
-        poll_fn(|context| {
-            // Set while it is polled and no longer: elsewhere, others are polled on the same thread.
-            let outside = IN_A_WRITE.replace(true);
-            let _inside = Inside(outside);
-            running.as_mut().poll(context)
-        })
-        .await
+        let mut running = work.run(transaction);
+        let wants_commit = {
+            let mut limited = pin!(clock::within(limit, running.as_mut()));
+            poll_fn(|context| {
+                // Set while it is polled and no longer: elsewhere, others are polled on the same thread.
+                let _inside = Inside(IN_A_WRITE.replace(true));
+                limited.as_mut().poll(context)
+            })
+            .await
+        };
+        let _inside = Inside(IN_A_WRITE.replace(true));
+        drop_caught(running);
+        wants_commit
     };
     wants_commit.unwrap_or_else(|| {
         work.fails(Error::rolled_back(Error::Deadline { stage: WriteStage::Running, limit }));
         false
     })
+}
+
+/// Drops what somebody else made. Should that panic, the lane goes on; the payload, which may panic in its turn, stays.
+fn drop_caught<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        std::mem::forget(payload);
+    }
 }
 
 struct Inside(bool);

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use super::batch::Batch;
+use super::batch::{self, Batch};
 use super::config::WriterConfig;
 use super::executor::Executor;
 use super::files::Files;
@@ -136,8 +136,12 @@ impl Shared {
 
     /// Who took room gives it back.
     pub(super) fn leaves_room(&self) {
-        self.room.add_permits(1);
-        self.left.notify_waiters();
+        // Wakers are somebody else's: one that panics must not end the lane.
+        let woken = catch_unwind(AssertUnwindSafe(|| {
+            self.room.add_permits(1);
+            self.left.notify_waiters();
+        }));
+        std::mem::forget(woken);
     }
 
     /// Whoever comes later, or waits for room, is refused.
@@ -172,10 +176,9 @@ impl Shared {
         CommitToken { writer: self.id, number: self.commits.load(Ordering::Acquire) }
     }
 
-    /// Counts how a job ended, and answers.
+    /// Counts how a job ended, and answers it: whoever is told finds it counted.
     pub(super) fn settle(&self, job: Job, end: End) {
-        // Counted first: who has its answer finds it counted.
-        self.counts.ended(job.comes_to(&end));
+        self.counts.ended(job.ended(&end));
         job.settle(end);
     }
 
@@ -350,7 +353,7 @@ impl Drop for Works {
 async fn work(works: Works, mut connection: PooledConnection, files: Files) {
     let shared = &*works.0;
     let mut checkpoints = Checkpoints::default();
-    let mut batch = Batch::new(shared, files);
+    let mut batches = Batch::new(shared, files);
     loop {
         let job = poll_fn(|context| shared.queue.poll_job(context));
         let there_is_one = match checkpoints.is_due() {
@@ -367,7 +370,7 @@ async fn work(works: Works, mut connection: PooledConnection, files: Files) {
             }
         }
         match connection.renew().await {
-            Ok(()) => batch.run_caught(&mut connection).await,
+            Ok(()) => batches.run_caught(&mut connection).await,
             // One job learns of it; the next one tries again.
             Err(error) => {
                 if let Some(job) = shared.next() {
@@ -375,10 +378,7 @@ async fn work(works: Works, mut connection: PooledConnection, files: Files) {
                 }
             }
         }
-        if connection.is_open() && !connection.is_reusable() {
-            // Left in the middle of something: rolled back and unlocked by this, and replaced before the next batch.
-            drop_caught(&mut connection);
-        }
+        batch::let_go(&mut connection);
         if checkpoints.committed(shared) && shared.queue.len() == 0 {
             checkpoints.run(shared, &mut connection).await;
         }

@@ -385,7 +385,7 @@ impl PooledDatabaseWriter {
                 self.manner.limit.and_then(|limit| came.checked_add(limit))
             }
         };
-        let job = Job { kind, site, came };
+        let job = Job { kind, site, came, due: deadline.zip(self.manner.limit) };
         let answer = match &*self.way {
             Way::Lane(lane) => lane.run(job, answer, self.manner, deadline).await,
             Way::SideBySide(side_by_side) => side_by_side.run(job, answer, self.manner, deadline).await,

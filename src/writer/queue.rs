@@ -225,9 +225,9 @@ mod tests {
         queue.push(Priority::Normal, 1).unwrap();
         queue.close();
         assert_eq!(queue.push(Priority::Normal, 2), Err(2));
-        let mut context = Context::from_waker(Waker::noop());
-        assert_eq!(queue.poll_job(&mut context), Poll::Ready(true));
+        let context = Context::from_waker(Waker::noop());
+        assert_eq!(queue.poll_job(&context), Poll::Ready(true));
         assert_eq!(queue.pop(), Some(1));
-        assert_eq!(queue.poll_job(&mut context), Poll::Ready(false));
+        assert_eq!(queue.poll_job(&context), Poll::Ready(false));
     }
 }

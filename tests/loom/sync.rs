@@ -12,6 +12,8 @@ pub(crate) use loom::sync::atomic::AtomicU64;
 std::thread_local! {
     /// How often the operating system's thread, on which loom runs all of a model's, took a lock.
     static TAKEN: Cell<usize> = const { Cell::new(0) };
+    /// Whether it runs a model.
+    static EXPLORING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How often `work` takes a lock; for models of one thread.
@@ -23,24 +25,40 @@ pub(crate) fn locks_taken(work: impl FnOnce()) -> usize {
 
 /// Loom's lock decides whose turn it is, the standard library's holds the value.
 pub(crate) struct Mutex<T> {
-    turn: loom::sync::Mutex<()>,
+    /// `None` outside a model.
+    turn: Option<loom::sync::Mutex<()>>,
     value: std::sync::Mutex<T>,
 }
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { turn: loom::sync::Mutex::new(()), value: std::sync::Mutex::new(value) }
+        Self { turn: in_model().then(|| loom::sync::Mutex::new(())), value: std::sync::Mutex::new(value) }
     }
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         TAKEN.set(TAKEN.get() + 1);
-        let _turn = in_model().then(|| self.turn.lock());
+        let _turn = self.turn.as_ref().filter(|_| in_model()).map(loom::sync::Mutex::lock);
         f(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Whether loom may be called. A model that failed unwinds past an execution that is over; what is dropped on the way must
-/// leave loom alone, or the process aborts before the failure can be read.
+/// Whether loom may be called: in a model. (The unit tests of what is compiled here run as well, in none.) A model that failed
+/// unwinds past an execution that is over; what is dropped on the way must leave loom alone, or the process aborts before the
+/// failure can be read.
 pub(crate) fn in_model() -> bool {
-    !std::thread::panicking()
+    EXPLORING.get() && !std::thread::panicking()
+}
+
+/// Explores a model on this thread.
+pub(crate) fn exploring(explore: impl FnOnce()) {
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            EXPLORING.set(false);
+        }
+    }
+
+    EXPLORING.set(true);
+    let _ends = Ends;
+    explore();
 }

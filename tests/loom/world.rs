@@ -15,7 +15,7 @@ use loom::sync::Notify;
 use loom::thread::JoinHandle;
 
 use crate::core::{Acquire, Core, Next, Parts, Refused};
-use crate::sync::in_model;
+use crate::sync::{exploring, in_model};
 
 pub(crate) type Pool = Core<Model>;
 pub(crate) type Lease = crate::core::Lease<Model>;
@@ -265,9 +265,11 @@ pub(crate) fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     let count = Arc::clone(&interleavings);
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(3);
-    builder.check(move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        model();
+    exploring(|| {
+        builder.check(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            model();
+        });
     });
     println!("{name}: {} interleavings", interleavings.load(Ordering::Relaxed));
 }

@@ -8,6 +8,8 @@ use tokio_test::task;
 use crate::drive;
 use crate::engine;
 use crate::engine_table::{MANY, ONE, WORK};
+use crate::lane;
+use crate::lane_table::{TWO, WRITE};
 use crate::scenario::{Operation, Scenario, Start};
 use crate::server::{Call, Does, yield_once};
 use crate::table::{GET, SCENARIOS};
@@ -163,4 +165,60 @@ async fn a_guard_that_is_forgotten_inside_its_transaction_keeps_the_lock() {
         ..WORK
     };
     says(engine::sweep(&forgotten).await, "slots are lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_of_the_writer_that_has_become_empty_is_found() {
+    says(lane::sweep(&lane::Scenario { polls: (2, 9), ..WRITE }).await, "1 polls, not 2 to 9");
+    says(lane::sweep(&lane::Scenario { places: 1, ..WRITE }).await, "it does not panic");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_writes_that_should_be_one_are_found_torn() {
+    let torn = lane::Scenario {
+        polls: (1, 9),
+        leaves: 2,
+        operation: |hands| {
+            Box::pin(async move {
+                hands.db.execute(ONE, ()).await?;
+                yield_once().await;
+                hands.db.execute(ONE, ()).await.map(drop)
+            })
+        },
+        ..WRITE
+    };
+    says(lane::sweep(&torn).await, "it is torn: it left 1 rows of 2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_is_acknowledged_and_missing_or_there_twice_is_found() {
+    let missing = lane::Scenario { leaves: 2, ..WRITE };
+    says(lane::sweep(&missing).await, "it succeeded, and left 0 rows of 2");
+    let twice = lane::Scenario {
+        polls: (1, 9),
+        leaves: 2,
+        operation: |hands| {
+            Box::pin(async move {
+                hands.db.execute(TWO, ()).await?;
+                hands.db.execute(TWO, ()).await.map(drop)
+            })
+        },
+        ..WRITE
+    };
+    says(lane::sweep(&twice).await, "4 rows of 2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_goes_on_after_its_caller_was_refused_is_found() {
+    let refused = lane::Scenario {
+        leaves: 2,
+        operation: |hands| {
+            Box::pin(async move {
+                hands.db.execute(TWO, ()).await?;
+                Err(poolproof::Error::Closed)
+            })
+        },
+        ..WRITE
+    };
+    says(lane::sweep(&refused).await, "it failed: the pool, or its writer, is closed");
 }

@@ -1,0 +1,235 @@
+//! What is swept of the writer: every public operation that is awaited.
+
+use std::time::Duration;
+
+use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Priority, WriterConfig};
+
+use crate::lane::{Hands, Scenario, Start, Work};
+
+const EVERYWHERE: &[Start] = &[Start::Free, Start::Busy, Start::Full, Start::Locked];
+const READS: &[Start] = &[Start::Free, Start::Lent];
+
+/// Everything else is said by a scenario where it differs.
+pub const WRITE: Scenario = Scenario {
+    name: "nothing",
+    starts: EVERYWHERE,
+    polls: (1, 3),
+    leaves: 0,
+    ends_it: false,
+    places: 0,
+    operation: |_| Box::pin(async { Ok(()) }),
+};
+
+pub const TWO: &str = "INSERT INTO t VALUES (1, 'x'), (2, 'y')";
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "PooledDatabaseWriter::execute",
+        leaves: 2,
+        operation: |hands| Box::pin(async move { hands.db.execute(TWO, ()).await.map(drop) }),
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::execute: a statement that has to be alone",
+        operation: |hands| {
+            Box::pin(async move { hands.db.execute("CREATE TABLE IF NOT EXISTS u (x)", ()).await.map(drop) })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::execute: within a time, in the background",
+        polls: (1, 4),
+        leaves: 2,
+        operation: |hands| {
+            Box::pin(async move {
+                let db = hands.db.within(Duration::from_secs(600)).priority(Priority::Background);
+                db.execute(TWO, ()).await.map(drop)
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::try_execute",
+        leaves: 2,
+        operation: |hands| Box::pin(async move { hands.db.try_execute(TWO, ()).await.map(drop) }),
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::execute_batch",
+        leaves: 2,
+        operation: |hands| {
+            Box::pin(async move {
+                let batch = "INSERT INTO t VALUES (1, 'x'); INSERT INTO t VALUES (2, 'y')";
+                hands.db.execute_batch(batch).await.map(drop)
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::write",
+        leaves: 2,
+        places: 3,
+        operation: |hands| write(hands, true),
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::try_write",
+        starts: &[Start::Free, Start::Busy, Start::Locked],
+        leaves: 2,
+        places: 3,
+        operation: |hands| write(hands, false),
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::try_write: a full queue",
+        starts: &[Start::Full],
+        polls: (1, 1),
+        leaves: 2,
+        operation: |hands| write(hands, false),
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::prepare and Prepared::execute",
+        leaves: 2,
+        polls: (2, 4),
+        operation: |hands| {
+            Box::pin(async move {
+                let prepared = hands.db.prepare::<(&str,)>("INSERT INTO t VALUES (1, ?1), (2, ?1)").await?;
+                crate::server::yield_once().await;
+                prepared.execute(("x",)).await.map(drop)
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::prepare: when a connection is free",
+        starts: READS,
+        operation: |hands| Box::pin(async move { hands.db.prepare::<()>(TWO).await.map(drop) }),
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::read",
+        starts: READS,
+        places: 2,
+        operation: |hands| {
+            Box::pin(async move {
+                let Hands { db, user, .. } = hands;
+                db.read(async move |snapshot| {
+                    user.comes_by().await;
+                    let mut rows = snapshot.query("SELECT x FROM seed", ()).await?;
+                    rows.next().await?;
+                    user.comes_by().await;
+                    rows.next().await.map(drop)
+                })
+                .await
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::read_after",
+        starts: READS,
+        places: 1,
+        operation: |hands| {
+            Box::pin(async move {
+                let Hands { db, user, token, .. } = hands;
+                db.read_after(token, async move |snapshot| {
+                    let mut rows = snapshot.query("SELECT x FROM later", ()).await?;
+                    assert!(rows.next().await?.is_some(), "what it was told of is there");
+                    user.comes_by().await;
+                    Ok(())
+                })
+                .await
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::stop",
+        ends_it: true,
+        operation: |hands| {
+            Box::pin(async move {
+                hands.db.stop().await;
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::close",
+        starts: &[Start::Free, Start::Busy, Start::Full, Start::Lent],
+        ends_it: true,
+        operation: |hands| {
+            Box::pin(async move {
+                hands.db.close().await;
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::close_within",
+        starts: &[Start::Free, Start::Busy, Start::Full, Start::Lent],
+        ends_it: true,
+        operation: |hands| {
+            Box::pin(async move {
+                let report = hands.db.close_within(Duration::from_secs(600)).await;
+                assert!(report.is_clean(), "{report}");
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::open",
+        starts: &[Start::Free],
+        polls: (2, 2),
+        operation: |hands| {
+            Box::pin(async move {
+                let second = PooledDatabaseWriter::open(hands.path).await?;
+                crate::server::yield_once().await;
+                drop(second);
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::new and with_config",
+        starts: &[Start::Free],
+        polls: (4, 9),
+        operation: |hands| {
+            Box::pin(async move {
+                let pool = ConnectionPool::builder(hands.path).max_connections(2).build().await?;
+                crate::server::yield_once().await;
+                let first = PooledDatabaseWriter::new(pool.clone()).await?;
+                crate::server::yield_once().await;
+                first.stop().await;
+                let second = PooledDatabaseWriter::with_config(pool, WriterConfig::default()).await?;
+                crate::server::yield_once().await;
+                drop(second);
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+];
+
+/// A closure that stops at each of its awaits.
+fn write(hands: Hands, waits: bool) -> Work {
+    Box::pin(async move {
+        let Hands { db, user, .. } = hands;
+        let work = async move |tx: &mut poolproof::Transaction<'_>| {
+            user.comes_by().await;
+            tx.execute("INSERT INTO t VALUES (1, 'x')", ()).await?;
+            user.comes_by().await;
+            tx.execute("INSERT INTO t VALUES (2, 'y')", ()).await?;
+            user.comes_by().await;
+            Ok::<_, Error>(())
+        };
+        match waits {
+            true => db.write(work).await.map(drop),
+            false => db.try_write(work).await.map(drop),
+        }
+    })
+}

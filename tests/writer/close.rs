@@ -1,0 +1,272 @@
+//! The end of a writer: what is queued is done or refused, and nothing stays open.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use poolproof::{Ack, Error, PooledDatabaseWriter, Priority, Result};
+use tokio_test::task;
+
+use crate::world::{column, count, hold, insert, lock, queue, queue_row, rows, unlock, until, writer};
+
+#[tokio::test]
+async fn stop_runs_what_is_queued_and_refuses_what_comes_later() {
+    let (db, _folder) = writer().await;
+    let queued: Vec<_> = (0..10)
+        .map(|x| {
+            let db = db.clone();
+            tokio::spawn(async move { db.execute("INSERT INTO t VALUES (?1)", (x,)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    db.stop().await;
+    for task in queued {
+        assert_eq!(task.await.unwrap().unwrap().value, 1);
+    }
+    assert!(matches!(db.execute("INSERT INTO t VALUES (99)", ()).await.unwrap_err().cause(), Error::Closed));
+    assert_eq!(rows(&db).await, 10, "reads go on");
+    assert_eq!(db.status().pool.in_use, 0, "the lane's connection is back");
+    db.stop().await;
+}
+
+#[tokio::test]
+async fn close_leaves_no_connection_alive() {
+    let (db, _folder) = writer().await;
+    db.close().await;
+    let status = db.status().pool;
+    assert_eq!((status.open, status.closed), (0, true));
+    assert!(matches!(db.read(async |snapshot| count(snapshot).await).await, Err(Error::Closed)));
+}
+
+#[test]
+fn dropping_the_last_handle_ends_the_lane_and_frees_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let pool = runtime.block_on(async {
+        let db = PooledDatabaseWriter::open(&path).await.unwrap();
+        db.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
+        db.pool().clone()
+    });
+    // The lane's thread ends by itself; its connection comes back, and then close has nothing to wait for.
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), pool.close()).await }).unwrap();
+    assert_eq!(pool.status().open, 0);
+}
+
+#[tokio::test]
+async fn stopping_inside_a_write_does_not_wait_for_itself() {
+    for closes in [false, true] {
+        let (db, _folder) = writer().await;
+        let inner = db.clone();
+        db.write(async move |tx| {
+            if closes {
+                inner.close().await
+            } else {
+                inner.stop().await
+            }
+            tx.execute("INSERT INTO t VALUES (1)", ()).await
+        })
+        .await
+        .unwrap();
+        db.stop().await;
+        assert!(matches!(db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err().cause(), Error::Closed));
+        assert_eq!(rows(&db).await, 1, "the write that asked for it is whole");
+    }
+}
+
+#[tokio::test]
+async fn a_close_waits_for_what_is_queued_however_it_ends() {
+    let (db, _folder) = writer().await;
+    let held = hold(&db).await;
+    let writes = [queue_row(&db, 1).await, queue(&db, |db| insert(db.priority(Priority::Background), 2)).await];
+    let refused = queue(&db, |db| async move { db.execute("INSERT INTO missing VALUES (1)", ()).await }).await;
+    let leaves = queue_row(&db, 3).await;
+    let mut close = task::spawn(db.close());
+    assert!(close.poll().is_pending());
+    assert!(matches!(insert(db.clone(), 4).await.unwrap_err().cause(), Error::Closed));
+    leaves.abort();
+    assert!(leaves.await.unwrap_err().is_cancelled());
+    assert!(!close.is_woken());
+    let path = db.pool().path().to_owned();
+    held.let_go().await;
+    close.await;
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    assert!(matches!(refused.await.unwrap().unwrap_err().cause(), Error::Engine(_)));
+    let status = db.status();
+    assert_eq!((status.queued, status.skipped, status.pool.open), (0, 1, 0));
+    assert_eq!(by_sqlite(&path), [1, 2]);
+    db.close().await;
+    assert!(db.close_within(Duration::ZERO).await.is_clean());
+}
+
+/// Column `x` of `t`, as another library reads it.
+fn by_sqlite(path: &std::path::Path) -> Vec<i64> {
+    let sqlite = rusqlite::Connection::open(path).unwrap();
+    let soundness: String = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    assert_eq!(soundness, "ok");
+    let mut statement = sqlite.prepare("SELECT x FROM t ORDER BY rowid").unwrap();
+    statement.query_map((), |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+}
+
+#[tokio::test]
+async fn a_close_that_gives_up_says_of_each_job_what_it_was_and_tells_its_caller() {
+    let (db, _folder) = writer().await;
+    let held = hold(&db).await;
+    let secret = "do not show";
+    let statement = queue(&db, |db| async move { db.execute("INSERT INTO t VALUES (?1)", (secret,)).await }).await;
+    let closure = queue(&db, |db| async move { db.write(async |_| Ok::<_, Error>(())).await }).await;
+    let long = format!("INSERT INTO t VALUES ({})", "1 + ".repeat(100) + "1");
+    let batch = queue(&db, |db| async move { db.execute(long, ()).await }).await;
+    let guard = db.pool().get().await.unwrap();
+    let report = db.close_within(Duration::from_millis(20)).await;
+    println!("{report}");
+    assert!(!report.is_clean() && report.is_running, "{report}");
+    let [first, second, third] = &report.not_done[..] else { panic!("three were queued: {report}") };
+    assert_eq!(first.sql.as_deref(), Some("INSERT INTO t VALUES (?1)"));
+    assert_eq!((second.sql.as_deref(), third.sql.as_ref().map(String::len)), (None, Some(120)));
+    for job in [first, second, third] {
+        assert!(job.site.file().ends_with("close.rs") && job.waited >= Duration::from_millis(20), "{job}");
+    }
+    assert!(first.site.line() < second.site.line() && second.site.line() < third.site.line());
+    assert_eq!(report.holders.len(), 2, "the lane's and the guard's");
+    let text = report.to_string();
+    assert!(text.starts_with("3 writes were not done, one is still running") && !text.contains(secret), "{text}");
+    let errors =
+        [statement.await.unwrap().unwrap_err(), closure.await.unwrap().unwrap_err(), batch.await.unwrap().unwrap_err()];
+    for error in errors {
+        assert!(matches!(error, Error::RolledBack { .. }) && matches!(error.cause(), Error::Closed), "{error:?}");
+    }
+    // The one that was running is done all the same.
+    let path = db.pool().path().to_owned();
+    held.let_go().await;
+    drop(guard);
+    assert!(db.close_within(Duration::from_secs(60)).await.is_clean());
+    assert_eq!((by_sqlite(&path).len(), db.status().rolled_back, db.status().queued), (0, 3, 0));
+}
+
+#[tokio::test]
+async fn a_lane_that_waits_for_the_lock_is_still_running() {
+    let (db, _folder) = writer().await;
+    let (guard, retries) = (lock(&db).await, db.status().retries);
+    let waiting = tokio::spawn(insert(db.clone(), 1));
+    until(|| db.status().retries > retries).await;
+    let report = db.close_within(Duration::from_millis(5)).await;
+    assert!(report.is_running && report.not_done.is_empty(), "{report}");
+    unlock(guard).await;
+    waiting.await.unwrap().unwrap();
+    db.close().await;
+}
+
+#[tokio::test]
+async fn a_close_inside_a_write_is_told_and_does_not_wait_for_itself() {
+    let (db, _folder) = writer().await;
+    let inner = db.clone();
+    let write = db.write(async move |tx| {
+        let report = inner.close_within(Duration::from_secs(60)).await;
+        assert!(report.is_running && report.not_done.is_empty());
+        tx.execute("INSERT INTO t VALUES (1)", ()).await
+    });
+    write.await.unwrap();
+    assert!(matches!(insert(db.clone(), 2).await.unwrap_err().cause(), Error::Closed));
+    db.stop().await;
+    assert_eq!(rows(&db).await, 1);
+}
+
+#[tokio::test]
+async fn handles_that_are_dropped_while_writes_are_queued_take_nothing_with_them() {
+    let (db, _folder) = writer().await;
+    let pool = db.pool().clone();
+    let held = hold(&db).await;
+    // Each has a handle of its own, and is dropped with it once it is done.
+    let writes = [queue_row(&db, 1).await, queue_row(&db, 2).await];
+    drop(db);
+    held.let_go().await;
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    // The lane ends: the next one may begin.
+    let next = loop {
+        match PooledDatabaseWriter::new(pool.clone()).await {
+            Ok(next) => break next,
+            Err(error) => assert!(error.to_string().contains("has a writer already"), "{error}"),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(column(&next, "t").await, [1, 2]);
+}
+
+/// Whatever came first: each caller gets an answer, each that was told `Ok` is in the file, and nothing else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_close_among_many_writes_leaves_exactly_what_was_acknowledged() {
+    for round in 0..10 {
+        let (db, _folder) = writer().await;
+        let path = db.pool().path().to_owned();
+        let go = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..8)
+            .map(|task| {
+                let (db, go) = (db.clone(), Arc::clone(&go));
+                tokio::spawn(async move {
+                    let mut acknowledged = Vec::new();
+                    for x in (task * 1000).. {
+                        let outcome: Result<Ack<u64>> = match x % 3 {
+                            0 => insert(db.clone(), x).await,
+                            1 => db.try_execute("INSERT INTO t VALUES (?1)", (x,)).await,
+                            _ => db.write(async move |tx| tx.execute("INSERT INTO t VALUES (?1)", (x,)).await).await,
+                        };
+                        match outcome {
+                            Ok(_) => acknowledged.push(x),
+                            Err(error) => {
+                                assert!(matches!(error, Error::RolledBack { .. }), "{error:?}");
+                                assert!(matches!(error.cause(), Error::Closed), "{error:?}");
+                                break;
+                            }
+                        }
+                        go.fetch_or(acknowledged.len() > round, Ordering::Relaxed);
+                    }
+                    acknowledged
+                })
+            })
+            .collect();
+        until(|| go.load(Ordering::Relaxed)).await;
+        match round % 3 {
+            0 => db.close().await,
+            1 => drop(db.close_within(Duration::ZERO).await),
+            _ => {
+                let other = db.clone();
+                let close = tokio::spawn(async move { other.close().await });
+                db.close().await;
+                close.await.unwrap();
+            }
+        }
+        let mut acknowledged = Vec::new();
+        for task in tasks {
+            acknowledged.extend(task.await.unwrap());
+        }
+        db.close().await;
+        assert_eq!(db.status().pool.open, 0);
+        let mut found = by_sqlite(&path);
+        found.sort();
+        acknowledged.sort();
+        assert_eq!(found, acknowledged, "round {round}");
+    }
+}
+
+/// It waits for nothing but a job: what ends the wait is the close.
+#[tokio::test]
+async fn a_lane_that_has_nothing_to_do_is_told_of_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for closes in [true, false] {
+        let db = PooledDatabaseWriter::open(folder.path().join("t.db")).await.unwrap();
+        let pool = db.pool().clone();
+        if closes {
+            let report = db.close_within(Duration::from_secs(60)).await;
+            assert!(report.is_clean(), "{report}");
+        } else {
+            drop(db);
+            pool.close_within(Duration::from_secs(60)).await.unwrap();
+        }
+        assert_eq!(pool.status().open, 0);
+    }
+}

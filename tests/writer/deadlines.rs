@@ -1,0 +1,135 @@
+//! Deadlines: whoever is not started in time is told so at that time; whoever is started is waited for.
+
+use std::time::{Duration, Instant};
+
+use poolproof::{Error, WriteStage, WriterConfig};
+use tokio::sync::watch;
+
+use crate::world::{column, hold, insert, patient, queue, queue_row, rows, until, writer, writer_of};
+
+/// Its limit is over: in a paused runtime to the millisecond.
+fn is_late(error: &Error, limit: Duration) -> bool {
+    matches!(error, Error::RolledBack { .. })
+        && matches!(error.cause(), Error::Deadline { stage: WriteStage::Waiting, limit: told } if *told == limit)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_for_the_wait_for_room_and_for_the_turn_together() {
+    let (db, _folder) = writer_of(WriterConfig { queue: 1, ..patient() }).await;
+    let held = hold(&db).await;
+    let queued = queue_row(&db, 1).await;
+    // For room: it is never in the queue.
+    let (began, limit) = (tokio::time::Instant::now(), Duration::from_millis(300));
+    let error = insert(db.within(limit), 2).await.unwrap_err();
+    assert!(is_late(&error, limit), "{error:?}");
+    assert!(began.elapsed() - limit <= Duration::from_millis(2), "{:?}", began.elapsed());
+    // For room first, for 200 ms, and for the rest of its time for its turn.
+    let began = tokio::time::Instant::now();
+    let waiting = tokio::spawn(insert(db.within(limit), 3));
+    tokio::task::yield_now().await;
+    tokio::time::advance(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished());
+    queued.abort();
+    assert!(queued.await.unwrap_err().is_cancelled());
+    until(|| db.status().queued == 1).await;
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(is_late(&error, limit), "{error:?}");
+    assert!(began.elapsed() - limit <= Duration::from_millis(2), "{:?}", began.elapsed());
+    assert_eq!((db.status().queued, db.status().skipped), (0, 1));
+    // Its room is free again.
+    let last = queue_row(&db, 4).await;
+    held.let_go().await;
+    last.await.unwrap().unwrap();
+    assert_eq!(column(&db, "t").await, [4]);
+}
+
+#[tokio::test]
+async fn a_write_that_started_in_time_is_waited_for() {
+    let (db, _folder) = writer().await;
+    let limit = Duration::from_millis(30);
+    let (release, held) = watch::channel(false);
+    let (started, mut begun) = watch::channel(false);
+    let began = Instant::now();
+    let long = tokio::spawn({
+        let db = db.within(limit);
+        async move {
+            db.write(async move |tx| {
+                started.send_replace(true);
+                let _ = held.clone().wait_for(|released| *released).await;
+                tx.execute("INSERT INTO t VALUES (1)", ()).await
+            })
+            .await
+        }
+    });
+    begun.wait_for(|begun| *begun).await.unwrap();
+    until(|| began.elapsed() > 2 * limit).await;
+    assert!(!long.is_finished());
+    release.send_replace(true);
+    long.await.unwrap().unwrap();
+    assert_eq!(column(&db, "t").await, [1]);
+}
+
+/// The long one ends only when all the short ones have been told: had one to wait for it, this would not end.
+#[tokio::test]
+async fn a_long_closure_keeps_nobody_from_being_told_in_time() {
+    let (db, _folder) = writer().await;
+    let held = hold(&db).await;
+    let mut writes = Vec::new();
+    for number in 0..60 {
+        let limit = Duration::from_millis(5 + number);
+        let began = Instant::now();
+        writes.push((
+            limit,
+            tokio::spawn({
+                let db = db.within(limit);
+                async move {
+                    let error = match number % 3 {
+                        0 => insert(db, 1).await.unwrap_err(),
+                        1 => db.write(async |tx| tx.execute("INSERT INTO t VALUES (2)", ()).await).await.unwrap_err(),
+                        _ => db.try_execute("INSERT INTO t VALUES (3)", ()).await.unwrap_err(),
+                    };
+                    (error, began.elapsed())
+                }
+            }),
+        ));
+    }
+    let mut lateness = Vec::new();
+    for (limit, write) in writes {
+        let (error, took) = write.await.unwrap();
+        assert!(is_late(&error, limit), "{error:?}");
+        assert!(took >= limit, "{took:?} of {limit:?}");
+        lateness.push(took - limit);
+    }
+    lateness.sort();
+    println!("told late by {:?} in the middle, {:?} at most", lateness[30], lateness[59]);
+    assert_eq!(db.status().queued, 0);
+    held.let_go().await;
+    insert(db.clone(), 9).await.unwrap();
+    assert_eq!(column(&db, "t").await, [9]);
+}
+
+#[tokio::test]
+async fn a_limit_of_no_time_is_refused_behind_others() {
+    let (db, _folder) = writer().await;
+    let held = hold(&db).await;
+    let error = insert(db.within(Duration::ZERO), 1).await.unwrap_err();
+    assert!(is_late(&error, Duration::ZERO), "{error:?}");
+    held.let_go().await;
+    assert_eq!(rows(&db).await, 0);
+}
+
+/// A handle with a limit is another handle: it takes nothing from the one it was made of, and gives its priority on.
+#[tokio::test]
+async fn a_limit_is_of_its_handle_alone() {
+    let (db, _folder) = writer().await;
+    let held = hold(&db).await;
+    let waits = queue(&db, |db| async move {
+        let _impatient = db.within(Duration::ZERO);
+        insert(db, 1).await
+    });
+    let waits = waits.await;
+    assert!(insert(db.within(Duration::ZERO), 2).await.is_err());
+    held.let_go().await;
+    waits.await.unwrap().unwrap();
+    assert_eq!(column(&db, "t").await, [1]);
+}

@@ -1,0 +1,107 @@
+//! What `execute` and a transaction take, and what they refuse before it runs.
+
+use poolproof::{Ack, ConnectionPool, Error, Result};
+
+use crate::world::{rows, writer};
+
+#[tokio::test]
+async fn a_write_inside_a_write_is_refused_instead_of_waiting_for_itself() {
+    let (db, _folder) = writer().await;
+    let inner = db.clone();
+    let outcome: Result<Ack<Ack<u64>>> =
+        db.write(async move |_| inner.execute("INSERT INTO t VALUES (1)", ()).await).await;
+    assert!(matches!(outcome.as_ref().unwrap_err().cause(), Error::Misuse(_)), "{outcome:?}");
+    assert_eq!(rows(&db).await, 0);
+}
+
+#[tokio::test]
+async fn a_transaction_in_pieces_is_refused_and_leaves_nothing_open() {
+    let (db, _folder) = writer().await;
+    let outcome = db.execute("BEGIN", ()).await;
+    assert!(matches!(outcome.as_ref().unwrap_err().cause(), Error::Misuse(_)), "{outcome:?}");
+    db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    assert_eq!((rows(&db).await, db.status().pool.in_use), (1, 1));
+}
+
+#[tokio::test]
+async fn a_pragma_does_not_reach_the_next_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(1).build().await.unwrap();
+    let synchronous = async || {
+        let mut guard = pool.get().await.unwrap();
+        let mut rows = guard.query("PRAGMA synchronous", ()).await.unwrap();
+        rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap()
+    };
+    assert_eq!(synchronous().await, 2, "FULL");
+    let mut guard = pool.get().await.unwrap();
+    let mut rows = guard.query("PRAGMA synchronous = OFF", ()).await.unwrap();
+    while rows.next().await.unwrap().is_some() {}
+    drop(rows);
+    drop(guard);
+    assert_eq!(synchronous().await, 2, "FULL again");
+}
+
+#[tokio::test]
+async fn a_second_statement_is_refused_not_dropped() {
+    let (db, _folder) = writer().await;
+    let two = "INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)";
+    assert!(matches!(db.execute(two, ()).await.unwrap_err().cause(), Error::Misuse(_)));
+    let in_transaction: Result<Ack<u64>> = db.write(async move |tx| tx.execute(two, ()).await).await;
+    assert!(matches!(in_transaction.unwrap_err().cause(), Error::Misuse(_)));
+    let mut guard = db.pool().get().await.unwrap();
+    assert!(matches!(guard.execute(two, ()).await, Err(Error::Misuse(_))));
+    assert!(matches!(guard.query("SELECT 1; SELECT 2", ()).await.map(drop), Err(Error::Misuse(_))));
+    drop(guard);
+    assert_eq!(rows(&db).await, 0);
+    db.execute_batch(two).await.unwrap();
+    assert_eq!(rows(&db).await, 2);
+}
+
+#[tokio::test]
+async fn a_transaction_is_not_ended_by_a_statement() {
+    let (db, _folder) = writer().await;
+    for sql in ["COMMIT", "ROLLBACK", " end;", "BEGIN", "/* so */ commit"] {
+        let outcome: Result<Ack<u64>> = db
+            .write(async move |tx| {
+                tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+                tx.execute(sql, ()).await
+            })
+            .await;
+        assert!(matches!(outcome, Err(Error::Misuse(_))), "{sql}: {outcome:?}");
+    }
+    assert_eq!(rows(&db).await, 0);
+    db.write(async |tx| {
+        tx.execute("SAVEPOINT s", ()).await?;
+        tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+        tx.execute("ROLLBACK TO s", ()).await?;
+        tx.execute("INSERT INTO t VALUES (2)", ()).await
+    })
+    .await
+    .unwrap();
+    assert_eq!(rows(&db).await, 1);
+}
+
+/// The engine would write the rows and then fail on the first one it gives: an error for a write that took effect.
+#[tokio::test]
+async fn a_statement_that_gives_rows_is_refused_before_it_writes_any() {
+    let (db, _folder) = writer().await;
+    let insert = "INSERT INTO t VALUES (1), (2) RETURNING x";
+    for _ in 0..2 {
+        assert!(matches!(db.execute(insert, ()).await.unwrap_err().cause(), Error::Misuse(_)));
+        assert!(matches!(db.pool().get().await.unwrap().execute(insert, ()).await, Err(Error::Misuse(_))));
+        let refused = db.write(async move |tx| Ok::<_, Error>(tx.execute(insert, ()).await.is_err())).await;
+        assert!(refused.unwrap().value);
+        assert_eq!(rows(&db).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_whose_body_has_a_case_is_one_statement() {
+    let (db, _folder) = writer().await;
+    let trigger = "CREATE TRIGGER a AFTER INSERT ON t BEGIN UPDATE t SET x = CASE WHEN x = 1 THEN 7 ELSE x END; END";
+    db.execute(trigger, ()).await.unwrap();
+    db.execute_batch(trigger.replace(" a ", " b ") + "; INSERT INTO t VALUES (1)").await.unwrap();
+    assert_eq!(rows(&db).await, 1);
+    let two = format!("{}; DELETE FROM t", trigger.replace(" a ", " c "));
+    assert!(matches!(db.execute(two, ()).await.unwrap_err().cause(), Error::Misuse(_)), "what comes after it is seen");
+}
