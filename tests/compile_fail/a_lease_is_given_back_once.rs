@@ -26,6 +26,8 @@ fn main() {}
 struct Any;
 
 impl core::Parts for Any {
+    const BUSY: usize = 1;
+
     type Connection = ();
     type Holder = ();
     type Stamp = ();
