@@ -32,6 +32,11 @@ use crate::error::{Error, Result, WriteStage};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
 
+/// How often the lane looks for another job before it commits fewer than it did the last time: those who were answered
+/// then are likely to be on their way back, and without that they split into two halves that take turns. Each look costs
+/// about 0.1 us, a commit some hundred; a lone writer is never waited for.
+const LOOKS: u32 = 400;
+
 /// What is said of a statement that began a transaction, by a savepoint for example.
 pub(super) const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
 
@@ -129,8 +134,16 @@ impl<'l> Batch<'l> {
     /// Runs what is queued, and what comes meanwhile, in the open transaction. A job that has to be alone ends it.
     async fn fill(&mut self, connection: &mut PooledConnection) -> (Whole, Option<Job>) {
         let began = clock::now();
+        let mut looks = 0;
         while self.ran.len() < self.shared.config.batch_jobs {
-            let Some(mut job) = self.shared.next() else { break };
+            let Some(mut job) = self.shared.next() else {
+                if self.ran.len() >= self.last || looks >= LOOKS {
+                    break;
+                }
+                looks += 1;
+                tokio::task::yield_now().await;
+                continue;
+            };
             let is_whole = match &mut job.kind {
                 Kind::Solitary(_) => return (Whole::Yes, Some(job)),
                 Kind::Statement(statement) => {
