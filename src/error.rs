@@ -44,7 +44,8 @@ pub enum Error {
     /// Something that cannot work, and what to do instead. It had no effect.
     #[error("{0}")]
     Misuse(&'static str),
-    /// A constraint refused a statement. It had no effect; a transaction that it was part of is still open.
+    /// A constraint refused a statement. It had no effect (see [`Constraint`] for `OR FAIL`); a transaction that it was part of
+    /// is still open.
     #[error("{0}")]
     Constraint(#[source] Constraint),
     /// A write certainly had no effect, and can be tried again.
@@ -104,7 +105,7 @@ impl From<turso::Error> for Error {
             turso::Error::Constraint(message) => Error::Constraint(Constraint::read(message)),
             // What `OR FAIL` makes of it inside a transaction.
             turso::Error::Error(message) if Constraint::is_one(&message) => {
-                Error::Constraint(Constraint::read(message))
+                Error::Constraint(Constraint::read_of_a_part(message))
             }
             error => Error::Engine(error),
         }
@@ -159,6 +160,11 @@ impl Error {
         use turso::Error::{Corrupt, DatabaseFull, Interrupt, IoError};
         let is_of_the_disk = matches!(self, Error::Engine(Corrupt(_) | DatabaseFull(_) | Interrupt(_) | IoError(..)));
         is_of_the_disk && !self.is_full()
+    }
+
+    /// Whether a statement that failed with this, after it began, certainly left nothing in its transaction.
+    pub(crate) fn left_nothing(&self) -> bool {
+        matches!(self, Error::Constraint(constraint) if !constraint.may_have_kept_rows())
     }
 
     /// Whether the disk failed.

@@ -18,6 +18,7 @@ use std::io::ErrorKind::{self, Other, StorageFull};
 
 use disk::{Call, Fault, Style, Which};
 use ledger::Told;
+use poolproof::Error;
 use story::{Story, Write, with_checkpoints, without_checkpoints};
 
 /// The ways in which the disk refuses a commit.
@@ -188,4 +189,33 @@ async fn a_checkpoint_that_fails_loses_nothing_and_is_made_again() {
         story.write(Write::Closure, 1500, None).await.unwrap();
         story.holds().await.unwrap_or_else(|wrong| panic!("{what}, in a new log: {wrong}"));
     }
+}
+
+/// The second of two finds what the first wrote, and fails for that; then neither is there.
+#[tokio::test]
+async fn whoever_failed_for_what_a_neighbour_wrote_is_not_told_so_if_that_is_gone() {
+    let story = Story::begin(without_checkpoints()).await;
+    let db = &story.db;
+    db.execute("CREATE TABLE u (x INTEGER UNIQUE)", ()).await.unwrap();
+    let (disk, all) = (story.disk.clone(), db.clone());
+    let waits = db.write(async move |_| {
+        while all.status().queued < 2 {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, Error>(())
+    });
+    let sync = Fault { which: Which::Log, call: Call::Sync, after: 0, times: 1, style: Style::Inline, kind: Other };
+    let first = db.write(async move |tx| {
+        disk.fails(sync);
+        tx.execute("INSERT INTO u VALUES (1)", ()).await
+    });
+    let second = db.execute("INSERT INTO u VALUES (1)", ());
+    let (waits, first, second) = tokio::join!(waits, first, second);
+    // Shares their commit, or not.
+    let _: Result<poolproof::Ack<()>, Error> = waits;
+    let (first, second) = (first.map(drop).unwrap_err(), second.unwrap_err());
+    for error in [&first, &second] {
+        assert!(matches!(error, Error::RolledBack { .. }) && error.constraint().is_none(), "{error}");
+    }
+    assert_eq!(db.execute("INSERT INTO u VALUES (1)", ()).await.unwrap().value, 1);
 }

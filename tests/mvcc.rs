@@ -162,3 +162,31 @@ async fn close_waits_for_the_writes_that_run() {
     let report = db.close_within(Duration::from_secs(60)).await;
     assert!(report.is_clean(), "{report}");
 }
+
+/// ```text
+/// running (takes the only room)   waits for room             close
+/// done: the room is given to it
+///                                                            nobody has left yet
+///                                 dropped, never polled:
+///                                 the room is back
+///                                                            everybody has left
+/// ```
+#[tokio::test]
+async fn close_hears_of_one_who_was_given_room_and_left() {
+    let (db, _folder) = writer(WriterConfig { queue: 1, ..WriterConfig::default() }).await;
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = Arc::clone(&release);
+    let mut running = tokio_test::task::spawn(db.write(async move |_| {
+        held.notified().await;
+        Ok::<_, Error>(())
+    }));
+    assert!(running.poll().is_pending());
+    let mut waiting = tokio_test::task::spawn(db.execute("UPDATE counters SET n = 1", ()));
+    assert!(waiting.poll().is_pending());
+    release.notify_one();
+    running.await.unwrap();
+    let mut close = tokio_test::task::spawn(db.stop());
+    assert!(close.poll().is_pending());
+    drop(waiting);
+    assert!(close.is_woken() && close.poll().is_ready());
+}

@@ -45,7 +45,14 @@ pub struct Connection {
     query_only: bool,
     /// What stood in the way of a statement.
     hindrance: Option<Hindrance>,
+    /// The last statement that was executed was prepared, and ran.
+    has_begun: bool,
+    /// Statements and rows so far.
+    calls: u32,
 }
+
+/// Of so many calls of the engine one gives way to others: each takes some microseconds.
+const OFTEN: u32 = 64;
 
 /// Why a statement failed that would succeed another time, or in another transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,8 @@ impl Connection {
             rollback_due: false,
             query_only: false,
             hindrance: None,
+            has_begun: false,
+            calls: 0,
         }
     }
 
@@ -103,6 +112,7 @@ impl Connection {
     /// discarded when the guard comes back.
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
         let params = params.into_params()?;
+        self.give_way().await;
         self.settle().await?;
         let kept = self.find(sql);
         self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
@@ -112,11 +122,13 @@ impl Connection {
     }
 
     async fn execute_prepared(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<u64> {
+        self.has_begun = false;
         let mut prepared = self.prepared(sql, kept).await?;
         // The engine would write the rows, and then fail on the first one that it gives.
         if prepared.gives_rows() {
             return Err(GIVES_ROWS);
         }
+        self.has_begun = true;
         let changed = engine(prepared.statement.execute(params)).await?;
         self.statements.put(prepared, true);
         Ok(changed)
@@ -163,6 +175,7 @@ impl Connection {
     /// Dropped half-way, the connection is discarded when the guard comes back.
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         let params = params.into_params()?;
+        self.give_way().await;
         self.settle().await?;
         let kept = self.find(sql);
         self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
@@ -344,6 +357,15 @@ impl Connection {
         self.statements.len()
     }
 
+    /// The engine does its I/O inside `poll` and is never pending: what awaits nothing but it would never notice that it was
+    /// aborted, or that its time is over, and let nobody else run. So every so often this is pending.
+    async fn give_way(&mut self) {
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls.is_multiple_of(OFTEN) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// A statement is over, whatever it came to.
     fn ended<T>(&mut self, outcome: Result<T>) -> Result<T> {
         self.in_flight = false;
@@ -371,6 +393,11 @@ impl Connection {
     /// What stood in the way of a statement since this was asked last.
     pub(crate) fn take_hindrance(&mut self) -> Option<Hindrance> {
         self.hindrance.take()
+    }
+
+    /// Whether the last statement that was executed got so far as to run.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Whether the next user would find it as new. Synchronous, asks the engine for no I/O.
@@ -495,6 +522,7 @@ impl Rows<'_> {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
+        self.connection.give_way().await;
         let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
         *cut |= *in_flight;
         *in_flight = true;

@@ -101,7 +101,13 @@ impl<'c> Transaction<'c> {
     ///
     /// # Cancel safety
     /// Dropped half-way, the outcome is unknown; the connection is discarded when its guard comes back.
-    pub async fn commit(mut self) -> Result<()> {
+    pub async fn commit(self) -> Result<()> {
+        // No room for a page may be none for one of the database, in the engine's own checkpoint after the commit.
+        self.end(false).await
+    }
+
+    /// `full_is_certain`: that there was no room means that there is no commit.
+    async fn end(mut self, full_is_certain: bool) -> Result<()> {
         let connection = self.connection()?;
         if connection.is_cut() {
             return Err(Error::Misuse("a statement of this transaction was cancelled half-way: it is rolled back"));
@@ -114,7 +120,11 @@ impl<'c> Transaction<'c> {
                 Ok(())
             }
             // Still open: nothing is committed, and dropping it rolls back. If the disk failed, what is on it may say otherwise.
-            Err(error) if error.is_full() || error.is_conflict() || open && !error.may_have_committed() => Err(error),
+            Err(error)
+                if full_is_certain && error.is_full() || error.is_conflict() || open && !error.may_have_committed() =>
+            {
+                Err(error)
+            }
             Err(error) => Err(Error::unknown(error)),
         }
     }
@@ -140,13 +150,14 @@ impl Transaction<'_> {
         self.connection = None;
     }
 
-    /// [Commits](Transaction::commit), and syncs that, whatever a pragma inside it said of syncing.
+    /// [Commits](Transaction::commit), and syncs that, whatever a pragma inside it said of syncing. That there was no room is
+    /// told as it is: whether it tells anything of the commit is for the caller to say.
     pub(crate) async fn commit_synced(mut self) -> Result<()> {
         let connection = self.connection()?;
         if connection.is_altered() {
             connection.run_as_is("PRAGMA synchronous = FULL").await?;
         }
-        self.commit().await
+        self.end(true).await
     }
 }
 

@@ -3,7 +3,10 @@
 //! A batch is one transaction. It takes what is queued when it begins and what comes while it runs, up to a number and a
 //! time, and commits when nobody waits: a lone write is committed at once. A statement is atomic by itself; a closure runs
 //! in a savepoint. Whichever fails is undone alone, and its neighbours commit. All are answered after the commit, even those
-//! that failed: what they failed for may have been a neighbour's write.
+//! that failed: what they failed for may have been a neighbour's write. If the commit fails, so did their reason.
+//!
+//! (A statement is not atomic where a conflict says `FAIL`: the rows before it stay. The engine does not tell that apart
+//! from other errors, so whatever is no plain constraint counts as having broken the transaction.)
 //!
 //! A job can break the transaction of all: a conflict that rolls it back (`OR ROLLBACK`), a statement dropped half-way, a
 //! pragma. Then the connection is discarded, which undoes everything, and each job of the batch runs again, alone, in its
@@ -39,6 +42,9 @@ const LOOKS: u32 = 400;
 
 /// What is said of a statement that began a transaction, by a savepoint for example.
 pub(super) const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
+
+/// Of a write whose own error is what its caller is told.
+pub(super) const FAILED: &str = "the write failed by itself";
 
 /// What becomes of a transaction that is open.
 enum Whole {
@@ -81,7 +87,7 @@ impl<'l> Batch<'l> {
             return self.refuse_before(end, error);
         }
         if self.last <= 1 && self.shared.queue.len() == 1 {
-            // Probably a lone writer: its statement needs no transaction around it, its closure no savepoint.
+            // Probably a lone writer: its closure needs no savepoint.
             if let Some(job) = self.shared.next() {
                 // It has to wait for the lock no longer than for its turn.
                 let tries = Tries::of(self.shared, job.due);
@@ -147,8 +153,8 @@ impl<'l> Batch<'l> {
             let is_whole = match &mut job.kind {
                 Kind::Solitary(_) => return (Whole::Yes, Some(job)),
                 Kind::Statement(statement) => {
-                    statement.run(connection).await;
-                    connection.is_in_transaction()
+                    let ran = statement.run(connection).await;
+                    connection.is_in_transaction() && (ran || statement.left_nothing(connection))
                 }
                 Kind::Work(work) => self.run_in_savepoint(connection, &mut **work).await.is_ok(),
             };
@@ -185,7 +191,7 @@ impl<'l> Batch<'l> {
             let _ = connection.opened().rollback().await;
             return;
         }
-        let end = match connection.opened().commit().await {
+        let end = match connection.opened().commit_synced().await {
             Ok(()) => self.committed(self.ran.len()),
             Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
             Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
@@ -194,8 +200,16 @@ impl<'l> Batch<'l> {
             Err(error) => End::RolledBack(Arc::new(error)),
         };
         let_go(connection);
-        for job in self.ran.drain(..) {
-            self.shared.settle(job, end.clone());
+        let alone = self.ran.len() == 1;
+        for mut job in self.ran.drain(..) {
+            match &end {
+                // It may have failed for what a neighbour wrote that is not there.
+                End::RolledBack(cause) | End::Unknown(cause) if !alone && job.failed() => {
+                    job.forget();
+                    self.shared.settle(job, End::RolledBack(Arc::clone(cause)));
+                }
+                end => self.shared.settle(job, end.clone()),
+            }
         }
     }
 
@@ -227,14 +241,18 @@ impl<'l> Batch<'l> {
     }
 
     /// Runs a job by itself, after whatever became of the one before it.
-    async fn next_alone(&mut self, connection: &mut PooledConnection, job: Job) {
+    async fn next_alone(&mut self, connection: &mut PooledConnection, mut job: Job) {
         let ready = match wal::is_in_doubt(self.shared) {
             true => wal::repair(self.shared, connection).await,
             false => connection.renew().await,
         };
         match ready {
             Ok(()) => self.alone(connection, job, Tries::new(self.shared)).await,
-            Err(error) => self.shared.settle(job, End::RolledBack(Arc::new(error))),
+            Err(error) => {
+                // What it came to was undone.
+                job.forget();
+                self.shared.settle(job, End::RolledBack(Arc::new(error)));
+            }
         }
     }
 
@@ -242,9 +260,8 @@ impl<'l> Batch<'l> {
     async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job, tries: Tries<'_>) {
         self.last = 1;
         let end = match &mut job.kind {
-            Kind::Statement(statement) | Kind::Solitary(statement) => {
-                self.statement(connection, statement, tries).await
-            }
+            Kind::Statement(statement) => self.statement(connection, statement, tries).await,
+            Kind::Solitary(statement) => self.solitary(connection, statement, tries).await,
             Kind::Work(work) => self.transaction(connection, &mut **work, tries).await,
         };
         let end = match end {
@@ -257,8 +274,26 @@ impl<'l> Batch<'l> {
         self.shared.settle(job, end);
     }
 
-    /// A statement is its own transaction; its commit is part of it.
+    /// A statement in a transaction around it, so that nothing of it stays if it fails.
     async fn statement(
+        &mut self,
+        connection: &mut PooledConnection,
+        statement: &mut Statement,
+        tries: Tries<'_>,
+    ) -> Result<End> {
+        tries.begin(connection).await?;
+        let ran = statement.run(connection).await;
+        if ran && connection.is_in_transaction() {
+            connection.opened().commit_synced().await?;
+            return Ok(self.committed(1));
+        }
+        // Fails if it has rolled back by itself.
+        let _ = connection.opened().rollback().await;
+        Ok(End::RolledBack(Arc::new(Error::Misuse(FAILED))))
+    }
+
+    /// A statement that cannot run inside a transaction: its commit is part of it.
+    async fn solitary(
         &mut self,
         connection: &mut PooledConnection,
         statement: &mut Statement,
@@ -295,7 +330,7 @@ impl<'l> Batch<'l> {
         } else {
             // If even that fails, the lane discards the connection, and the engine rolls back with its last handle.
             let _ = transaction.rollback().await;
-            Ok(End::RolledBack(Arc::new(Error::Misuse("the write failed by itself"))))
+            Ok(End::RolledBack(Arc::new(Error::Misuse(FAILED))))
         }
     }
 }

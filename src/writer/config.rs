@@ -26,8 +26,8 @@ pub struct WriterConfig {
     /// No further write joins a commit after this. 10 ms unless set. A closure that runs for longer is not cut short by it,
     /// see `write_timeout`.
     pub batch_time: Duration,
-    /// How long one write may run. Then its closure is dropped at its next await, and undone; nobody else can write
-    /// meanwhile. 5 s unless set.
+    /// How long one write may run. Then its closure is dropped, between two of its statements or rows, and undone; nobody else
+    /// can write meanwhile. One statement that takes long cannot be cut. 5 s unless set.
     pub write_timeout: Duration,
     /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
     /// unless set.
@@ -57,7 +57,8 @@ pub enum Mode {
     /// when they conflict. The file is switched to that mode for good, and no other program can read it then (`PRAGMA
     /// journal_mode = 'wal'` switches it back). The lane is faster for small writes, and safer on a disk that fails; this is
     /// for long closures that write in different places. Queue, deadlines, outcomes and retries are those of the lane, but
-    /// there are no batches, priorities or checkpoints of its own.
+    /// there are no batches, priorities or checkpoints of its own, nothing is repaired after a commit that the disk refused,
+    /// files that are taken away are not noticed, and a close does not list what it did not do.
     Mvcc,
 }
 

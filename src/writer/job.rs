@@ -61,6 +61,9 @@ pub(super) trait Work: Send {
     /// Whether it failed by itself when it was run last.
     fn failed(&self) -> bool;
 
+    /// What it came to does not count.
+    fn forget(&mut self);
+
     /// Answers its caller.
     fn settle(self: Box<Self>, end: End);
 }
@@ -108,6 +111,10 @@ where
         matches!(self.came_to, Some(Ok(Err(_)) | Err(_)))
     }
 
+    fn forget(&mut self) {
+        drop_caught(self.came_to.take());
+    }
+
     fn settle(self: Box<Self>, end: End) {
         let answer = match (self.came_to, end) {
             (Some(Ok(Err(error))), _) => Ok(Err(error)),
@@ -143,6 +150,11 @@ impl Statement {
         let ran = outcome.is_ok();
         self.came_to = Some(outcome);
         ran
+    }
+
+    /// Whether nothing of it can be left in the transaction in which it failed on `connection` just now.
+    pub(super) fn left_nothing(&self, connection: &PooledConnection) -> bool {
+        !connection.has_begun() || matches!(&self.came_to, Some(Err(error)) if error.left_nothing())
     }
 
     /// What it came to, if it failed.
@@ -190,14 +202,26 @@ pub(super) struct Job {
 const SHOWN: usize = 120;
 
 impl Job {
-    /// What it comes to if its transaction ends so.
-    pub(super) fn ended(&self, end: &End) -> Ended {
-        let failed = match &self.kind {
+    /// Whether it failed by itself when it was run last.
+    pub(super) fn failed(&self) -> bool {
+        match &self.kind {
             Kind::Statement(statement) | Kind::Solitary(statement) => matches!(statement.came_to, Some(Err(_))),
             Kind::Work(work) => work.failed(),
-        };
+        }
+    }
+
+    /// What it came to does not count: what it ran in was undone.
+    pub(super) fn forget(&mut self) {
+        match &mut self.kind {
+            Kind::Statement(statement) | Kind::Solitary(statement) => statement.came_to = None,
+            Kind::Work(work) => work.forget(),
+        }
+    }
+
+    /// What it comes to if its transaction ends so.
+    pub(super) fn ended(&self, end: &End) -> Ended {
         match end {
-            _ if failed => Ended::RolledBack,
+            _ if self.failed() => Ended::RolledBack,
             End::Committed(_) => Ended::Committed,
             End::RolledBack(_) => Ended::RolledBack,
             End::Unknown(_) => Ended::Unknown,

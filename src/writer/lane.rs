@@ -28,7 +28,7 @@ use super::job::{Answer, End, Job};
 use super::outcome::{CommitToken, NotDone};
 use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
-use super::wal::{Checkpoints, Wal};
+use super::wal::{self, Checkpoints, Wal};
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::{ConnectionPool, LaneClaim, PooledConnection, clock};
 
@@ -100,6 +100,8 @@ impl Shared {
     /// Dropped before it resolves, nothing is taken.
     pub(super) async fn room(&self, manner: Manner) -> Result<Option<Instant>> {
         let began = manner.limit.map(|limit| (clock::now(), limit));
+        // Room that was given to this and not taken, for it was dropped meanwhile, goes back without a word: said here.
+        let _left = TellsThatItLeft(&self.left);
         let room = self.room.acquire();
         let permit = match manner.limit {
             None => room.await,
@@ -137,11 +139,8 @@ impl Shared {
     /// Who took room gives it back.
     pub(super) fn leaves_room(&self) {
         // Wakers are somebody else's: one that panics must not end the lane.
-        let woken = catch_unwind(AssertUnwindSafe(|| {
-            self.room.add_permits(1);
-            self.left.notify_waiters();
-        }));
-        std::mem::forget(woken);
+        std::mem::forget(catch_unwind(AssertUnwindSafe(|| self.room.add_permits(1))));
+        std::mem::forget(catch_unwind(AssertUnwindSafe(|| self.left.notify_waiters())));
     }
 
     /// Whoever comes later, or waits for room, is refused.
@@ -190,6 +189,15 @@ impl Shared {
             not_done
         };
         std::iter::from_fn(|| self.next()).map(refuse).collect()
+    }
+}
+
+/// Dropped last, when the room is back.
+struct TellsThatItLeft<'a>(&'a Notify);
+
+impl Drop for TellsThatItLeft<'_> {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
     }
 }
 
@@ -382,6 +390,10 @@ async fn work(works: Works, mut connection: PooledConnection, files: Files) {
         if checkpoints.committed(shared) && shared.queue.len() == 0 {
             checkpoints.run(shared, &mut connection).await;
         }
+    }
+    if wal::is_in_doubt(shared) {
+        // A last time: whoever opens the file next could not know.
+        let _ = wal::repair(shared, &mut connection).await;
     }
     if checkpoints.is_due() {
         checkpoints.run(shared, &mut connection).await;

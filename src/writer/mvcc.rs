@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::batch::NOT_ALONE;
+use super::batch::{FAILED, NOT_ALONE};
 use super::job::{self, Answer, End, Job, Kind};
 use super::lane::{Manner, Shared};
 use super::outcome::CommitToken;
@@ -106,6 +106,8 @@ async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job
     let mut backoff = Backoff::new(WRITES.fetch_add(1, Ordering::Relaxed));
     let began = clock::now();
     let mut begins = Control::BeginConcurrent;
+    // Of whoever had it before.
+    let _ = connection.take_hindrance();
     loop {
         if let Err(error) = connection.renew().await {
             return End::RolledBack(Arc::new(error));
@@ -128,7 +130,7 @@ async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job
                 shared.counts.retried();
                 clock::sleep(backoff.pause()).await;
             }
-            (Ok(None), _) => return End::RolledBack(Arc::new(Error::Misuse("the write failed by itself"))),
+            (Ok(None), _) => return End::RolledBack(Arc::new(Error::Misuse(FAILED))),
             (Err(error), _) => return End::RolledBack(Arc::new(error)),
         }
     }
@@ -145,7 +147,12 @@ async fn attempt(
         return match statement.run(connection).await {
             true if !connection.is_autocommit() => Err(Error::Misuse(NOT_ALONE)),
             true => Ok(Some(shared.committed())),
-            false => Ok(None),
+            // Nothing tells whether the disk failed in the statement or in its commit.
+            false => match statement.failed() {
+                Some(error) if error.is_io() || error.may_have_committed() => Err(Error::unknown(error)),
+                Some(error) => Err(error),
+                None => Ok(None),
+            },
         };
     }
     connection.control(begins).await?;
@@ -159,8 +166,12 @@ async fn attempt(
         Kind::Statement(statement) | Kind::Solitary(statement) => statement.run(connection).await,
     };
     if wants_commit {
-        connection.opened().commit_synced().await?;
-        return Ok(Some(shared.committed()));
+        return match connection.opened().commit_synced().await {
+            Ok(()) => Ok(Some(shared.committed())),
+            // In this mode the rows of a commit that the disk refused can stay.
+            Err(error) if error.is_io() => Err(Error::unknown(error)),
+            Err(error) => Err(error),
+        };
     }
     if !connection.is_autocommit() {
         // If even that fails, the connection is discarded, and the engine rolls back with its last handle.

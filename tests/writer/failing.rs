@@ -303,3 +303,91 @@ async fn a_waker_that_panics_does_not_end_the_lane() {
     second.await.unwrap();
     serves(&db, 3, "a waker").await;
 }
+
+/// `FAIL` keeps the rows before the conflict, in SQLite as in the engine, which commits them and then says that it failed. Not
+/// through a writer: a write that is told as rolled back has no effect.
+#[tokio::test]
+async fn a_statement_that_says_fail_leaves_no_row_behind() {
+    const SCHEMA: &str = "CREATE TABLE u (x INTEGER UNIQUE); INSERT INTO u VALUES (1); \
+        CREATE TABLE v (x INTEGER UNIQUE ON CONFLICT FAIL); INSERT INTO v VALUES (1); \
+        CREATE TABLE w (x INTEGER); \
+        CREATE TRIGGER says_so BEFORE INSERT ON w WHEN NEW.x = 1 BEGIN SELECT RAISE(FAIL, 'not this one'); END";
+    for in_a_batch in [false, true] {
+        let (db, _folder) = writer().await;
+        db.execute_batch(SCHEMA).await.unwrap();
+        let statements =
+            ["INSERT OR FAIL INTO u VALUES (7), (1)", "INSERT INTO v VALUES (7), (1)", "INSERT INTO w VALUES (7), (1)"];
+        for sql in statements {
+            let held = if in_a_batch { Some(hold(&db).await) } else { None };
+            let neighbour = in_a_batch.then(|| {
+                let db = db.clone();
+                tokio::spawn(async move { db.execute("INSERT INTO t VALUES (1)", ()).await })
+            });
+            let failing = {
+                let db = db.clone();
+                tokio::spawn(async move { db.execute(sql, ()).await })
+            };
+            if let Some(held) = held {
+                until(|| db.status().queued == 2).await;
+                held.let_go().await;
+            }
+            let error = failing.await.unwrap().unwrap_err();
+            assert!(matches!(error, Error::RolledBack { .. }), "{sql}: {error}");
+            if let Some(neighbour) = neighbour {
+                neighbour.await.unwrap().unwrap();
+            }
+        }
+        let left = db.read(async |snapshot| {
+            let sql = "SELECT (SELECT COUNT(*) FROM u), (SELECT COUNT(*) FROM v), (SELECT COUNT(*) FROM w)";
+            let mut rows = snapshot.query(sql, ()).await?;
+            let row = rows.next().await?.expect("a row");
+            Ok::<_, Error>((row.get::<i64>(0)?, row.get::<i64>(1)?, row.get::<i64>(2)?))
+        });
+        assert_eq!(left.await.unwrap(), (1, 1, 0), "in a batch: {in_a_batch}");
+        assert_eq!(rows(&db).await, if in_a_batch { 3 } else { 0 });
+    }
+}
+
+/// The engine is never pending; the closure awaits nothing else.
+#[tokio::test]
+async fn a_closure_of_nothing_but_statements_runs_out_of_time_too() {
+    let (db, _folder) = writer_of(WriterConfig { write_timeout: Duration::from_millis(30), ..patient() }).await;
+    let outcome: Result<Ack<()>> = db
+        .write(async |tx| {
+            loop {
+                tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+            }
+        })
+        .await;
+    let error = outcome.unwrap_err();
+    assert!(matches!(error.cause(), Error::Deadline { .. }), "{error}");
+    assert_eq!(rows(&db).await, 0);
+}
+
+/// A scan that awaits nothing but the engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_of_nothing_but_rows_ends_when_nobody_waits_for_it() {
+    let (db, _folder) = writer().await;
+    let (started, begun) = tokio::sync::oneshot::channel();
+    let reading = tokio::spawn({
+        let db = db.clone();
+        async move {
+            db.read(async move |snapshot| {
+                let mut started = Some(started);
+                loop {
+                    snapshot.query("SELECT COUNT(*) FROM t", ()).await?.next().await?;
+                    if let Some(started) = started.take() {
+                        let _ = started.send(());
+                    }
+                }
+                #[expect(unreachable_code, reason = "it says what the closure's error is")]
+                Ok::<(), Error>(())
+            })
+            .await
+        }
+    });
+    begun.await.unwrap();
+    reading.abort();
+    assert!(reading.await.unwrap_err().is_cancelled());
+    until(|| db.status().pool.in_use == 1).await;
+}
