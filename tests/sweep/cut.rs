@@ -98,8 +98,8 @@ async fn a_snapshot_goes_on_and_its_connection_is_as_new_whatever_is_dropped_in_
                 Some(rows_taken) => {
                     let mut rows = snapshot.query("SELECT x FROM seed", ()).await?;
                     for _ in 0..rows_taken {
-                        let next = rows.next();
-                        assert!(cut(next, 1).await.is_some(), "the engine reads inside poll");
+                        // Now and then it gives way before it asks the engine, and can be dropped there.
+                        while cut(rows.next(), 1).await.is_none() {}
                     }
                     drop(rows.next());
                 }
