@@ -33,7 +33,7 @@ use crate::pool::statement;
 pub struct Prepared<P> {
     db: PooledDatabaseWriter,
     sql: Arc<str>,
-    params: PhantomData<fn(P)>,
+    params: PhantomData<fn() -> P>,
 }
 
 impl PooledDatabaseWriter {
