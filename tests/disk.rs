@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use common::alone;
 use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result, Snapshot};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// Files may be this long for a body, in the shell's units of 512 bytes; a write beyond that fails, and does not end the
 /// process. The soft limit only, so the body can lift it: that is when there is room again.
@@ -64,7 +66,7 @@ mod bodies {
         fill_and_make_room(&alone::place(), Readers::FromTheStart, lift_the_limit);
     }
 
-    /// Readers would keep the log from being begun anew, and it would reach the limit before the file does. Without them the
+    /// A reader would keep the log from being begun anew, and it would reach the limit before the file does. Without one the
     /// file does first, and that alone refuses nobody: what does not fit into it stays in the log.
     #[test]
     #[ignore = "run by others, with a limit"]
@@ -177,6 +179,13 @@ fn fill_and_make_room(folder: &Path, readers: Readers, make_room: impl FnOnce())
         let (over, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = || tokio::spawn(read_all_the_while(db.clone(), Arc::clone(&over), Arc::clone(&reads)));
         let early = (readers == Readers::FromTheStart).then(start);
+        // One that reads an old moment for as long as it is full: between the reads of the others the lane could copy the log
+        // into the file, and begin it anew, and there would be room.
+        let (release, released) = oneshot::channel();
+        let old = match readers {
+            Readers::FromTheStart => Some(reads_an_old_moment(&db, released).await),
+            Readers::WhenFull => None,
+        };
 
         let mut told = Told::default();
         let mut next = 0..;
@@ -198,6 +207,10 @@ fn fill_and_make_room(folder: &Path, readers: Readers, make_room: impl FnOnce())
         }
 
         make_room();
+        if let Some(old) = old {
+            release.send(()).unwrap();
+            assert_eq!(old.await.unwrap(), [0; 0], "its moment is the one before the first row");
+        }
         let full = told.refused.len();
         for count in [1, 5, 20, 1, 5] {
             told.write(&db, some(count)).await;
@@ -228,6 +241,22 @@ fn fill_and_make_room(folder: &Path, readers: Readers, make_room: impl FnOnce())
         told.unknown.len(),
         told.refused
     );
+}
+
+/// Begins a read, which goes on until it is released, and sees then what it saw first.
+async fn reads_an_old_moment(db: &PooledDatabaseWriter, released: oneshot::Receiver<()>) -> JoinHandle<Vec<i64>> {
+    let (begun, begins) = oneshot::channel();
+    let db = db.clone();
+    let read = tokio::spawn(async move {
+        let read = db.read(async move |snapshot| {
+            begun.send(()).expect("the test waits for it");
+            released.await.expect("the test releases it");
+            ids(snapshot).await
+        });
+        read.await.unwrap()
+    });
+    begins.await.unwrap();
+    read
 }
 
 async fn read_all_the_while(db: PooledDatabaseWriter, over: Arc<AtomicBool>, reads: Arc<AtomicU64>) {
