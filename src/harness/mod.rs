@@ -15,6 +15,7 @@ pub mod kill;
 mod panics;
 pub mod prove;
 pub mod run;
+pub mod sim;
 pub mod stress;
 pub mod subjects;
 pub mod workload;

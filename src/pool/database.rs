@@ -151,6 +151,12 @@ impl ConnectionPool {
         (!claimed).then(|| LaneClaim { has_lane: Arc::clone(&self.has_lane) })
     }
 
+    /// Its numbers, for as long as it lives; does not keep it alive.
+    #[cfg(feature = "harness")]
+    pub(crate) fn watched(&self) -> impl Fn() -> Option<Status> + Send + 'static {
+        self.pool.watched()
+    }
+
     /// What its connections report of their writes.
     #[cfg(feature = "cache")]
     pub(crate) fn changes(&self) -> &Arc<Changes> {

@@ -198,6 +198,13 @@ impl<M: Manage> Pool<M> {
         self.core.census().into()
     }
 
+    /// Its numbers, for as long as it lives; does not keep it alive.
+    #[cfg(feature = "harness")]
+    pub(crate) fn watched(&self) -> impl Fn() -> Option<Status> + Send + 'static + use<M> {
+        let core = Arc::downgrade(&self.core);
+        move || Some(core.upgrade()?.census().into())
+    }
+
     /// Changes how many connections there may be. Surplus idle ones are closed now, surplus ones in use when they come
     /// back; who waits is admitted as far as there is new room.
     ///

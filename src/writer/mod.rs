@@ -34,6 +34,8 @@ use turso::params::Params;
 pub use self::cache::{CacheStatus, CachedRows};
 pub use self::config::{Mode, WriterConfig};
 use self::executor::Threads;
+#[cfg(feature = "harness")]
+pub(crate) use self::executor::{Executor, FileStatus, Task};
 use self::job::{Closure, Job, Kind, Statement};
 use self::lane::{Lane, Manner, Shared};
 use self::mvcc::SideBySide;
@@ -157,6 +159,15 @@ impl PooledDatabaseWriter {
     /// # Cancel safety
     /// Dropped half-way, the pool is as it was.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
+        Self::with_executor(pool, config, Arc::new(Threads)).await
+    }
+
+    /// The same, with its lane and its reads where `executor` runs them.
+    pub(crate) async fn with_executor(
+        pool: ConnectionPool,
+        config: WriterConfig,
+        executor: Arc<dyn executor::Executor>,
+    ) -> Result<Self> {
         config.validate()?;
         let max = pool.status().max;
         if max < 2 {
@@ -172,7 +183,7 @@ impl PooledDatabaseWriter {
         #[cfg(feature = "cache")]
         let cache = cache::ReadCache::of(&pool, config.cache);
         let wal = Wal::new(pool.path(), pool.get().await?.page_size().await?);
-        let shared = Arc::new(Shared::new(config, wal, Arc::new(Threads)));
+        let shared = Arc::new(Shared::new(config, wal, executor));
         let way = Arc::new(match mode {
             Mode::Wal => Way::Lane(Lane::start(&pool, shared, claim).await?),
             Mode::Mvcc => Way::SideBySide(SideBySide::start(&pool, shared, claim).await?),

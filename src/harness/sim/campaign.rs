@@ -1,0 +1,215 @@
+//! Many seeds: on several threads, counted, until one fails or all have run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Display};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use super::minimise::{Minimised, minimise};
+use super::notation::{Picture, Schedule};
+use super::run::{Course, Ran, run};
+use super::{Sim, World};
+
+/// For how long a failure is made smaller.
+const MINIMISES: Duration = Duration::from_secs(30);
+
+/// A seed that failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Found {
+    /// Which.
+    pub seed: u64,
+    /// Why, as the smallest run that fails in the same way says it.
+    pub failure: String,
+    /// The interleaving of that run, to be read, and to be read back by [`Sim::replay`].
+    pub schedule: String,
+    /// Lines of its table.
+    pub lines: usize,
+    /// Answers that were not the default, before it was made smaller and after.
+    pub decisions: (usize, usize),
+    /// Runs that this took.
+    pub runs: u64,
+    /// Whether the table alone repeats the failure. If not, the seed does.
+    pub is_repeated: bool,
+}
+
+/// What many runs came to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// Events in all of them.
+    pub events: u64,
+    /// Schedules that differ in more than the order of independent events, by their canonical hash, and how often each was
+    /// met.
+    pub schedules: HashMap<u64, u32>,
+    /// What was seen, and how often.
+    pub seen: BTreeMap<String, u64>,
+    /// In real time.
+    pub seconds: f64,
+    /// The seeds that failed.
+    pub found: Vec<Found>,
+}
+
+impl Report {
+    /// Schedules that differ.
+    #[must_use]
+    pub fn distinct(&self) -> usize {
+        self.schedules.len()
+    }
+
+    /// How likely it is that the next seed is of a schedule that was not met: the part of those that were met once
+    /// (Good and Turing's estimate; Good, 1953).
+    #[must_use]
+    pub fn chance_of_a_new_one(&self) -> f64 {
+        let once = self.schedules.values().filter(|&&times| times == 1).count();
+        if self.seeds == 0 { 1.0 } else { once as f64 / self.seeds as f64 }
+    }
+
+    /// Seeds in a second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        if self.seconds > 0.0 { self.seeds as f64 / self.seconds } else { 0.0 }
+    }
+
+    /// Those of `wanted` that were never seen.
+    #[must_use]
+    pub fn never_seen<'a>(&self, wanted: &[&'a str]) -> Vec<&'a str> {
+        wanted.iter().copied().filter(|&what| !self.seen.contains_key(what)).collect()
+    }
+
+    /// Another part of the same campaign.
+    pub fn merge(&mut self, other: Report) {
+        self.seeds += other.seeds;
+        self.events += other.events;
+        for (schedule, times) in other.schedules {
+            *self.schedules.entry(schedule).or_default() += times;
+        }
+        for (what, times) in other.seen {
+            *self.seen.entry(what).or_default() += times;
+        }
+        self.seconds = self.seconds.max(other.seconds);
+        self.found.extend(other.found);
+    }
+
+    fn count(&mut self, ran: &Ran) {
+        self.seeds += 1;
+        self.events += ran.steps;
+        *self.schedules.entry(ran.canonical).or_default() += 1;
+        for (what, times) in &ran.seen {
+            *self.seen.entry((*what).to_owned()).or_default() += times;
+        }
+    }
+}
+
+impl Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = self.decisions;
+        writeln!(f, "seed {} fails: {}", self.seed, self.failure)?;
+        writeln!(f, "{after} of its {before} decisions are enough, found in {} runs:\n", self.runs)?;
+        for line in self.schedule.lines() {
+            writeln!(f, "  {line}")?;
+        }
+        match self.is_repeated {
+            true => writeln!(f, "\nThe lines above, saved, repeat it (Sim::replay); so does the seed."),
+            false => writeln!(f, "\nThe lines above are not enough to repeat it, the seed is."),
+        }
+    }
+}
+
+/// What one campaign tells while it runs.
+pub trait Progress: Sync {
+    /// A seed was run.
+    fn ran(&self, report: &Report);
+}
+
+impl Progress for () {
+    fn ran(&self, _report: &Report) {}
+}
+
+impl Sim {
+    /// Runs `check` in a world for each seed, and makes what fails smaller.
+    pub fn run<F, E>(&self, check: F) -> Report
+    where
+        F: AsyncFn(World) -> Result<(), E> + Sync,
+        E: Display,
+    {
+        self.run_with(check, &())
+    }
+
+    /// The same, and tells of it meanwhile.
+    pub fn run_with<F, E>(&self, check: F, progress: &impl Progress) -> Report
+    where
+        F: AsyncFn(World) -> Result<(), E> + Sync,
+        E: Display,
+    {
+        let began = Instant::now();
+        let next = AtomicU64::new(self.seeds.start);
+        let stops = AtomicBool::new(false);
+        let report = Mutex::new(Report::default());
+        let works = || {
+            while !stops.load(Ordering::Relaxed) && self.time.is_none_or(|time| began.elapsed() < time) {
+                let seed = next.fetch_add(self.step, Ordering::Relaxed);
+                if seed >= self.seeds.end {
+                    break;
+                }
+                let ran = run(Course::Seed(seed, self.strategy), self.faults, false, &check);
+                {
+                    let mut report = report.lock();
+                    report.count(&ran);
+                    progress.ran(&report);
+                }
+                if let Some(failure) = ran.failure {
+                    let is_first = !stops.swap(!self.keeps_going, Ordering::Relaxed);
+                    if is_first || self.keeps_going {
+                        let found = self.explain(seed, ran.plan, failure, &check);
+                        report.lock().found.push(found);
+                    }
+                }
+            }
+        };
+        match self.jobs {
+            1 => works(),
+            jobs => thread::scope(|scope| {
+                for _ in 0..jobs {
+                    scope.spawn(works);
+                }
+            }),
+        }
+        let mut report = report.into_inner();
+        report.seconds = began.elapsed().as_secs_f64();
+        report.found.sort_by_key(|found| found.seed);
+        report
+    }
+
+    /// Makes the failure of a seed smaller, and draws it.
+    fn explain<F, E>(&self, seed: u64, plan: super::Plan, failure: Failure, check: &F) -> Found
+    where
+        F: AsyncFn(World) -> Result<(), E>,
+        E: Display,
+    {
+        let before = plan.decisions.len();
+        let runs = |plan: &super::Plan| run(Course::Plan(plan), self.faults, false, check);
+        let Minimised { plan, runs } = minimise(plan, &failure, MINIMISES, &runs);
+        let ran = run(Course::Plan(&plan), self.faults, true, check);
+        let picture = Picture::of(&ran.events, &ran.names);
+        let schedule = Schedule::of(&self.workload, self.faults, &plan, &picture);
+        let repeated = run(Course::Schedule(&schedule), self.faults, false, check);
+        let smallest = ran.failure.unwrap_or_else(|| failure.clone());
+        Found {
+            seed,
+            is_repeated: repeated.failure.is_some_and(|repeated| repeated.is_like(&failure)),
+            failure: smallest.to_string(),
+            schedule: schedule.file(&picture),
+            lines: picture.len(),
+            decisions: (before, plan.decisions.len()),
+            runs,
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The simulated disk: what its files hold, what of that would survive a power failure, and the calls it has not done yet.
+//!
+//! # Fault model
+//! A call is handed over, waits, and is done later, all of it at once as far as this process sees; calls of different tasks
+//! are done in any order, and so are those of one task that wait together. A call may fail: a read or a write before its
+//! first byte (EIO, ENOSPC), a write after a part of it (the engine's own `ShortWrite`), a sync. A failed sync is Linux's
+//! (Rebello and others, "Can Applications Recover from fsync Failures?", 2020): the page cache still shows what was written, no
+//! later sync writes it, and whether it is on the disk is luck.
+//!
+//! A sync makes durable what was done before it was handed over. A power failure can take any 512-byte sector of any write
+//! that no sync covered, done or not, and any such truncation; a process that is killed, and not its machine, takes nothing
+//! that was done: that is the luck in which everything survives.
+//!
+//! What cannot happen: a durable sector changes; a read returns anything but what was written; the folder forgets a file or
+//! its length of 0 (the engine does not sync folders, and ext4 and xfs keep a new file whose content is synced); two writes
+//! of one sector change places. So bit rot, misdirected writes and lost folders are not looked for.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use tokio::time::Instant;
+use turso::core::{Completion, CompletionError};
+
+use super::trace;
+
+/// The unit in which a write is torn.
+const SECTOR: usize = 512;
+
+/// What is asked of the disk.
+pub(super) enum Call {
+    Read { at: u64, len: u64 },
+    Write { at: u64, bytes: Vec<u8> },
+    /// Of everything that was done before change number `upto`.
+    Sync { upto: u64 },
+    Truncate { len: u64 },
+}
+
+/// A call that is not done yet.
+pub(super) struct Pending {
+    /// Which task asked.
+    pub(super) owner: usize,
+    pub(super) file: usize,
+    pub(super) call: Call,
+    pub(super) completion: Completion,
+    /// Not before.
+    pub(super) due: Option<Instant>,
+}
+
+/// How a call goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done,
+    Eio,
+    Full,
+    /// After half of it.
+    Short,
+    /// It says that it is done, and is not.
+    Lie,
+}
+
+struct Change {
+    number: u64,
+    effect: Effect,
+    /// A sync of it failed: no later one writes it.
+    is_lost: bool,
+}
+
+enum Effect {
+    Write { at: usize, bytes: Vec<u8> },
+    Truncate(usize),
+}
+
+struct File {
+    path: String,
+    /// What people call it.
+    name: Arc<str>,
+    /// What this process sees.
+    seen: Vec<u8>,
+    /// What is certainly on the disk; `unsynced` may be, too.
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+    /// Changes so far.
+    changes: u64,
+}
+
+/// The files of one world, and what is to be done to them.
+#[derive(Default)]
+pub(super) struct Disk {
+    files: Vec<File>,
+    pub(super) pending: Vec<Pending>,
+}
+
+/// A call that is done, to be told.
+pub(super) struct Told {
+    pub(super) completion: Completion,
+    pub(super) result: Result<i32, CompletionError>,
+}
+
+impl Told {
+    /// Tells it. Not under a lock: whoever is told may ask for more.
+    pub(super) fn tell(self) {
+        match self.result {
+            Ok(count) => self.completion.complete(count),
+            Err(error) => self.completion.error(error),
+        }
+    }
+}
+
+impl Disk {
+    /// The file at `path`, which is created if there is none.
+    pub(super) fn open(&mut self, path: &str) -> usize {
+        self.find(path).unwrap_or_else(|| {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let name = match name.rsplit_once("-wal") {
+                Some((_, "")) => "log",
+                _ if name.ends_with(".db-log") => "mvcc-log",
+                _ => "db",
+            };
+            self.files.push(File {
+                path: path.to_owned(),
+                name: name.into(),
+                seen: Vec::new(),
+                durable: Vec::new(),
+                unsynced: Vec::new(),
+                changes: 0,
+            });
+            self.files.len() - 1
+        })
+    }
+
+    pub(super) fn find(&self, path: &str) -> Option<usize> {
+        self.files.iter().position(|file| file.path == path)
+    }
+
+    pub(super) fn len(&self, file: usize) -> u64 {
+        self.files[file].seen.len() as u64
+    }
+
+    /// A sync of what has been done to `file` so far.
+    pub(super) fn sync_of(&self, file: usize) -> Call {
+        Call::Sync { upto: self.files[file].changes }
+    }
+
+    /// What people read of a call.
+    pub(super) fn describe(&self, file: usize, call: &Call) -> trace::Call {
+        let (verb, at, len) = match call {
+            Call::Read { at, len } => ("read", *at, *len),
+            Call::Write { at, bytes } => ("write", *at, bytes.len() as u64),
+            Call::Sync { .. } => ("fsync", 0, 0),
+            Call::Truncate { len } => ("truncate", 0, *len),
+        };
+        trace::Call { verb, file: Arc::clone(&self.files[file].name), at, len }
+    }
+
+    /// Does a call. What it read is left in `bytes`.
+    pub(super) fn does(&mut self, pending: Pending, fate: Fate, read: &mut Vec<u8>) -> Told {
+        let Pending { file, call, completion, .. } = pending;
+        let file = &mut self.files[file];
+        let error = |kind, name| Err(CompletionError::IOError(kind, name));
+        let result = match (call, fate) {
+            (Call::Read { .. }, Fate::Eio) => error(std::io::ErrorKind::Other, "pread"),
+            (Call::Read { at, .. }, _) => {
+                let buffer = completion.as_read().buf().as_mut_slice();
+                let rest = file.seen.get(at as usize..).unwrap_or_default();
+                let count = rest.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&rest[..count]);
+                read.extend_from_slice(&rest[..count]);
+                Ok(count as i32)
+            }
+            (Call::Write { .. }, Fate::Eio) => error(std::io::ErrorKind::Other, "pwrite"),
+            (Call::Write { .. }, Fate::Full) => error(std::io::ErrorKind::StorageFull, "pwrite"),
+            (Call::Write { at, mut bytes }, fate) => {
+                let whole = bytes.len();
+                if fate == Fate::Short {
+                    bytes.truncate(whole / 2);
+                }
+                file.change(Effect::Write { at: at as usize, bytes });
+                if fate == Fate::Short { Err(CompletionError::ShortWrite) } else { Ok(whole as i32) }
+            }
+            (Call::Truncate { .. }, Fate::Eio) => error(std::io::ErrorKind::Other, "ftruncate"),
+            (Call::Truncate { len }, _) => {
+                file.change(Effect::Truncate(len as usize));
+                Ok(0)
+            }
+            (Call::Sync { upto }, Fate::Eio) => {
+                file.loses(upto);
+                error(std::io::ErrorKind::Other, "fsync")
+            }
+            (Call::Sync { .. }, Fate::Lie) => Ok(0),
+            (Call::Sync { upto }, _) => {
+                file.sync(upto);
+                Ok(0)
+            }
+        };
+        Told { completion, result }
+    }
+
+    /// The power fails. Of what is not synced nothing survives if `luck` is 0, everything that was done if it is 1, and for
+    /// any other number what the random numbers of that seed leave. Who has to be told that nothing will come.
+    pub(super) fn loses_power(&mut self, luck: u64) -> Vec<Completion> {
+        let mut coin = Coin { rng: ChaCha8Rng::seed_from_u64(luck), bits: 0, left: 0 };
+        let mut survives = || luck >= 2 && coin.is_heads();
+        let pending = std::mem::take(&mut self.pending);
+        let mut aborted = Vec::new();
+        for Pending { file, call, completion, .. } in pending {
+            aborted.push(completion);
+            // On its way: some of it may have arrived.
+            let effect = match call {
+                Call::Write { at, bytes } if luck >= 2 => Effect::Write { at: at as usize, bytes },
+                Call::Truncate { len } if luck >= 2 => Effect::Truncate(len as usize),
+                _ => continue,
+            };
+            let file = &mut self.files[file];
+            file.unsynced.push(Change { number: file.changes, effect, is_lost: false });
+        }
+        for file in &mut self.files {
+            if luck == 1 {
+                file.durable.clone_from(&file.seen);
+            } else {
+                for change in &file.unsynced {
+                    match &change.effect {
+                        Effect::Write { at, bytes } => {
+                            for (at, part) in sectors(*at, bytes) {
+                                if survives() {
+                                    write(&mut file.durable, at, part);
+                                }
+                            }
+                        }
+                        Effect::Truncate(len) if survives() => file.durable.resize(*len, 0),
+                        Effect::Truncate(_) => {}
+                    }
+                }
+                file.seen.clone_from(&file.durable);
+            }
+            file.unsynced.clear();
+        }
+        aborted
+    }
+}
+
+impl File {
+    fn change(&mut self, effect: Effect) {
+        apply(&mut self.seen, &effect);
+        self.unsynced.push(Change { number: self.changes, effect, is_lost: false });
+        self.changes += 1;
+    }
+
+    fn sync(&mut self, upto: u64) {
+        let is_synced = |change: &Change| change.number < upto && !change.is_lost;
+        if self.unsynced.iter().any(|change| change.is_lost) {
+            // What comes later to the same place is what is there, and so is a later length.
+            let covered: BTreeSet<usize> =
+                self.unsynced.iter().filter(|&change| is_synced(change)).flat_map(|change| change.effect.sectors()).collect();
+            self.unsynced.retain(|change| {
+                let sectors = change.effect.sectors();
+                !change.is_lost || (!sectors.is_empty() && !covered.contains(&sectors.start))
+            });
+        }
+        let durable = &mut self.durable;
+        self.unsynced.retain(|change| {
+            let is_synced = is_synced(change);
+            if is_synced {
+                apply(durable, &change.effect);
+            }
+            !is_synced
+        });
+    }
+
+    /// A sync of what was done before change `upto` failed.
+    fn loses(&mut self, upto: u64) {
+        for change in std::mem::take(&mut self.unsynced) {
+            let Change { number, effect, is_lost } = change;
+            if is_lost || number >= upto {
+                self.unsynced.push(Change { number, effect, is_lost });
+                continue;
+            }
+            let lost = |effect| Change { number, effect, is_lost: true };
+            match effect {
+                // Each for itself: later writes may cover one and not the other.
+                Effect::Write { at, bytes } => self.unsynced.extend(
+                    sectors(at, &bytes).map(|(at, part)| lost(Effect::Write { at, bytes: part.to_vec() })),
+                ),
+                effect => self.unsynced.push(lost(effect)),
+            }
+        }
+    }
+}
+
+impl Effect {
+    /// The sectors that it writes to.
+    fn sectors(&self) -> Range<usize> {
+        match self {
+            Effect::Write { at, bytes } => at / SECTOR..(at + bytes.len()).div_ceil(SECTOR),
+            Effect::Truncate(_) => 0..0,
+        }
+    }
+}
+
+/// The parts of a write that are in one sector of the disk each, and where they begin.
+fn sectors(mut at: usize, mut rest: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    std::iter::from_fn(move || {
+        let (part, after) = rest.split_at(rest.len().min(SECTOR - at % SECTOR));
+        let sector = (at, part);
+        (at, rest) = (at + part.len(), after);
+        (!part.is_empty()).then_some(sector)
+    })
+}
+
+fn apply(content: &mut Vec<u8>, effect: &Effect) {
+    match effect {
+        Effect::Write { at, bytes } => write(content, *at, bytes),
+        Effect::Truncate(len) => content.resize(*len, 0),
+    }
+}
+
+fn write(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = at + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[at..end].copy_from_slice(bytes);
+}
+
+/// Heads or tails, a bit of a random number each.
+struct Coin {
+    rng: ChaCha8Rng,
+    bits: u64,
+    left: u32,
+}
+
+impl Coin {
+    fn is_heads(&mut self) -> bool {
+        if self.left == 0 {
+            (self.bits, self.left) = (self.rng.next_u64(), u64::BITS);
+        }
+        let is_heads = self.bits & 1 == 1;
+        self.bits >>= 1;
+        self.left -= 1;
+        is_heads
+    }
+}

@@ -1,0 +1,65 @@
+//! Why a run failed.
+
+use std::fmt;
+
+/// What went wrong in one run of a world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Of which kind it is.
+    pub kind: FailureKind,
+    /// In words.
+    pub message: String,
+}
+
+/// A kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The check returned an error.
+    Check,
+    /// A task panicked.
+    Panic,
+    /// Nobody can go on, and no time limit will end that.
+    Deadlock,
+    /// Many steps, and nobody got anywhere.
+    Livelock,
+    /// The pool or the lane is in a state in which it must never be.
+    Invariant,
+    /// A schedule that was to be repeated no longer applies.
+    Schedule,
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FailureKind::Check => "the check failed",
+            FailureKind::Panic => "a panic",
+            FailureKind::Deadlock => "a deadlock",
+            FailureKind::Livelock => "a livelock",
+            FailureKind::Invariant => "a broken invariant",
+            FailureKind::Schedule => "the schedule no longer applies",
+        })
+    }
+}
+
+impl Failure {
+    pub(super) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// Whether it is the same fault, seen with other numbers perhaps.
+    pub(super) fn is_like(&self, other: &Failure) -> bool {
+        let first_line = |failure: &Failure| {
+            let line = failure.message.lines().next().unwrap_or_default();
+            line.split(|letter: char| letter.is_ascii_digit()).filter(|part| !part.is_empty()).collect::<String>()
+        };
+        self.kind == other.kind && first_line(self) == first_line(other)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}

@@ -1,0 +1,113 @@
+//! A failing run made smaller: delta debugging over its decisions.
+//!
+//! Zeller and Hildebrandt's ddmin ("Simplifying and Isolating Failure-Inducing Input", 2002) on the answers that were not the
+//! default: parts of the plan are taken out, first large ones and then small, as long as the run still fails in the same
+//! way. Numbers that stay are made smaller by halves. Since a question is named by whose it is and which of theirs, the
+//! rest of a plan still means what it meant.
+
+use std::time::{Duration, Instant};
+
+use super::decisions::{About, Answer, Decision, Plan};
+use super::failure::Failure;
+use super::run::Ran;
+
+/// What became of it.
+pub(super) struct Minimised {
+    pub(super) plan: Plan,
+    /// How many runs it took.
+    pub(super) runs: u64,
+}
+
+struct Search<'a> {
+    failure: &'a Failure,
+    run: &'a dyn Fn(&Plan) -> Ran,
+    best: Plan,
+    runs: u64,
+    until: Instant,
+}
+
+/// Makes `plan` smaller as long as `run` fails like `failure`, for `limit` at most.
+pub(super) fn minimise(plan: Plan, failure: &Failure, limit: Duration, run: &dyn Fn(&Plan) -> Ran) -> Minimised {
+    let mut search = Search { failure, run, best: plan, runs: 0, until: Instant::now() + limit };
+    loop {
+        let before = search.best.decisions.len();
+        search.without_kinds();
+        search.without_parts();
+        search.with_smaller_numbers();
+        if search.best.decisions.len() >= before || search.is_late() {
+            break;
+        }
+    }
+    Minimised { plan: search.best, runs: search.runs }
+}
+
+impl Search<'_> {
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// Takes the plan if it fails still.
+    fn tries(&mut self, decisions: Vec<Decision>) -> bool {
+        if self.is_late() {
+            return false;
+        }
+        self.runs += 1;
+        let ran = (self.run)(&Plan { seed: self.best.seed, decisions });
+        let is_like = ran.failure.is_some_and(|failure| failure.is_like(self.failure));
+        // What it did not come to is no part of it any more.
+        if is_like && ran.plan.decisions.len() <= self.best.decisions.len() {
+            self.best = ran.plan;
+        }
+        is_like
+    }
+
+    /// All faults but those that it takes, and all that is not about order.
+    fn without_kinds(&mut self) {
+        for kind in [About::Pass, About::Fault, About::Cancel, About::Panic, About::Crash, About::Order, About::Number] {
+            if self.best.decisions.iter().any(|decision| decision.about == kind) {
+                let rest = self.best.decisions.iter().filter(|decision| decision.about != kind);
+                let rest = rest.cloned().collect();
+                self.tries(rest);
+            }
+        }
+    }
+
+    fn without_parts(&mut self) {
+        let mut size = self.best.decisions.len().div_ceil(2);
+        while size > 0 && !self.is_late() {
+            let (mut from, mut is_smaller) = (0, false);
+            while from < self.best.decisions.len() && !self.is_late() {
+                let upto = (from + size).min(self.best.decisions.len());
+                let mut rest = self.best.decisions.clone();
+                rest.drain(from..upto);
+                let before = self.best.decisions.len();
+                if self.tries(rest) && self.best.decisions.len() < before {
+                    is_smaller = true;
+                } else {
+                    from = upto;
+                }
+            }
+            if size > 1 || !is_smaller {
+                size /= 2;
+            }
+        }
+    }
+
+    fn with_smaller_numbers(&mut self) {
+        for place in 0..self.best.decisions.len() {
+            let mut upto = 64;
+            while let Some(Decision { about: About::Number | About::Pass | About::Crash, answer: Answer::Number(number), .. }) =
+                self.best.decisions.get(place)
+                && *number > 1
+                && upto > 0
+            {
+                let mut decisions = self.best.decisions.clone();
+                decisions[place].answer = Answer::Number(*number / 2);
+                if !self.tries(decisions) {
+                    break;
+                }
+                upto -= 1;
+            }
+        }
+    }
+}

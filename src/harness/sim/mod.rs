@@ -1,0 +1,228 @@
+//! Deterministic simulation: the real engine, the real pool and the real writer in a world where a seed decides everything.
+//!
+//! A [`World`] is a machine with a disk, a clock and one process. What is simulated is exactly this: the disk (`disk`, which
+//! says what can fail), the clock (tokio's, paused: it jumps when nobody can go on), randomness, and who goes when
+//! (`scheduler`). Everything else is production code. Tasks take turns at their awaits, so what a data race inside one poll
+//! would do is not looked for; that is loom's.
+//!
+//! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
+//! question of a run, and its answer), `faults`, `failure`, `disk`, `state` (what the parts share), `io` (the engine's
+//! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `notation` (interleavings), `minimise`,
+//! `campaign` (many runs), `ledger` (what clients were told), `workloads`, and this face.
+
+mod campaign;
+mod decisions;
+mod disk;
+mod failure;
+mod faults;
+mod io;
+mod ledger;
+mod minimise;
+mod notation;
+mod panics;
+mod run;
+mod scheduler;
+mod script;
+mod state;
+mod strategy;
+mod trace;
+mod workloads;
+mod world;
+
+use std::fmt::Display;
+use std::ops::Range;
+use std::time::Duration;
+
+pub use self::campaign::{Found, Progress, Report};
+pub use self::decisions::Plan;
+pub use self::failure::{Failure, FailureKind};
+pub use self::faults::Faults;
+pub use self::ledger::Ledger;
+pub use self::notation::Schedule;
+use self::run::{Course, run};
+pub use self::strategy::Strategy;
+pub use self::workloads::Workload;
+pub use self::world::{Crashed, Gone, Joined, World};
+
+/// The environment variable that makes [`Sim::check`] run one seed only.
+pub const SEED: &str = "POOLPROOF_SEED";
+
+/// A simulation: which seeds, which faults, in which order.
+///
+/// ```
+/// use poolproof::Error;
+/// use poolproof::harness::sim::{Sim, World};
+///
+/// /// Two clients count, each in one statement.
+/// async fn count(world: World) -> Result<(), Error> {
+///     let db = world.open("counter.db").await?;
+///     db.execute("CREATE TABLE counter (n INTEGER)", ()).await?;
+///     db.execute("INSERT INTO counter VALUES (0)", ()).await?;
+///     let clients: Vec<_> = (0..2)
+///         .map(|client| {
+///             let db = db.clone();
+///             world.spawn(format!("client-{client}"), async move {
+///                 db.execute("UPDATE counter SET n = n + 1", ()).await
+///             })
+///         })
+///         .collect();
+///     for client in clients {
+///         client.await.expect("nothing panics here")?;
+///     }
+///     let n: i64 = db
+///         .read(async |snapshot| {
+///             let mut rows = snapshot.query("SELECT n FROM counter", ()).await?;
+///             Ok::<_, Error>(rows.next().await?.expect("a row").get(0)?)
+///         })
+///         .await?;
+///     assert_eq!(n, 2);
+///     Ok(())
+/// }
+///
+/// Sim::new().seeds(0..20).check(count);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is run until check or run is called"]
+pub struct Sim {
+    seeds: Range<u64>,
+    step: u64,
+    faults: Faults,
+    strategy: Strategy,
+    jobs: usize,
+    time: Option<Duration>,
+    keeps_going: bool,
+    workload: String,
+}
+
+impl Default for Sim {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sim {
+    /// 100 seeds, no faults, all strategies in turn, one thread.
+    pub fn new() -> Self {
+        Self {
+            seeds: 0..100,
+            step: 1,
+            faults: Faults::NONE,
+            strategy: Strategy::default(),
+            jobs: 1,
+            time: None,
+            keeps_going: false,
+            workload: String::new(),
+        }
+    }
+
+    /// These seeds. 0 to 99 unless set.
+    pub fn seeds(mut self, seeds: Range<u64>) -> Self {
+        self.seeds = seeds;
+        self
+    }
+
+    /// Of the seeds, part `shard` of `of`: every `of`-th.
+    ///
+    /// # Panics
+    /// Unless `shard` is less than `of`.
+    pub fn shard(mut self, shard: u64, of: u64) -> Self {
+        assert!(shard < of, "there is no part {shard} of {of}");
+        self.seeds.start += shard;
+        self.step = of;
+        self
+    }
+
+    /// With these faults. None unless set.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// In this order. [`Strategy::Mixed`] unless set.
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// On so many threads, a world each at a time. 1 unless set.
+    ///
+    /// # Panics
+    /// For 0.
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        assert!(jobs > 0, "no thread would run anything");
+        self.jobs = jobs;
+        self
+    }
+
+    /// No further seed begins after this time.
+    pub fn time(mut self, time: Duration) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Goes on after a seed that failed.
+    pub fn keep_going(mut self, keeps_going: bool) -> Self {
+        self.keeps_going = keeps_going;
+        self
+    }
+
+    /// What the check is called in schedules.
+    pub fn workload(mut self, name: impl Into<String>) -> Self {
+        self.workload = name.into();
+        self
+    }
+
+    /// Runs `check` in a world for each seed: the gate of a `#[test]`. An error and a panic fail the seed alike. If the
+    /// environment has `POOLPROOF_SEED=S`, only that one is run.
+    ///
+    /// # Panics
+    /// If a seed fails: with the smallest interleaving that fails in the same way.
+    #[track_caller]
+    pub fn check<F, E>(mut self, check: F)
+    where
+        F: AsyncFn(World) -> Result<(), E> + Sync,
+        E: Display,
+    {
+        if let Some(seed) = std::env::var_os(SEED) {
+            let seed: u64 = seed.to_str().and_then(|seed| seed.parse().ok()).expect("POOLPROOF_SEED is a number");
+            self.seeds = seed..seed + 1;
+        }
+        let report = self.run(check);
+        if let Some(found) = report.found.first() {
+            panic!("after {} seeds, {found}\nreplay: {SEED}={} cargo test NAME_OF_THIS_TEST", report.seeds, found.seed);
+        }
+    }
+
+    /// Runs `check` once along a schedule that was printed, or written by hand. What it came to: `None` if it passed.
+    ///
+    /// # Errors
+    /// What is wrong with the text. A schedule that no longer applies is a [`FailureKind::Schedule`].
+    pub fn replay<F, E>(text: &str, check: F) -> Result<Option<Failure>, String>
+    where
+        F: AsyncFn(World) -> Result<(), E>,
+        E: Display,
+    {
+        let schedule: Schedule = text.parse()?;
+        Ok(run(Course::Schedule(&schedule), schedule.faults, false, &check).failure)
+    }
+
+    /// The hash of everything that happened in a run of `seed`: the same in every process, or something leaks into it.
+    pub fn hash<F, E>(&self, seed: u64, check: F) -> u64
+    where
+        F: AsyncFn(World) -> Result<(), E>,
+        E: Display,
+    {
+        run(Course::Seed(seed, self.strategy), self.faults, false, &check).hash
+    }
+
+    /// Every event of a run of `seed`, in words, and the hash up to it.
+    pub fn events<F, E>(&self, seed: u64, check: F) -> Vec<(String, u64)>
+    where
+        F: AsyncFn(World) -> Result<(), E>,
+        E: Display,
+    {
+        let ran = run(Course::Seed(seed, self.strategy), self.faults, true, &check);
+        let words = |event: &trace::Event| (format!("{} {}", ran.names[&event.actor], event.what), event.hash);
+        ran.events.iter().map(words).collect()
+    }
+}

@@ -1,0 +1,251 @@
+//! An interleaving as people read it, and as it is read back: columns, one a task and one for the disk, time downward.
+//!
+//! ```text
+//! workload: counter
+//! seed: 17
+//!
+//! client-0 | client-1 | lane | disk
+//! read 0   |          |      |
+//!          | read 0   |      |
+//!          |          | .    | fsync log
+//! ends     |          |      |
+//! ```
+//!
+//! A line is what one task did until another one went on, and what the disk did for it. Shown is what a task notes, that it
+//! ends, syncs, and whatever fails; a task that only let the disk work has a dot. `answer:` lines before the table are what
+//! is no matter of order: numbers, faults, how much survived a crash.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::decisions::{About, Actor, Answer, Decision, Plan};
+use super::faults::Faults;
+use super::script::{Line, Script, family, is_preparing};
+use super::trace::Event;
+
+/// A schedule to be repeated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Which workload it is of; empty for one of somebody's own.
+    pub workload: String,
+    /// The seed, of which the engine takes its random numbers.
+    pub seed: u64,
+    /// The faults that it may have.
+    pub faults: Faults,
+    pub(super) script: Script,
+}
+
+/// What stands between two events of a cell.
+const AND: &str = "; ";
+
+/// What stands for a task that only let the disk work.
+const DOT: &str = ".";
+
+/// A row: whose it is, what that did, and the disk for it.
+struct Row {
+    who: String,
+    does: Vec<String>,
+    disk: Vec<String>,
+}
+
+/// The rows of what happened from when the first client began.
+fn rows(events: &[Event], names: &BTreeMap<Actor, Arc<str>>) -> Vec<Row> {
+    let from = events.iter().position(|event| !is_preparing(&names[&event.actor])).unwrap_or(0);
+    let mut rows: Vec<Row> = Vec::new();
+    for event in &events[from..] {
+        let name = &names[&event.actor];
+        if !event.what.is_telling(name) {
+            continue;
+        }
+        let (who, text) = (family(name), event.what.to_string());
+        let is_disk = event.actor.is_disk();
+        match rows.last_mut() {
+            Some(row) if row.who == who && is_disk => row.disk.push(text),
+            Some(row) if row.who == who && row.disk.is_empty() => row.does.push(text),
+            _ => {
+                let (does, disk) = if is_disk { (vec![], vec![text]) } else { (vec![text], vec![]) };
+                rows.push(Row { who: who.to_owned(), does, disk });
+            }
+        }
+    }
+    rows
+}
+
+/// The interleaving of a run.
+pub(super) struct Picture {
+    columns: Vec<String>,
+    rows: Vec<Row>,
+}
+
+impl Picture {
+    pub(super) fn of(events: &[Event], names: &BTreeMap<Actor, Arc<str>>) -> Self {
+        let rows = rows(events, names);
+        let mut columns: Vec<String> = Vec::new();
+        for row in &rows {
+            if !columns.contains(&row.who) {
+                columns.push(row.who.clone());
+            }
+        }
+        // Clients in their order, whoever came first.
+        columns.sort_by_key(|name| (is_preparing(name), name.clone()));
+        Self { columns, rows }
+    }
+
+    /// Lines of the table, its head aside.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+impl fmt::Display for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |row: &Row| {
+            let mut cells: Vec<String> = self
+                .columns
+                .iter()
+                .map(|column| match (*column == row.who, row.does.is_empty()) {
+                    (false, _) => String::new(),
+                    (true, true) => DOT.to_owned(),
+                    (true, false) => row.does.join(AND),
+                })
+                .collect();
+            cells.push(row.disk.join(AND));
+            cells
+        };
+        let mut table = vec![self.columns.iter().cloned().chain(["disk".to_owned()]).collect::<Vec<_>>()];
+        table.extend(self.rows.iter().map(line));
+        let widths: Vec<usize> = (0..=self.columns.len())
+            .map(|column| table.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        for cells in table {
+            let mut text = String::new();
+            for (place, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                let bar = if place == 0 { "" } else { " | " };
+                write!(text, "{bar}{cell:width$}")?;
+            }
+            writeln!(f, "{}", text.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Schedule {
+    /// What a run did, to be repeated.
+    pub(super) fn of(workload: &str, faults: Faults, plan: &Plan, picture: &Picture) -> Self {
+        let lines = picture.rows.iter().enumerate().map(|(place, row)| Line {
+            number: place + 1,
+            who: row.who.clone(),
+            is_disk: !row.disk.is_empty(),
+            until: row.disk.last().or(row.does.last()).cloned().unwrap_or_default(),
+        });
+        let is_answer = |decision: &&Decision| !matches!(decision.about, About::Next);
+        let decisions = plan.decisions.iter().filter(is_answer).cloned().collect();
+        let script = Script { lines: lines.collect(), decisions, ..Script::default() };
+        Self { workload: workload.to_owned(), seed: plan.seed, faults, script }
+    }
+
+    /// As a file: the head, and the picture.
+    pub(super) fn file(&self, picture: &Picture) -> String {
+        let mut text = String::new();
+        if !self.workload.is_empty() {
+            let _ = writeln!(text, "workload: {}", self.workload);
+        }
+        let _ = writeln!(text, "seed: {}", self.seed);
+        let _ = writeln!(text, "faults: {}", self.faults);
+        for Decision { about, whose, nth, answer } in &self.script.decisions {
+            if let Answer::Number(number) = answer {
+                let _ = writeln!(text, "answer: {} {whose} {nth} = {number}", about_name(*about));
+            }
+        }
+        let _ = write!(text, "\n{picture}");
+        text
+    }
+}
+
+const ABOUTS: [(About, &str); 7] = [
+    (About::Order, "order"),
+    (About::Fault, "fault"),
+    (About::Crash, "crash"),
+    (About::Pass, "pass"),
+    (About::Cancel, "cancel"),
+    (About::Panic, "panic"),
+    (About::Number, "number"),
+];
+
+fn about_name(about: About) -> &'static str {
+    ABOUTS.iter().find(|(known, _)| *known == about).map_or("next", |(_, name)| name)
+}
+
+fn answer(text: &str) -> Option<Decision> {
+    let (question, number) = text.split_once('=')?;
+    let mut words = question.split_whitespace();
+    let (name, whose, nth) = (words.next()?, words.next()?, words.next()?);
+    let (about, _) = ABOUTS.into_iter().find(|(_, known)| *known == name)?;
+    let answer = Answer::Number(number.trim().parse().ok()?);
+    let decision = Decision { about, whose: whose.to_owned(), nth: nth.parse().ok()?, answer };
+    words.next().is_none().then_some(decision)
+}
+
+impl FromStr for Schedule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut schedule = Schedule::default();
+        let mut columns: Option<Vec<String>> = None;
+        let mut lines = VecDeque::new();
+        for (place, line) in text.lines().enumerate() {
+            let number = place + 1;
+            let wrong = |problem: &str| format!("line {number}: {problem}");
+            if line.trim().is_empty() || line.trim_start().starts_with('#') {
+                continue;
+            }
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let Some(columns) = &columns else {
+                match line.split_once(':') {
+                    Some((key, value)) if cells.len() == 1 => {
+                        let value = value.trim();
+                        match key.trim() {
+                            "workload" => schedule.workload = value.to_owned(),
+                            "seed" => {
+                                schedule.seed = value.parse().map_err(|_| wrong(&format!("{value:?} is no seed")))?;
+                            }
+                            "faults" => schedule.faults = value.parse().map_err(|error: String| wrong(&error))?,
+                            "answer" => {
+                                let problem = "an answer is written as: answer: number client-1 0 = 7";
+                                schedule.script.decisions.push(answer(value).ok_or_else(|| wrong(problem))?);
+                            }
+                            key => return Err(wrong(&format!("{key:?} is none of workload, seed, faults, answer"))),
+                        }
+                    }
+                    _ if cells.len() >= 2 && cells.last() == Some(&"disk") => {
+                        columns = Some(cells.into_iter().map(str::to_owned).collect());
+                    }
+                    _ => return Err(wrong("the table begins with the names of the tasks, and disk: client-1 | lane | disk")),
+                }
+                continue;
+            };
+            if cells.len() > columns.len() {
+                return Err(wrong(&format!("{} cells under {} names", cells.len(), columns.len())));
+            }
+            let tasks = cells.iter().take(columns.len() - 1).enumerate().filter(|(_, cell)| !cell.is_empty());
+            let [(column, does)] = tasks.collect::<Vec<_>>()[..] else {
+                return Err(wrong("a line is about one task; one that only lets the disk work has a dot"));
+            };
+            let last = |cell: &str| cell.rsplit(AND.trim()).next().unwrap_or_default().trim().to_owned();
+            let disk = cells.get(columns.len() - 1).filter(|cell| !cell.is_empty());
+            let until = match disk {
+                Some(disk) => last(disk),
+                None if *does == DOT => return Err(wrong("a dot is for a task that lets the disk work: say what it does")),
+                None => last(does),
+            };
+            lines.push_back(Line { number, who: columns[column].clone(), until, is_disk: disk.is_some() });
+        }
+        if columns.is_none() {
+            return Err("there is no table: it begins with the names of the tasks, and disk: client-1 | lane | disk".into());
+        }
+        schedule.script.lines = lines;
+        Ok(schedule)
+    }
+}

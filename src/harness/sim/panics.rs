@@ -1,0 +1,49 @@
+//! Panics inside a world are findings: not printed, but kept with the place where they happened.
+
+use std::cell::{Cell, RefCell};
+use std::panic;
+use std::sync::Once;
+
+thread_local! {
+    static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// As long as it lives, panics of this thread are kept and not printed.
+pub(super) struct Quiet(bool);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        IS_INSIDE.set(self.0);
+    }
+}
+
+/// The panics of this thread are findings from now on.
+pub(super) fn record() -> Quiet {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| match IS_INSIDE.get() {
+            true => LOCATION.set(info.location().map(|at| format!("{}:{}", shortened(at.file()), at.line()))),
+            false => before(info),
+        }));
+    });
+    LOCATION.set(None);
+    Quiet(IS_INSIDE.replace(true))
+}
+
+/// Panics of what is dropped after its life are of no interest.
+pub(super) fn expect() -> Quiet {
+    record()
+}
+
+/// Where the last panic was.
+pub(super) fn location() -> Option<String> {
+    LOCATION.take()
+}
+
+/// The path from the crate's folder on, which is the same on every machine.
+fn shortened(path: &str) -> &str {
+    let from = path.rfind("/src/").and_then(|src| path[..src].rfind('/')).map_or(0, |folder| folder + 1);
+    &path[from..]
+}

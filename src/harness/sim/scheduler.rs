@@ -1,0 +1,364 @@
+//! The one thread of a world: it lets one task or the disk make one step, and asks who is next.
+//!
+//! It is the root future of a current-thread tokio runtime whose clock is paused, so the timers of the pool and of the
+//! writer are tokio's own and work as in production: when nobody can go on, the scheduler gives the thread back, and
+//! the clock jumps to the next timer. Tasks that production code spawns on the runtime itself (the pool's alarm and its
+//! maintenance) run between two steps, in the order in which they are woken; tokio's budget of cooperative scheduling is
+//! switched off.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::decisions::{About, Actor, below, is_lucky};
+use super::failure::{Failure, FailureKind};
+use super::panics;
+use super::state::{Local, Shared, Spawn, TaskWaker};
+use super::trace::What;
+use crate::catch;
+
+/// Nobody waits for a timer longer than this, in the world's time.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// So many steps in which nothing is done by the disk and no task ends or begins are a livelock.
+const BARREN: u64 = 20_000;
+
+/// And from so many on, time passes: whoever polls until something changes may be waiting for that.
+const BUSY: u64 = 200;
+
+/// The longest that passes at once, in microseconds.
+const PASSES: u64 = 1_000_000;
+
+struct Task<'a> {
+    name: Arc<str>,
+    /// `None` once it has ended.
+    future: Option<Local<'a>>,
+    waker: Waker,
+    /// So many steps.
+    steps: u32,
+    /// And so many of the disk for it.
+    disk_steps: u32,
+}
+
+pub(super) struct Scheduler<'a> {
+    shared: Arc<Shared>,
+    /// The first is the check itself; when that ends, the run does.
+    tasks: Vec<Task<'a>>,
+    last: Actor,
+    barren: u64,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Time passes although somebody could go on.
+    naps: bool,
+    clock_steps: u32,
+}
+
+/// A panic that a task was told to have.
+pub(super) struct Injected;
+
+impl<'a> Scheduler<'a> {
+    pub(super) fn new(shared: Arc<Shared>, check: Local<'a>) -> Self {
+        let tasks = Vec::new();
+        let mut scheduler =
+            Self { shared, tasks, last: Actor::NOBODY, barren: 0, sleep: None, naps: false, clock_steps: 0 };
+        scheduler.begins("main", None, check);
+        scheduler
+    }
+
+    fn begins(&mut self, name: &str, of: Option<usize>, future: Local<'a>) {
+        let number = self.tasks.len();
+        let name = &match of.and_then(|of| self.tasks.get(of)) {
+            Some(of) => format!("{}/{name}", of.name),
+            None => name.to_owned(),
+        };
+        let alike = self.tasks.iter().filter(|task| task.name.split('#').next() == Some(name.as_str())).count();
+        let name: Arc<str> = if alike == 0 { name.as_str().into() } else { format!("{name}#{}", alike + 1).into() };
+        let now = self.shared.now();
+        let mut state = self.shared.state();
+        state.decider.is_called(Actor::task(number), Arc::clone(&name));
+        state.decider.is_called(Actor::disk(number), format!("disk/{name}").into());
+        state.event(Actor::task(number), What::Begins, name.as_bytes(), now);
+        drop(state);
+        let waker = Waker::from(Arc::new(TaskWaker { task: number, shared: Arc::clone(&self.shared) }));
+        self.tasks.push(Task { name, future: Some(future), waker, steps: 0, disk_steps: 0 });
+        self.shared.ready().tasks.insert(number);
+        self.barren = 0;
+    }
+
+    fn take_in(&mut self) {
+        let spawned = std::mem::take(&mut self.shared.ready().spawned);
+        for Spawn { name, of, make } in spawned {
+            self.begins(&name, of, make());
+        }
+    }
+
+    /// Those who lived when the power failed are gone, all but the check.
+    fn bury(&mut self) {
+        for number in 1..self.tasks.len() {
+            self.ends(number);
+        }
+        self.shared.ready().spawned.clear();
+        self.shared.ready().tasks.insert(0);
+    }
+
+    /// Drops a task. What it drops may panic; its life is over, and so is that.
+    fn ends(&mut self, number: usize) {
+        let future = self.tasks[number].future.take();
+        let before = self.shared.state().current.replace(number);
+        let _silent = panics::expect();
+        std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(future))));
+        self.shared.state().current = before;
+    }
+
+    /// Who could go, the default first: who went goes on, then what the disk does for it, then the others.
+    fn options(&self) -> Vec<Actor> {
+        let ready: Vec<usize> = self.shared.ready().tasks.iter().copied().collect();
+        let now = Instant::now();
+        let mut owners: Vec<usize> = {
+            let state = self.shared.state();
+            let due = state.disk.pending.iter().filter(|pending| pending.due.is_none_or(|due| due <= now));
+            due.map(|pending| pending.owner).collect()
+        };
+        owners.sort_unstable();
+        owners.dedup();
+        let mut options: Vec<Actor> = ready.into_iter().map(Actor::task).collect();
+        options.extend(owners.into_iter().map(Actor::disk));
+        let last = self.last.of();
+        // Stable, so the rest is in the order of their numbers.
+        options.sort_by_key(|option| (last.is_none() || option.of() != last, option.is_disk()));
+        options
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.ready().root = Some(cx.waker().clone());
+        if self.shared.state().crashed {
+            self.bury();
+            self.last = Actor::NOBODY;
+        }
+        self.take_in();
+        if self.tasks[0].future.is_none() || self.shared.state().failure.is_some() {
+            return Poll::Ready(());
+        }
+        if self.naps {
+            self.naps = false;
+            if let Some(sleep) = &mut self.sleep
+                && sleep.as_mut().poll(cx).is_pending()
+                && self.shared.woken().is_empty()
+            {
+                self.naps = true;
+                return Poll::Pending;
+            }
+            self.sleep = None;
+        }
+        let options = self.options();
+        if options.is_empty() {
+            return self.idles(cx);
+        }
+        self.sleep = None;
+        if self.time_passes() {
+            // A timer that is due first wakes somebody, and that ends the nap.
+            self.shared.woken();
+            return self.step_again(cx);
+        }
+        let nth = self.steps_of(self.last);
+        let chosen = self.shared.state().decider.next(self.last, nth, &options);
+        let chosen = match chosen {
+            Ok(chosen) => chosen,
+            Err(problem) => {
+                self.fails(FailureKind::Schedule, problem);
+                return Poll::Ready(());
+            }
+        };
+        self.last = chosen;
+        let number = chosen.of().expect("the clock is no option");
+        self.barren += 1;
+        if chosen.is_disk() {
+            self.tasks[number].disk_steps += 1;
+            self.shared.does(number);
+            self.barren = 0;
+        } else {
+            self.tasks[number].steps += 1;
+            self.polls(number);
+        }
+        self.looks();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The same step again, now that it naps.
+    fn step_again(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(sleep) = &mut self.sleep
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn steps_of(&self, actor: Actor) -> u32 {
+        match actor.of() {
+            Some(number) if actor.is_disk() => self.tasks[number].disk_steps,
+            Some(number) => self.tasks[number].steps,
+            None => 0,
+        }
+    }
+
+    /// Whether time passes though somebody could go on: by the seed, or since nobody gets anywhere.
+    fn time_passes(&mut self) -> bool {
+        let mut state = self.shared.state();
+        let rate = state.faults().time;
+        let micros = match self.barren > 0 && self.barren.is_multiple_of(BUSY) {
+            true => 1_000,
+            false if rate == 0 => 0,
+            false => state.decider.number(About::Pass, Actor::CLOCK, |rng| match is_lucky(rng, rate) {
+                true => 1 + below(rng, PASSES),
+                false => 0,
+            }),
+        };
+        if micros == 0 {
+            return false;
+        }
+        let time = Duration::from_micros(micros);
+        let now = self.shared.now();
+        state.event(Actor::CLOCK, What::Passes(time), &[], now);
+        state.sees("time that passes");
+        self.clock_steps += 1;
+        self.barren += 1;
+        self.sleep = Some(Box::pin(tokio::time::sleep(time)));
+        self.naps = true;
+        true
+    }
+
+    /// Nobody can go on: until a timer is due, or a slow call of the disk.
+    fn idles(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = self.shared.state().disk.pending.iter().filter_map(|pending| pending.due).min();
+        let is_waiting = self.sleep.is_some();
+        let sleep = self.sleep.get_or_insert_with(|| {
+            let until = due.unwrap_or_else(|| Instant::now() + PATIENCE);
+            Box::pin(tokio::time::sleep_until(until))
+        });
+        if sleep.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if is_waiting && due.is_none() {
+            self.fails(FailureKind::Deadlock, format!("nobody can go on{}", self.who_waits()));
+            return Poll::Ready(());
+        }
+        self.sleep = None;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn polls(&mut self, number: usize) {
+        self.shared.ready().tasks.remove(&number);
+        self.shared.state().current = Some(number);
+        let task = &mut self.tasks[number];
+        let outcome = match &mut task.future {
+            Some(future) => {
+                let mut context = Context::from_waker(&task.waker);
+                let _recorded = panics::record();
+                catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)))
+            }
+            None => Ok(Poll::Pending),
+        };
+        let now = self.shared.now();
+        let what = match outcome {
+            Ok(Poll::Pending) => What::Waits,
+            Ok(Poll::Ready(())) => What::Ends,
+            Err(payload) if payload.is::<Injected>() => What::Panics,
+            Err(payload) => {
+                self.panicked(number, &*payload);
+                std::mem::forget(payload);
+                What::Panics
+            }
+        };
+        let woken = self.shared.woken();
+        let actor = Actor::task(number);
+        let is_over = what != What::Waits;
+        {
+            let mut state = self.shared.state();
+            state.event(actor, what, &[], now);
+            for other in woken.into_iter().filter(|&other| other != number) {
+                state.trace.wakes(actor, Actor::task(other));
+            }
+            state.current = None;
+        }
+        if is_over {
+            self.barren = 0;
+            self.ends(number);
+        }
+    }
+
+    fn panicked(&mut self, number: usize, payload: &(dyn Any + Send)) {
+        let name = &self.tasks[number].name;
+        let at = panics::location().map(|at| format!(" at {at}")).unwrap_or_default();
+        let message = format!("{}{at}, in {name}", catch::message(payload));
+        self.fails(FailureKind::Panic, message);
+    }
+
+    /// Looks whether everything is as it must be.
+    fn looks(&mut self) {
+        let watches = std::mem::take(&mut self.shared.state().watches);
+        let problem = watches.iter().find_map(|watch| watch().err());
+        let mut state = self.shared.state();
+        if !state.crashed {
+            state.watches.splice(0..0, watches);
+        }
+        drop(state);
+        if let Some(problem) = problem {
+            self.fails(FailureKind::Invariant, problem);
+        } else if self.barren >= BARREN {
+            self.fails(FailureKind::Livelock, format!("{BARREN} steps led nowhere{}", self.who_waits()));
+        }
+    }
+
+    fn fails(&self, kind: FailureKind, message: String) {
+        self.shared.state().failure.get_or_insert(Failure::new(kind, message));
+    }
+
+    /// Who is there, and what for.
+    fn who_waits(&self) -> String {
+        let ready = self.shared.ready();
+        let state = self.shared.state();
+        let mut text = String::new();
+        for (number, task) in self.tasks.iter().enumerate().filter(|(_, task)| task.future.is_some()) {
+            let asked = state.disk.pending.iter().find(|pending| pending.owner == number);
+            let what = match asked {
+                Some(pending) => format!("waits for the disk: {}", {
+                    let call = state.disk.describe(pending.file, &pending.call);
+                    format!("{} {}", call.verb, call.file)
+                }),
+                None if ready.tasks.contains(&number) => "is polled again and again".to_owned(),
+                None => "waits, and nobody will wake it".to_owned(),
+            };
+            text.push_str(&format!("\n  {}, after {} steps, {what}", task.name, task.steps));
+        }
+        text
+    }
+}
+
+impl Future for Scheduler<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.step(cx)
+    }
+}
+
+impl Drop for Scheduler<'_> {
+    fn drop(&mut self) {
+        // Nothing that is dropped now has a disk any more.
+        self.shared.state().life = 0;
+        for number in (0..self.tasks.len()).rev() {
+            self.ends(number);
+        }
+        // A task that was never taken in.
+        self.shared.ready().spawned.clear();
+        self.shared.state().watches.clear();
+    }
+}

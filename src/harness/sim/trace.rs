@@ -1,0 +1,219 @@
+//! What happened in a run: a hash of all of it, a hash that does not care about the order of what is independent, and, if
+//! it is asked for, the events themselves.
+//!
+//! The first hash is for the audit: two runs of one seed must agree in every byte that was read or written, every poll and
+//! every instant. The second tells schedules apart: it is the sum of the hashes of all events, each of which depends on what
+//! its actor did before, on who woke it, on the writes to the file that it reads or writes, and on nothing else. Two runs
+//! that differ only in the order of independent events have the same one (Musuvathi and Qadeer's "happens-before graph", 2007;
+//! Mazurkiewicz' traces). What tasks do to each other in memory is seen only as far as one wakes the other or notes what it
+//! saw.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use twox_hash::XxHash3_64;
+
+use super::decisions::Actor;
+
+/// What one actor did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Begins,
+    /// It was polled and is not done.
+    Waits,
+    Ends,
+    /// It panicked, as it was told to.
+    Panics,
+    /// A future of it was dropped, as it was told to.
+    IsCancelled,
+    /// It handed a call to the disk.
+    Asks(Call),
+    /// The disk has done what it was asked.
+    Does(Call, Outcome),
+    /// The power failed.
+    Crash,
+    Passes(Duration),
+    Notes(String),
+}
+
+/// A call of the disk, for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) verb: &'static str,
+    pub(super) file: Arc<str>,
+    pub(super) at: u64,
+    pub(super) len: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    /// Why not.
+    Fails(&'static str),
+}
+
+impl What {
+    /// How a call reads once it is done.
+    pub(super) fn asked(call: &Call) -> String {
+        format!("{} {}", call.verb, call.file)
+    }
+
+    /// Whether a reader of an interleaving wants to see it, of whoever has that name.
+    pub(super) fn is_telling(&self, name: &str) -> bool {
+        match self {
+            What::Begins | What::Waits | What::Asks(_) => false,
+            // What works for a task, and the check, which ends last.
+            What::Ends => name != "main" && !name.contains('/'),
+            What::Does(call, Outcome::Done) => call.verb == "fsync",
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Begins => f.write_str("begins"),
+            What::Waits => f.write_str("waits"),
+            What::Ends => f.write_str("ends"),
+            What::Panics => f.write_str("panics"),
+            What::IsCancelled => f.write_str("is cancelled"),
+            What::Asks(call) => write!(f, "asks {} {}", call.verb, call.file),
+            What::Does(call, Outcome::Done) => write!(f, "{} {}", call.verb, call.file),
+            What::Does(call, Outcome::Fails(why)) => write!(f, "{} {} fails: {why}", call.verb, call.file),
+            What::Crash => f.write_str("power failure"),
+            What::Passes(time) => write!(f, "{time:?} pass"),
+            What::Notes(text) => f.write_str(text),
+        }
+    }
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) actor: Actor,
+    pub(super) what: What,
+    /// The rolling hash after it.
+    pub(super) hash: u64,
+}
+
+/// The events of one run.
+pub(super) struct Trace {
+    rolling: XxHash3_64,
+    count: u64,
+    /// The sum over all events.
+    canonical: u64,
+    /// By actor, what its last event depends on.
+    chains: HashMap<Actor, u64>,
+    /// By file, the last change and the reads since.
+    files: HashMap<Arc<str>, (u64, u64)>,
+    events: Option<Vec<Event>>,
+}
+
+impl Trace {
+    pub(super) fn new(keeps_events: bool) -> Self {
+        Self {
+            rolling: XxHash3_64::with_seed(0),
+            count: 0,
+            canonical: 0,
+            chains: HashMap::new(),
+            files: HashMap::new(),
+            events: keeps_events.then(Vec::new),
+        }
+    }
+
+    /// An event, with the bytes that it is about, at that time since the run began.
+    pub(super) fn push(&mut self, actor: Actor, what: What, bytes: &[u8], now: Duration) {
+        let label = label(actor, &what, bytes);
+        self.rolling.write_u64(label);
+        self.rolling.write_u64(now.as_nanos() as u64);
+        self.count += 1;
+        self.depends(actor, &what, label);
+        if let Some(events) = &mut self.events {
+            events.push(Event { actor, what, hash: self.rolling.finish() });
+        }
+    }
+
+    /// Something that the engine or the workload drew.
+    pub(super) fn drew(&mut self, number: u64) {
+        self.rolling.write_u64(number);
+    }
+
+    /// `by` woke `woken`: what that does next depends on what this did.
+    pub(super) fn wakes(&mut self, by: Actor, woken: Actor) {
+        let cause = self.chains.get(&by).copied().unwrap_or_default();
+        let chain = self.chains.entry(woken).or_default();
+        *chain = mix(*chain, cause);
+    }
+
+    fn depends(&mut self, actor: Actor, what: &What, label: u64) {
+        // A poll that led to nothing is no difference, and neither is when time passed.
+        if matches!(what, What::Waits | What::Passes(_)) {
+            return;
+        }
+        let mut hash = mix(self.chains.get(&actor).copied().unwrap_or_default(), label);
+        if let What::Does(call, _) = what {
+            let (written, read) = self.files.entry(Arc::clone(&call.file)).or_default();
+            if call.verb == "read" {
+                hash = mix(hash, *written);
+                *read = read.wrapping_add(hash);
+            } else {
+                hash = mix(mix(hash, *written), *read);
+                (*written, *read) = (hash, 0);
+            }
+        }
+        self.chains.insert(actor, hash);
+        self.canonical = self.canonical.wrapping_add(hash);
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.rolling.finish()
+    }
+
+    pub(super) fn canonical(&self) -> u64 {
+        self.canonical
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// What happened, if it was kept.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        self.events.take().unwrap_or_default()
+    }
+}
+
+fn mix(one: u64, other: u64) -> u64 {
+    let mut hasher = XxHash3_64::with_seed(one);
+    hasher.write_u64(other);
+    hasher.finish()
+}
+
+fn label(actor: Actor, what: &What, bytes: &[u8]) -> u64 {
+    let mut hasher = XxHash3_64::with_seed(u64::from(actor.number()));
+    let (kind, numbers, text) = match what {
+        What::Begins => (0_u8, [0, 0], ""),
+        What::Waits => (1, [0, 0], ""),
+        What::Ends => (2, [0, 0], ""),
+        What::Panics => (3, [0, 0], ""),
+        What::IsCancelled => (4, [0, 0], ""),
+        What::Asks(call) => (5, [call.at, call.len], call.verb),
+        What::Does(call, Outcome::Done) => (6, [call.at, call.len], call.verb),
+        What::Does(call, Outcome::Fails(why)) => (7, [call.at, call.len], *why),
+        What::Crash => (8, [0, 0], ""),
+        What::Passes(time) => (9, [time.as_nanos() as u64, 0], ""),
+        What::Notes(text) => (10, [0, 0], text.as_str()),
+    };
+    hasher.write_u8(kind);
+    numbers.into_iter().for_each(|number| hasher.write_u64(number));
+    if let What::Asks(call) | What::Does(call, _) = what {
+        hasher.write(call.file.as_bytes());
+    }
+    hasher.write(text.as_bytes());
+    hasher.write(bytes);
+    hasher.finish()
+}

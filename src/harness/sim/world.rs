@@ -1,0 +1,335 @@
+//! What a check does in a world: open databases, start tasks, lose power, ask for numbers.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::decisions::{About, Actor, below};
+use super::io::Machine;
+use super::scheduler::Injected;
+use super::state::{Shared, Spawn};
+use super::trace::What;
+use crate::error::Result;
+use crate::pool::{ConnectionPool, ConnectionPoolBuilder};
+use crate::writer::{Executor, FileStatus, PooledDatabaseWriter, Task, WriterConfig};
+
+/// One simulated world: a machine with a disk, a clock and a process whose tasks run one at a time. A clone is another
+/// handle to the same world.
+#[derive(Clone)]
+pub struct World {
+    pub(super) shared: Arc<Shared>,
+    seed: u64,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("seed", &self.seed).field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+/// The power failed: everything that ran is gone, and of the disk what survived is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the power failed")]
+pub struct Crashed;
+
+/// A task that ended before it was done: it panicked as it was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the task is gone")]
+pub struct Gone;
+
+impl World {
+    pub(super) fn new(shared: Arc<Shared>, seed: u64) -> Self {
+        Self { shared, seed }
+    }
+
+    /// The seed of this run.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The world's time since it began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.shared.now()
+    }
+
+    /// A pool on a database of this world's disk.
+    pub fn pool(&self, name: &str) -> ConnectionPoolBuilder {
+        let life = self.shared.state().life;
+        ConnectionPool::builder(self.path(name)).io(Machine::new(&self.shared, life))
+    }
+
+    /// A writer, and its pool, on a database of this world's disk.
+    ///
+    /// # Errors
+    /// As for [`PooledDatabaseWriter::open`].
+    ///
+    /// # Cancel safety
+    /// As for [`PooledDatabaseWriter::open`].
+    pub async fn open(&self, name: &str) -> Result<PooledDatabaseWriter> {
+        self.writer(self.pool(name).build().await?, WriterConfig::default()).await
+    }
+
+    /// The production writer on a pool of this world. Its lane and its reads are tasks here instead of threads.
+    ///
+    /// # Errors
+    /// As for [`PooledDatabaseWriter::with_config`].
+    ///
+    /// # Cancel safety
+    /// As for [`PooledDatabaseWriter::with_config`].
+    pub async fn writer(&self, pool: ConnectionPool, config: WriterConfig) -> Result<PooledDatabaseWriter> {
+        self.watch(&pool);
+        let executor = Tasks { shared: Arc::clone(&self.shared) };
+        PooledDatabaseWriter::with_executor(pool, config, Arc::new(executor)).await
+    }
+
+    /// Looks after each step whether the pool's numbers can be true.
+    pub fn watch(&self, pool: &ConnectionPool) {
+        let census = pool.watched();
+        let watch = move || match census() {
+            Some(status) if status.open > status.max.max(status.most_open) || status.idle > status.open => {
+                Err(format!("the pool's numbers cannot be: {status:?}"))
+            }
+            Some(status) if status.idle > 0 && status.waiting > 0 => {
+                Err(format!("somebody waits though a connection is idle: {status:?}"))
+            }
+            _ => Ok(()),
+        };
+        self.shared.state().watches.push(Box::new(watch));
+    }
+
+    /// Each world has its own: the engine knows a database by its path, too.
+    fn path(&self, name: &str) -> String {
+        let life = self.shared.state().machine;
+        format!("/sim/{life}/{name}")
+    }
+
+    /// Starts a task. Its name is what a report calls it: `client-1`.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: impl Into<String>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Joined<T> {
+        let (reply, answer) = oneshot::channel();
+        let make = Box::new(move || {
+            Box::pin(async move {
+                // Fails only if nobody waits for it.
+                let _ = reply.send(work.await);
+            }) as Pin<Box<dyn Future<Output = ()>>>
+        });
+        self.shared.spawn(Spawn { name: name.into(), of: None, make });
+        Joined(answer)
+    }
+
+    /// Waits, in the world's time.
+    ///
+    /// # Cancel safety
+    /// It may be dropped.
+    pub async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// A number below `bound`, by the seed. A failure is told with numbers as small as it takes.
+    ///
+    /// # Panics
+    /// If `bound` is 0 or more than 2^32.
+    #[must_use]
+    pub fn random(&self, bound: u64) -> u64 {
+        assert!(bound > 0 && bound <= 1 << 32, "a number below {bound} cannot be drawn");
+        let mut state = self.shared.state();
+        let whose = Actor::task(state.current.unwrap_or_default());
+        let number = state.decider.number(About::Number, whose, |rng| below(rng, bound));
+        // An answer of a plan may be of another question by now.
+        let number = number % bound;
+        state.trace.drew(number);
+        number
+    }
+
+    /// From 1 to `most`, by the seed: how many clients there are, how many operations each makes.
+    ///
+    /// # Panics
+    /// If `most` is 0.
+    #[must_use]
+    pub fn up_to(&self, most: u64) -> u64 {
+        1 + self.random(most)
+    }
+
+    /// Says what the task just did, for whoever reads a failure: a semantic step, such as "read 3". What a task saw should
+    /// be noted: it tells schedules apart.
+    pub fn note(&self, text: impl Into<String>) {
+        let now = self.shared.now();
+        self.shared.state().notes(text.into(), now);
+    }
+
+    /// This was seen. A campaign counts it.
+    pub fn sometimes(&self, what: &'static str) {
+        self.shared.state().sees(what);
+    }
+
+    /// Runs `work` until it is done or, if crashes are among the faults, the power fails. Then all tasks are gone, and the
+    /// databases have to be opened again from what the disk has left.
+    ///
+    /// # Errors
+    /// [`Crashed`].
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, so is `work`, and the power does not fail any more.
+    pub async fn until_crash<T>(&self, work: impl Future<Output = T>) -> std::result::Result<T, Crashed> {
+        let _prepared = Prepared::new(&self.shared);
+        let mut work = Some(Box::pin(work));
+        poll_fn(|context| {
+            if std::mem::take(&mut self.shared.state().crashed) {
+                work = None;
+                return Poll::Ready(Err(Crashed));
+            }
+            match &mut work {
+                Some(work) => work.as_mut().poll(context).map(Ok),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Runs `work`, and nothing fails meanwhile: for preparing, and for looking at what is there.
+    ///
+    /// # Cancel safety
+    /// That of `work`.
+    pub async fn calmly<T>(&self, work: impl Future<Output = T>) -> T {
+        let _calm = Calm::new(&self.shared);
+        work.await
+    }
+
+    /// Runs `work`, which is dropped at one of its polls if cancelled futures are among the faults. `None` if it was.
+    ///
+    /// # Cancel safety
+    /// That of `work`.
+    pub async fn cancellable<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = Some(Box::pin(work));
+        poll_fn(|context| {
+            if self.strikes(About::Cancel) {
+                work = None;
+                return Poll::Ready(None);
+            }
+            work.as_mut().expect("polled until it is ready").as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+
+    /// Runs `work`; the task panics at one of its polls, with `work` in its hands, if panicking tasks are among the faults.
+    ///
+    /// # Cancel safety
+    /// That of `work`.
+    pub async fn may_panic<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = Some(Box::pin(work));
+        poll_fn(|context| {
+            if self.strikes(About::Panic) {
+                // Dropped while the stack is unwound, as the locals of a task are.
+                let _dropped = work.take();
+                std::panic::resume_unwind(Box::new(Injected));
+            }
+            work.as_mut().expect("polled until it is ready").as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn strikes(&self, about: About) -> bool {
+        let now = self.shared.now();
+        let mut state = self.shared.state();
+        let actor = Actor::task(state.current.unwrap_or_default());
+        let (rate, seen) = match about {
+            About::Cancel => (state.faults().cancel, "a future that is dropped"),
+            _ => (state.faults().panic, "a task that panics"),
+        };
+        let strikes = state.decider.happens(about, actor, rate);
+        if strikes {
+            state.sees(seen);
+            if about == About::Cancel {
+                state.event(actor, What::IsCancelled, &[], now);
+            }
+        }
+        strikes
+    }
+}
+
+/// Somebody is prepared for a power failure as long as it lives.
+struct Prepared<'a>(&'a Shared);
+
+impl<'a> Prepared<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.state().may_crash = true;
+        Self(shared)
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        self.0.state().may_crash = false;
+    }
+}
+
+/// Nothing fails as long as it lives.
+struct Calm<'a>(&'a Shared);
+
+impl<'a> Calm<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.state().calm += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Calm<'_> {
+    fn drop(&mut self) {
+        self.0.state().calm -= 1;
+    }
+}
+
+/// The end of a task.
+#[derive(Debug)]
+#[must_use = "a task runs whether or not it is waited for, but the check may end before it"]
+pub struct Joined<T>(oneshot::Receiver<T>);
+
+impl<T> Future for Joined<T> {
+    type Output = std::result::Result<T, Gone>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(pin!(&mut self.0).poll(context));
+        Poll::Ready(answer.map_err(|_| Gone))
+    }
+}
+
+/// The seam of the writer: lanes and reads as tasks of the world.
+struct Tasks {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tasks")
+    }
+}
+
+impl Executor for Tasks {
+    fn lane(&self, lane: Task) -> io::Result<()> {
+        self.shared.spawn(Spawn { name: "lane".to_owned(), of: None, make: lane });
+        Ok(())
+    }
+
+    fn read(&self, read: Task) {
+        let of = self.shared.state().current;
+        self.shared.spawn(Spawn { name: "read".to_owned(), of, make: read });
+    }
+
+    fn file(&self, path: &Path) -> Option<FileStatus> {
+        let state = self.shared.state();
+        let file = state.disk.find(path.to_str()?)?;
+        Some(FileStatus { len: state.disk.len(file), identity: (0, file as u64) })
+    }
+}
