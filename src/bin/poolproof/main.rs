@@ -5,6 +5,7 @@
 mod kill;
 mod output;
 mod prove;
+mod sim;
 mod stress;
 
 use std::process::ExitCode;
@@ -38,6 +39,11 @@ struct Cli {
 enum Command {
     Prove(prove::Args),
     Stress(stress::Args),
+    // Many settings.
+    Sim(Box<sim::Args>),
+    Merge(sim::MergeArgs),
+    #[command(hide = true)]
+    SimChild(sim::ChildArgs),
     #[command(hide = true)]
     KillChild(kill::ChildArgs),
 }
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Prove(args) => prove::run(&args),
         Command::Stress(args) => stress::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Merge(args) => sim::merge(&args),
+        Command::SimChild(args) => sim::child(&args),
         Command::KillChild(args) => kill::child(&args),
     };
     match outcome {

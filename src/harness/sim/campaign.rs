@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,6 +41,7 @@ pub struct Found {
 
 /// What many runs came to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Report {
     /// Seeds that were run.
@@ -125,12 +127,14 @@ impl Display for Found {
 
 /// What one campaign tells while it runs.
 pub trait Progress: Sync {
-    /// A seed was run.
-    fn ran(&self, report: &Report);
+    /// A seed was run. Whether to go on.
+    fn ran(&self, report: &Report) -> ControlFlow<()>;
 }
 
 impl Progress for () {
-    fn ran(&self, _report: &Report) {}
+    fn ran(&self, _report: &Report) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 impl Sim {
@@ -163,7 +167,9 @@ impl Sim {
                 {
                     let mut report = report.lock();
                     report.count(&ran);
-                    progress.ran(&report);
+                    if progress.ran(&report).is_break() {
+                        stops.store(true, Ordering::Relaxed);
+                    }
                 }
                 if let Some(failure) = ran.failure {
                     let is_first = !stops.swap(!self.keeps_going, Ordering::Relaxed);

@@ -8,8 +8,9 @@
 //! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
 //! question of a run, and its answer), `faults`, `failure`, `disk`, `state` (what the parts share), `io` (the engine's
 //! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `notation` (interleavings), `minimise`,
-//! `campaign` (many runs), `ledger` (what clients were told), `workloads`, and this face.
+//! `campaign` (many runs), [`audit`] (whether a seed decides everything), `ledger` (what clients were told), `workloads`, and this face.
 
+pub mod audit;
 mod campaign;
 mod decisions;
 mod disk;
@@ -215,14 +216,17 @@ impl Sim {
         run(Course::Seed(seed, self.strategy), self.faults, false, &check).hash
     }
 
-    /// Every event of a run of `seed`, in words, and the hash up to it.
-    pub fn events<F, E>(&self, seed: u64, check: F) -> Vec<(String, u64)>
+    /// Every event of a run of `seed`, in words, and the hash of all up to it.
+    pub fn events<F, E>(&self, seed: u64, check: F) -> Vec<audit::Step>
     where
         F: AsyncFn(World) -> Result<(), E>,
         E: Display,
     {
         let ran = run(Course::Seed(seed, self.strategy), self.faults, true, &check);
-        let words = |event: &trace::Event| (format!("{} {}", ran.names[&event.actor], event.what), event.hash);
+        let words = |event: &trace::Event| audit::Step {
+            hash: event.hash,
+            what: format!("{} {}", ran.names[&event.actor], event.what),
+        };
         ran.events.iter().map(words).collect()
     }
 }
