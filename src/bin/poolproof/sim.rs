@@ -189,7 +189,8 @@ pub fn merge(args: &MergeArgs) -> Result<bool, Trouble> {
     writable(args.json.as_deref())?;
     let mut whole: Option<Campaign> = None;
     for file in &args.reports {
-        let wrong = |problem: String| format!("{}: {problem}; name a file that `poolproof sim --json` wrote", file.display());
+        let wrong =
+            |problem: String| format!("{}: {problem}; name a file that `poolproof sim --json` wrote", file.display());
         let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
         let part: Campaign = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         match &mut whole {
@@ -361,7 +362,9 @@ impl Campaign {
                 None => TestCaseStatus::success(),
                 Some(found) => {
                     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                    status.set_message(format!("seed {}: {}", found.seed, found.failure)).set_description(found.to_string());
+                    status
+                        .set_message(format!("seed {}: {}", found.seed, found.failure))
+                        .set_description(found.to_string());
                     status
                 }
             };

@@ -204,7 +204,8 @@ impl Decider {
             Source::Plan(planned) => match planned.known.get(&(About::Next, last, nth)) {
                 Some(Answer::Actor(name)) => {
                     let names = &self.names;
-                    let is_named = |option: &Actor| names.iter().any(|(actor, known)| actor == option && **known == **name);
+                    let is_named =
+                        |option: &Actor| names.iter().any(|(actor, known)| actor == option && **known == **name);
                     options.iter().copied().find(is_named).unwrap_or(options[0])
                 }
                 _ => options[0],

@@ -31,11 +31,21 @@ const SECTOR: usize = 512;
 
 /// What is asked of the disk.
 pub(super) enum Call {
-    Read { at: u64, len: u64 },
-    Write { at: u64, bytes: Vec<u8> },
+    Read {
+        at: u64,
+        len: u64,
+    },
+    Write {
+        at: u64,
+        bytes: Vec<u8>,
+    },
     /// Of everything that was done before change number `upto`.
-    Sync { upto: u64 },
-    Truncate { len: u64 },
+    Sync {
+        upto: u64,
+    },
+    Truncate {
+        len: u64,
+    },
 }
 
 /// A call that is not done yet.
@@ -252,8 +262,12 @@ impl File {
         let is_synced = |change: &Change| change.number < upto && !change.is_lost;
         if self.unsynced.iter().any(|change| change.is_lost) {
             // What comes later to the same place is what is there, and so is a later length.
-            let covered: BTreeSet<usize> =
-                self.unsynced.iter().filter(|&change| is_synced(change)).flat_map(|change| change.effect.sectors()).collect();
+            let covered: BTreeSet<usize> = self
+                .unsynced
+                .iter()
+                .filter(|&change| is_synced(change))
+                .flat_map(|change| change.effect.sectors())
+                .collect();
             self.unsynced.retain(|change| {
                 let sectors = change.effect.sectors();
                 !change.is_lost || (!sectors.is_empty() && !covered.contains(&sectors.start))
@@ -280,9 +294,9 @@ impl File {
             let lost = |effect| Change { number, effect, is_lost: true };
             match effect {
                 // Each for itself: later writes may cover one and not the other.
-                Effect::Write { at, bytes } => self.unsynced.extend(
-                    sectors(at, &bytes).map(|(at, part)| lost(Effect::Write { at, bytes: part.to_vec() })),
-                ),
+                Effect::Write { at, bytes } => self
+                    .unsynced
+                    .extend(sectors(at, &bytes).map(|(at, part)| lost(Effect::Write { at, bytes: part.to_vec() }))),
                 effect => self.unsynced.push(lost(effect)),
             }
         }
@@ -340,5 +354,130 @@ impl Coin {
         self.bits >>= 1;
         self.left -= 1;
         is_heads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turso::core::Buffer;
+
+    use super::*;
+
+    /// A disk with one file, and what is done to it.
+    struct Bench {
+        disk: Disk,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut disk = Disk::default();
+            disk.open("t.db");
+            Self { disk }
+        }
+
+        fn does(&mut self, call: Call, fate: Fate) -> Result<i32, CompletionError> {
+            let completion = match call {
+                Call::Read { len, .. } => Completion::new_read(Arc::new(Buffer::new_temporary(len as usize)), |_| None),
+                _ => Completion::new_write(|_| {}),
+            };
+            let pending = Pending { owner: 0, file: 0, call, completion, due: None };
+            self.disk.does(pending, fate, &mut Vec::new()).result
+        }
+
+        fn writes(&mut self, at: u64, byte: u8, len: usize) -> Result<i32, CompletionError> {
+            self.does(Call::Write { at, bytes: vec![byte; len] }, Fate::Done)
+        }
+
+        fn syncs(&mut self, fate: Fate) -> Result<i32, CompletionError> {
+            let call = self.disk.sync_of(0);
+            self.does(call, fate)
+        }
+
+        fn content(&self) -> &[u8] {
+            &self.disk.files[0].seen
+        }
+    }
+
+    #[test]
+    fn what_is_synced_survives_and_the_rest_as_luck_has_it() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.writes(0, 1, 2048), Ok(2048));
+        assert_eq!(bench.syncs(Fate::Done), Ok(0));
+        assert_eq!(bench.writes(0, 2, 2048), Ok(2048));
+        let sectors = |luck: u64, bench: &Bench| {
+            let mut disk = Bench { disk: Disk::default() };
+            disk.disk.open("t.db");
+            let (from, to) = (&bench.disk.files[0], &mut disk.disk.files[0]);
+            (to.seen, to.durable) = (from.seen.clone(), from.durable.clone());
+            to.unsynced.push(Change {
+                number: 1,
+                effect: Effect::Write { at: 0, bytes: vec![2; 2048] },
+                is_lost: false,
+            });
+            disk.disk.loses_power(luck);
+            disk.content().chunks(SECTOR).map(|sector| sector[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(sectors(0, &bench), [1; 4]);
+        assert_eq!(sectors(1, &bench), [2; 4]);
+        let torn = (2..40).map(|luck| sectors(luck, &bench)).filter(|sectors| *sectors != [1; 4] && *sectors != [2; 4]);
+        assert!(torn.count() > 20, "sectors survive one by one");
+    }
+
+    #[test]
+    fn a_sync_covers_only_what_was_done_before_it_was_asked() {
+        let mut bench = Bench::new();
+        bench.writes(0, 1, 512).unwrap();
+        let sync = bench.disk.sync_of(0);
+        bench.writes(512, 2, 512).unwrap();
+        assert_eq!(bench.does(sync, Fate::Done), Ok(0));
+        bench.disk.loses_power(0);
+        assert_eq!(bench.content(), [1; 512]);
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_is_not_written_by_the_next() {
+        let mut bench = Bench::new();
+        bench.writes(0, 1, 1024).unwrap();
+        assert!(bench.syncs(Fate::Eio).is_err());
+        assert_eq!(bench.syncs(Fate::Done), Ok(0));
+        assert_eq!(bench.content(), [1; 1024], "this process sees it still");
+        bench.disk.loses_power(0);
+        assert_eq!(bench.content(), [0; 0]);
+    }
+
+    #[test]
+    fn what_was_lost_does_not_come_back_over_what_came_later() {
+        let mut bench = Bench::new();
+        bench.writes(0, 1, 1024).unwrap();
+        assert!(bench.syncs(Fate::Eio).is_err());
+        bench.writes(0, 2, 512).unwrap();
+        assert_eq!(bench.syncs(Fate::Done), Ok(0));
+        for luck in 2..40 {
+            let mut again = Bench::new();
+            again.disk.files[0].durable.clone_from(&bench.disk.files[0].durable);
+            for change in &bench.disk.files[0].unsynced {
+                let Effect::Write { at, bytes } = &change.effect else { unreachable!() };
+                let effect = Effect::Write { at: *at, bytes: bytes.clone() };
+                again.disk.files[0].unsynced.push(Change { number: change.number, effect, is_lost: true });
+            }
+            again.disk.loses_power(luck);
+            assert_eq!(again.content()[..512], [2; 512], "luck {luck}");
+        }
+    }
+
+    #[test]
+    fn calls_fail_as_they_are_told_to() {
+        let mut bench = Bench::new();
+        let write = || Call::Write { at: 0, bytes: vec![7; 1024] };
+        assert!(bench.does(write(), Fate::Eio).is_err());
+        assert!(bench.does(write(), Fate::Full).is_err());
+        assert_eq!(bench.content(), [0; 0], "before the first byte");
+        assert_eq!(bench.does(write(), Fate::Short), Err(CompletionError::ShortWrite));
+        assert_eq!(bench.content(), [7; 512], "half of it");
+        assert_eq!(bench.does(Call::Read { at: 500, len: 100 }, Fate::Done), Ok(12));
+        assert!(bench.does(Call::Read { at: 0, len: 100 }, Fate::Eio).is_err());
+        assert_eq!(bench.syncs(Fate::Lie), Ok(0));
+        bench.disk.loses_power(0);
+        assert_eq!(bench.content(), [0; 0], "it lied");
     }
 }

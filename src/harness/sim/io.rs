@@ -66,9 +66,7 @@ impl IO for Machine {
             _ => Some(state.disk.open(path)),
         })?;
         match file {
-            Some(file) => {
-                Ok(Arc::new(OpenFile { shared: Arc::clone(&self.shared), life: self.life, file }))
-            }
+            Some(file) => Ok(Arc::new(OpenFile { shared: Arc::clone(&self.shared), life: self.life, file })),
             None => Err(LimboError::CompletionError(CompletionError::IOError(std::io::ErrorKind::NotFound, "open"))),
         }
     }
@@ -126,11 +124,7 @@ struct OpenFile {
 }
 
 impl OpenFile {
-    fn asks(
-        &self,
-        completion: Completion,
-        call: impl FnOnce(&Disk) -> Call,
-    ) -> Result<Completion, LimboError> {
+    fn asks(&self, completion: Completion, call: impl FnOnce(&Disk) -> Call) -> Result<Completion, LimboError> {
         let now = self.shared.now();
         let mut state = self.shared.state();
         if state.life != self.life {

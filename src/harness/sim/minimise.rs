@@ -63,7 +63,8 @@ impl Search<'_> {
 
     /// All faults but those that it takes, and all that is not about order.
     fn without_kinds(&mut self) {
-        for kind in [About::Pass, About::Fault, About::Cancel, About::Panic, About::Crash, About::Order, About::Number] {
+        for kind in [About::Pass, About::Fault, About::Cancel, About::Panic, About::Crash, About::Order, About::Number]
+        {
             if self.best.decisions.iter().any(|decision| decision.about == kind) {
                 let rest = self.best.decisions.iter().filter(|decision| decision.about != kind);
                 let rest = rest.cloned().collect();
@@ -96,8 +97,11 @@ impl Search<'_> {
     fn with_smaller_numbers(&mut self) {
         for place in 0..self.best.decisions.len() {
             let mut upto = 64;
-            while let Some(Decision { about: About::Number | About::Pass | About::Crash, answer: Answer::Number(number), .. }) =
-                self.best.decisions.get(place)
+            while let Some(Decision {
+                about: About::Number | About::Pass | About::Crash,
+                answer: Answer::Number(number),
+                ..
+            }) = self.best.decisions.get(place)
                 && *number > 1
                 && upto > 0
             {

@@ -222,7 +222,11 @@ impl FromStr for Schedule {
                     _ if cells.len() >= 2 && cells.last() == Some(&"disk") => {
                         columns = Some(cells.into_iter().map(str::to_owned).collect());
                     }
-                    _ => return Err(wrong("the table begins with the names of the tasks, and disk: client-1 | lane | disk")),
+                    _ => {
+                        return Err(wrong(
+                            "the table begins with the names of the tasks, and disk: client-1 | lane | disk",
+                        ));
+                    }
                 }
                 continue;
             };
@@ -237,13 +241,17 @@ impl FromStr for Schedule {
             let disk = cells.get(columns.len() - 1).filter(|cell| !cell.is_empty());
             let until = match disk {
                 Some(disk) => last(disk),
-                None if *does == DOT => return Err(wrong("a dot is for a task that lets the disk work: say what it does")),
+                None if *does == DOT => {
+                    return Err(wrong("a dot is for a task that lets the disk work: say what it does"));
+                }
                 None => last(does),
             };
             lines.push_back(Line { number, who: columns[column].clone(), until, is_disk: disk.is_some() });
         }
         if columns.is_none() {
-            return Err("there is no table: it begins with the names of the tasks, and disk: client-1 | lane | disk".into());
+            return Err(
+                "there is no table: it begins with the names of the tasks, and disk: client-1 | lane | disk".into()
+            );
         }
         schedule.script.lines = lines;
         Ok(schedule)

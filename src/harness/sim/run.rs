@@ -100,3 +100,102 @@ where
         ran
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::harness::sim::Workload;
+
+    async fn story(world: World) -> Result<(), String> {
+        Workload::Story.run(world).await
+    }
+
+    fn of_seed(seed: u64) -> Ran {
+        run(Course::Seed(seed, Strategy::Mixed), Faults::all(), true, &story)
+    }
+
+    #[test]
+    fn a_seed_is_the_same_run_each_time_and_no_other() {
+        let hashes: Vec<u64> = (0..10).map(|seed| of_seed(seed).hash).collect();
+        assert_eq!(hashes, (0..10).map(|seed| of_seed(seed).hash).collect::<Vec<_>>());
+        let distinct: std::collections::BTreeSet<u64> = hashes.iter().copied().collect();
+        assert_eq!(distinct.len(), 10);
+    }
+
+    #[test]
+    fn the_plan_of_a_run_repeats_it() {
+        for seed in 0..10 {
+            let ran = of_seed(seed);
+            assert!(!ran.plan.decisions.is_empty());
+            let again = run(Course::Plan(&ran.plan), Faults::all(), true, &story);
+            assert_eq!(again.hash, ran.hash, "seed {seed}");
+            assert!(again.plan == ran.plan, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_empty_plan_is_the_plainest_run() {
+        let plan = Plan { seed: 3, ..Plan::default() };
+        let ran = run(Course::Plan(&plan), Faults::all(), false, &story);
+        assert_eq!((ran.failure, ran.plan), (None, plan));
+    }
+
+    #[test]
+    fn nobody_who_can_go_on_is_a_deadlock() {
+        let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async |world: World| {
+            let (_kept, never) = tokio::sync::oneshot::channel::<()>();
+            let waits = world.spawn("waits", async move { never.await });
+            waits.await.map(drop)
+        });
+        let failure = ran.failure.expect("nobody wakes it");
+        assert_eq!(failure.kind, FailureKind::Deadlock);
+        assert!(failure.message.contains("\n  waits, after 1 steps, waits, and nobody will wake it"), "{failure}");
+    }
+
+    #[test]
+    fn many_steps_that_lead_nowhere_are_a_livelock() {
+        let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async |world: World| {
+            let spins = world.spawn("spins", async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            });
+            spins.await
+        });
+        let failure = ran.failure.expect("it never ends");
+        assert_eq!(failure.kind, FailureKind::Livelock);
+        assert!(failure.message.contains("spins, after"), "{failure}");
+    }
+
+    #[test]
+    fn a_panic_says_whose_it_is_and_where() {
+        let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async |world: World| {
+            world.spawn("clumsy", async { panic!("dropped it") }).await
+        });
+        let failure = ran.failure.expect("it panics");
+        assert_eq!(failure.kind, FailureKind::Panic);
+        assert!(failure.message.starts_with("dropped it at "), "{failure}");
+        assert!(failure.message.ends_with("in clumsy"), "{failure}");
+    }
+
+    #[test]
+    fn sleeps_take_the_worlds_time_and_none_of_ours() {
+        let began = std::time::Instant::now();
+        let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async |world: World| {
+            let sleeps = |seconds| {
+                let in_task = world.clone();
+                world.spawn(format!("sleeps-{seconds}"), async move {
+                    in_task.sleep(Duration::from_secs(seconds)).await;
+                    in_task.now()
+                })
+            };
+            let (long, short) = (sleeps(1000), sleeps(7));
+            let ended = [short.await, long.await].map(|ended| ended.map(|now| now.as_secs()));
+            if ended == [Ok(7), Ok(1000)] { Ok(()) } else { Err(format!("{ended:?}")) }
+        });
+        assert_eq!(ran.failure, None);
+        assert!(began.elapsed() < Duration::from_secs(100));
+    }
+}

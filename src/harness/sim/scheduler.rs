@@ -55,7 +55,8 @@ pub(super) struct Scheduler<'a> {
     sleep: Option<Pin<Box<Sleep>>>,
     /// Time passes although somebody could go on.
     naps: bool,
-    clock_steps: u32,
+    /// Power failures so far: how often nobody was last.
+    lives: u32,
 }
 
 /// A panic that a task was told to have.
@@ -64,8 +65,7 @@ pub(super) struct Injected;
 impl<'a> Scheduler<'a> {
     pub(super) fn new(shared: Arc<Shared>, check: Local<'a>) -> Self {
         let tasks = Vec::new();
-        let mut scheduler =
-            Self { shared, tasks, last: Actor::NOBODY, barren: 0, sleep: None, naps: false, clock_steps: 0 };
+        let mut scheduler = Self { shared, tasks, last: Actor::NOBODY, barren: 0, sleep: None, naps: false, lives: 0 };
         scheduler.begins("main", None, check);
         scheduler
     }
@@ -76,7 +76,7 @@ impl<'a> Scheduler<'a> {
             Some(of) => format!("{}/{name}", of.name),
             None => name.to_owned(),
         };
-        let alike = self.tasks.iter().filter(|task| task.name.split('#').next() == Some(name.as_str())).count();
+        let alike = self.tasks.iter().filter(|task| unnumbered(&task.name) == name).count();
         let name: Arc<str> = if alike == 0 { name.as_str().into() } else { format!("{name}#{}", alike + 1).into() };
         let now = self.shared.now();
         let mut state = self.shared.state();
@@ -139,6 +139,7 @@ impl<'a> Scheduler<'a> {
         if self.shared.state().crashed {
             self.bury();
             self.last = Actor::NOBODY;
+            self.lives += 1;
         }
         self.take_in();
         if self.tasks[0].future.is_none() || self.shared.state().failure.is_some() {
@@ -204,7 +205,7 @@ impl<'a> Scheduler<'a> {
         match actor.of() {
             Some(number) if actor.is_disk() => self.tasks[number].disk_steps,
             Some(number) => self.tasks[number].steps,
-            None => 0,
+            None => self.lives,
         }
     }
 
@@ -227,7 +228,6 @@ impl<'a> Scheduler<'a> {
         let now = self.shared.now();
         state.event(Actor::CLOCK, What::Passes(time), &[], now);
         state.sees("time that passes");
-        self.clock_steps += 1;
         self.barren += 1;
         self.sleep = Some(Box::pin(tokio::time::sleep(time)));
         self.naps = true;
@@ -339,6 +339,14 @@ impl<'a> Scheduler<'a> {
             text.push_str(&format!("\n  {}, after {} steps, {what}", task.name, task.steps));
         }
         text
+    }
+}
+
+/// A task's name without the number that tells it from others of that name: `client-1#2/read#3` is a `client-1#2/read`.
+fn unnumbered(name: &str) -> &str {
+    match name.rsplit_once('#') {
+        Some((base, number)) if number.bytes().all(|digit| digit.is_ascii_digit()) => base,
+        _ => name,
     }
 }
 

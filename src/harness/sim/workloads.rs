@@ -87,7 +87,7 @@ const NAME: &str = "sim.db";
 
 /// Lives of the database, clients of each, and operations of a client, at most.
 const LIVES: u64 = 3;
-const CLIENTS: u64 = 4;
+const CLIENTS: u64 = 5;
 const OPERATIONS: u64 = 6;
 
 /// Rows that each write leaves.
@@ -211,7 +211,7 @@ impl Workload {
             idle_timeout: Some(Duration::from_secs(5)),
             ..PoolConfig::default()
         };
-        let writer = WriterConfig { queue: 3, checkpoint_bytes: 64 * 1024, ..WriterConfig::default() };
+        let writer = WriterConfig { queue: 2, checkpoint_bytes: 64 * 1024, ..WriterConfig::default() };
         let pool = world.pool(NAME).config(config).hooks(hooks).build();
         let opens = async { world.writer(pool.await?, writer).await };
         // A disk that fails may not let anybody in.
@@ -247,7 +247,12 @@ impl Workload {
     }
 
     /// Once nothing fails any more, whatever failed before, the lane writes and readers read.
-    async fn serves_still(self, world: &World, db: &PooledDatabaseWriter, ledger: &Ledger) -> std::result::Result<(), String> {
+    async fn serves_still(
+        self,
+        world: &World,
+        db: &PooledDatabaseWriter,
+        ledger: &Ledger,
+    ) -> std::result::Result<(), String> {
         world
             .calmly(async {
                 let number = ledger.issue();
@@ -260,7 +265,12 @@ impl Workload {
     }
 
     /// One operation of a client, of whatever kind the seed says.
-    async fn operates(self, world: &World, db: &PooledDatabaseWriter, ledger: &Ledger) -> std::result::Result<(), String> {
+    async fn operates(
+        self,
+        world: &World,
+        db: &PooledDatabaseWriter,
+        ledger: &Ledger,
+    ) -> std::result::Result<(), String> {
         let kind = world.random(12);
         let number = if kind < 9 { ledger.issue() } else { 0 };
         let things = (world.random(THINGS), world.random(THINGS));
