@@ -4,5 +4,7 @@
 mod clients;
 #[path = "sim/lost_update.rs"]
 mod lost_update;
+#[path = "sim/schedules.rs"]
+mod schedules;
 #[path = "sim/workloads.rs"]
 mod workloads;

@@ -1,28 +1,40 @@
-//! The real pool and writer.
+//! The real pool and the real writer, with all faults: nothing that is acknowledged is lost, nothing is half there.
 
-use poolproof::harness::sim::{Faults, Sim, Workload};
+use poolproof::harness::sim::{Faults, Report, Sim, Workload};
+
+/// The three workloads, a third of the seeds each.
+fn campaign(seeds: u64, faults: Faults) -> Report {
+    let mut whole = Report::default();
+    for workload in Workload::ALL {
+        let sim = Sim::new().seeds(0..seeds / 3).faults(faults).jobs(2).workload(workload.to_string());
+        whole.merge(sim.run(async move |world| workload.run(world).await));
+    }
+    whole
+}
 
 #[test]
-fn all_faults() {
-    let n: u64 = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
-    let f: Faults = std::env::var("F").ok().map_or(Faults::all(), |f| f.parse().unwrap());
-    for workload in Workload::ALL {
-        let sim = Sim::new().seeds(0..n).faults(f).workload(workload.to_string());
-        let report = sim.run(async move |world| workload.run(world).await);
-        println!(
-            "{workload}: {} seeds, {:.0}/s, {} events, {} distinct, chance {:.3}",
-            report.seeds,
-            report.rate(),
-            report.events,
-            report.distinct(),
-            report.chance_of_a_new_one()
-        );
-        for (what, times) in &report.seen {
-            println!("   {times:>8} {what}");
-        }
-        println!("never: {:?}", report.never_seen(&Workload::SOMETIMES));
-        for found in &report.found {
-            println!("{found}");
-        }
+fn three_hundred_seeds_with_all_faults_hold() {
+    let report = campaign(300, Faults::all());
+    for found in &report.found {
+        println!("{found}");
     }
+    assert!(report.found.is_empty());
+    assert_eq!(report.seeds, 300);
+    for (what, times) in &report.seen {
+        println!("{times:>8} {what}");
+    }
+    // The rarest need more seeds: ci/sim looks for all of them.
+    let never = report.never_seen(&Workload::SOMETIMES);
+    assert!(never.len() <= 5, "never seen: {never:?}");
+    assert!(report.distinct() >= 299, "{} schedules that differ", report.distinct());
+}
+
+/// The control: what holds on an honest disk must not on one that lies.
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    let lying = Faults { lying_sync: true, ..Faults::crashes() };
+    let report = campaign(300, lying);
+    let found = report.found.first().expect("acknowledged writes are lost");
+    println!("{found}");
+    assert!(found.seed < 100 && found.lines <= 12, "{found}");
 }

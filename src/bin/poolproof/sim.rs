@@ -282,14 +282,12 @@ fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
     let text = fs::read_to_string(file).map_err(|error| wrong(format!("{error}; name a schedule that was saved")))?;
     let schedule: poolproof::harness::sim::Schedule = text.parse().map_err(wrong)?;
     let workload: Workload = schedule.workload.parse().map_err(|error: String| wrong(error))?;
-    let failure = Sim::replay(&text, async |world| workload.run(world).await).map_err(wrong)?;
+    let replayed = Sim::replay(&text, async |world| workload.run(world).await).map_err(wrong)?;
+    let outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
     if !quiet {
-        match &failure {
-            Some(failure) => say(&format!("{failure}\n"))?,
-            None => say("holds\n")?,
-        }
+        say(&format!("{}\n{outcome}\n", replayed.interleaving))?;
     }
-    Ok(failure.is_none())
+    Ok(replayed.failure.is_none())
 }
 
 impl Campaign {

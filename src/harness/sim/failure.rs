@@ -48,13 +48,13 @@ impl Failure {
         Self { kind, message: message.into() }
     }
 
-    /// Whether it is the same fault, seen with other numbers perhaps.
+    /// Whether it is the same fault, seen with other numbers or details perhaps: all up to the first colon, without digits.
     pub(super) fn is_like(&self, other: &Failure) -> bool {
-        let first_line = |failure: &Failure| {
+        let gist = |failure: &Failure| {
             let line = failure.message.lines().next().unwrap_or_default();
-            line.split(|letter: char| letter.is_ascii_digit()).filter(|part| !part.is_empty()).collect::<String>()
+            line.split(": ").next().unwrap_or_default().replace(|letter: char| letter.is_ascii_digit(), "")
         };
-        self.kind == other.kind && first_line(self) == first_line(other)
+        self.kind == other.kind && gist(self) == gist(other)
     }
 }
 

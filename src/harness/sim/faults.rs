@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 /// How often each fault happens, in a million of its occasions. All 0 by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
 pub struct Faults {
     /// A read fails (EIO).
     pub read: u32,

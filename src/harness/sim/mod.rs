@@ -95,6 +95,16 @@ pub struct Sim {
     workload: String,
 }
 
+/// What a schedule that was repeated came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replayed {
+    /// `None` if the check passed.
+    pub failure: Option<Failure>,
+    /// What happened, in the notation of schedules.
+    pub interleaving: String,
+}
+
 impl Default for Sim {
     fn default() -> Self {
         Self::new()
@@ -194,17 +204,19 @@ impl Sim {
         }
     }
 
-    /// Runs `check` once along a schedule that was printed, or written by hand. What it came to: `None` if it passed.
+    /// Runs `check` once along a schedule that was printed, or written by hand.
     ///
     /// # Errors
     /// What is wrong with the text. A schedule that no longer applies is a [`FailureKind::Schedule`].
-    pub fn replay<F, E>(text: &str, check: F) -> Result<Option<Failure>, String>
+    pub fn replay<F, E>(text: &str, check: F) -> Result<Replayed, String>
     where
         F: AsyncFn(World) -> Result<(), E>,
         E: Display,
     {
         let schedule: Schedule = text.parse()?;
-        Ok(run(Course::Schedule(&schedule), schedule.faults, false, &check).failure)
+        let ran = run(Course::Schedule(&schedule), schedule.faults, true, &check);
+        let interleaving = notation::Picture::of(&ran.events, &ran.names).to_string();
+        Ok(Replayed { failure: ran.failure, interleaving })
     }
 
     /// The hash of everything that happened in a run of `seed`: the same in every process, or something leaks into it.

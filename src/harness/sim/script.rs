@@ -1,8 +1,8 @@
 //! A schedule that names semantic steps, and how it is followed.
 //!
-//! Each line says: now this task goes on until this has happened. Between two lines whoever the line is about goes first,
-//! with the disk and the reads that work for it; if all of those wait, tasks that no line names go, and then the
-//! others. What is not said happens by default. So a schedule survives whatever does not touch what its lines name; if a task
+//! Each line says: now this task goes on until this has happened. Until then whoever the line is about goes first, with the
+//! disk and the reads that work for it; if all of those wait, the check and the lane, if no line names them; then those
+//! whose lines come next, and last whoever has none. What is not said happens by default. So a schedule survives whatever does not touch what its lines name; if a task
 //! does what a later line is about before its turn, or a line is never reached, it says so.
 
 use std::collections::VecDeque;
@@ -52,16 +52,21 @@ impl Script {
         if let Some(problem) = self.problem.take() {
             return Err(problem);
         }
-        let Some(line) = self.lines.front().filter(|_| self.has_begun) else { return Ok(0) };
+        if !self.has_begun || self.lines.is_empty() {
+            return Ok(0);
+        }
         let whose = |option: &Actor| {
             let name = names.iter().find(|(actor, _)| actor == option).map_or("", |(_, name)| name);
             family(name)
         };
-        let is_named = |name: &str| self.lines.iter().any(|line| line.who == name);
-        let rank = |option: &Actor| match whose(option) {
-            name if name == line.who => 0,
-            name if !is_named(name) => 1,
-            _ => 2,
+        let rank = |option: &Actor| {
+            let name = whose(option);
+            match self.lines.iter().position(|line| line.who == name) {
+                Some(0) => (0, 0),
+                Some(place) => (2, place),
+                None if is_preparing(name) => (1, 0),
+                None => (3, 0),
+            }
         };
         Ok((0..options.len()).min_by_key(|&place| rank(&options[place])).unwrap_or(0))
     }

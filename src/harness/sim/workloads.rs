@@ -166,27 +166,16 @@ impl Workload {
     pub async fn run(self, world: World) -> std::result::Result<(), String> {
         let ledger = Ledger::default();
         world.calmly(self.prepares(&world)).await.map_err(|error| format!("preparing: {error}"))?;
-        for life in 1..=LIVES {
+        for _ in 0..world.up_to(LIVES) {
             let opened = Arc::new(AtomicUsize::new(0));
-            let ended = world.until_crash(self.lives(&world, &ledger, &opened)).await;
-            let is_last = match ended {
-                Ok(outcome) => {
-                    outcome?;
-                    life == world.up_to(LIVES)
-                }
-                Err(_) => {
-                    if opened.load(Ordering::Relaxed) == 0 {
-                        world.sometimes("a crash during recovery");
-                    }
-                    false
-                }
-            };
+            match world.until_crash(self.lives(&world, &ledger, &opened)).await {
+                Ok(outcome) => outcome?,
+                Err(_) if opened.load(Ordering::Relaxed) == 0 => world.sometimes("a crash during recovery"),
+                Err(_) => {}
+            }
             let found = world.calmly(self.looks(&world)).await?;
             ledger.check(&found, ROWS)?;
             ledger.settle(&found);
-            if is_last {
-                break;
-            }
         }
         Ok(())
     }
