@@ -1,6 +1,7 @@
 //! What can go wrong, each in one sentence that says what, where and the mend.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ pub enum Error {
     Closed,
     /// Something that cannot work, and what to do instead. It had no effect.
     #[error("{0}")]
-    Misuse(&'static str),
+    Misuse(Cow<'static, str>),
     /// A constraint refused a statement. It had no effect (see [`Constraint`] for `OR FAIL`); a transaction that it was part of
     /// is still open.
     #[error("{0}")]
@@ -129,6 +130,11 @@ impl Error {
             Error::Constraint(constraint) => Some(constraint),
             _ => None,
         }
+    }
+
+    /// Something that cannot work, told by a fixed sentence.
+    pub(crate) const fn misuse(why: &'static str) -> Self {
+        Error::Misuse(Cow::Borrowed(why))
     }
 
     /// The outcome of a write that had no effect.

@@ -1,16 +1,18 @@
 //! The statement cache: what is prepared once gives the right results every time.
 //!
 //! Each test brings one statement into the cache, changes what it depends on (its parameters, the schema, the transaction
-//! around it, how its last run ended), and runs it again. `schema` has those in which the tables change; `random` does so at
+//! around it, how its last run ended), and runs it again. `parameters` has how many it is given; `schema` has those in which the tables change; `random` does so at
 //! random, beside a pool without a cache.
 
 use std::mem;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use poolproof::{Behavior, Connection, ConnectionPool, Hooks, IntoParams, PooledDatabaseWriter, Result, Value};
+use poolproof::{Behavior, Connection, ConnectionPool, Error, Hooks, IntoParams, PooledDatabaseWriter, Result, Value};
 use tempfile::TempDir;
 
+#[path = "statements/parameters.rs"]
+mod parameters;
 #[path = "statements/random.rs"]
 mod random;
 #[path = "statements/schema.rs"]
@@ -95,12 +97,14 @@ async fn parameters_of_the_last_time_do_not_leak_into_a_run_with_fewer() {
     let (query, insert) = ("SELECT ?1, ?2", "INSERT INTO pairs VALUES (:a, :b)");
     let integer = Value::Integer;
     assert_eq!(all(&mut user, query, (1, 2)).await.unwrap(), [[integer(1), integer(2)]]);
-    assert_eq!(all(&mut user, query, (3,)).await.unwrap(), [[integer(3), Value::Null]]);
-    assert_eq!(all(&mut user, query, ()).await.unwrap(), [[Value::Null, Value::Null]]);
+    assert!(matches!(all(&mut user, query, (3,)).await, Err(Error::Misuse(_))));
+    assert!(matches!(all(&mut user, query, ()).await, Err(Error::Misuse(_))));
+    assert_eq!(all(&mut user, query, (3, Value::Null)).await.unwrap(), [[integer(3), Value::Null]]);
     user.execute(insert, ((":a", 1), (":b", 2))).await.unwrap();
-    user.execute(insert, ((":b", 3),)).await.unwrap();
-    user.execute(insert, ()).await.unwrap();
-    let pairs = [[integer(1), integer(2)], [Value::Null, integer(3)], [Value::Null, Value::Null]];
+    assert!(matches!(user.execute(insert, ((":b", 3),)).await, Err(Error::Misuse(_))));
+    assert!(matches!(user.execute(insert, ()).await, Err(Error::Misuse(_))));
+    user.execute(insert, ((":b", 3), (":a", Value::Null))).await.unwrap();
+    let pairs = [[integer(1), integer(2)], [Value::Null, integer(3)]];
     assert_eq!(all(&mut user, "SELECT a, b FROM pairs", ()).await.unwrap(), pairs);
     assert!(was_kept(&mut user, query).await && was_kept(&mut user, insert).await);
 }

@@ -13,11 +13,12 @@ use turso::params::Params;
 
 use super::activity::Doing;
 use super::control::{Control, Controls};
+use super::engine::engine;
+use super::parameters::Parameters;
 use super::row::Row;
 use super::statement;
 use super::statements::{Prepared, Schema, Statements};
 use super::transaction::{Behavior, Transaction};
-use crate::catch::catch;
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
 
@@ -105,7 +106,7 @@ impl Connection {
     /// # Errors
     /// The engine's error; `Busy` if another connection is writing. A statement that gives rows, `RETURNING` among them, is
     /// an error: use [`query`](Connection::query). [`Error::Misuse`] for more than one statement: use
-    /// [`execute_batch`](Connection::execute_batch).
+    /// [`execute_batch`](Connection::execute_batch); and for another number of parameters than it has.
     ///
     /// # Cancel safety
     /// Dropped half-way, the statement may or may not have taken effect, wholly or not at all; the connection is
@@ -123,11 +124,12 @@ impl Connection {
 
     async fn execute_prepared(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<u64> {
         self.has_begun = false;
-        let mut prepared = self.prepared(sql, kept).await?;
+        let mut prepared = self.prepared(sql, kept, &params).await?;
         // The engine would write the rows, and then fail on the first one that it gives.
         if prepared.gives_rows() {
             return Err(GIVES_ROWS);
         }
+        prepared.parameters.are_given(&params)?;
         self.has_begun = true;
         let changed = engine(prepared.statement.execute(params)).await?;
         self.statements.put(prepared, true);
@@ -138,7 +140,7 @@ impl Connection {
     pub(crate) async fn check(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         let _flight = self.take_off(sql);
-        let outcome = self.prepared(sql, None).await;
+        let outcome = self.prepared(sql, None, &Params::None).await;
         match self.ended(outcome)?.gives_rows() {
             true => Err(GIVES_ROWS),
             false => Ok(()),
@@ -148,12 +150,14 @@ impl Connection {
     /// Runs several statements, separated by semicolons.
     ///
     /// # Errors
-    /// The engine's error at the first statement that fails; those before it have taken effect.
+    /// The engine's error at the first statement that fails; those before it have taken effect. [`Error::Misuse`] for a
+    /// statement with parameters.
     ///
     /// # Cancel safety
     /// Dropped half-way, some statements may have taken effect, and a transaction that the batch began is rolled back before
     /// anything else runs; the connection is discarded when the guard comes back.
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
+        takes_none(sql)?;
         self.settle().await?;
         self.alters(statement::may_change_the_session(sql), sql);
         if statement::changes_the_schema(sql) {
@@ -169,7 +173,7 @@ impl Connection {
     /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time.
     ///
     /// # Errors
-    /// The engine's error, or [`Error::Misuse`] for more than one statement.
+    /// The engine's error, or [`Error::Misuse`] for more than one statement or another number of parameters than it has.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the guard comes back.
@@ -202,7 +206,8 @@ impl Connection {
         kept: Option<Prepared>,
         params: Params,
     ) -> Result<(turso::Rows, Prepared)> {
-        let mut prepared = self.prepared(sql, kept).await?;
+        let mut prepared = self.prepared(sql, kept, &params).await?;
+        prepared.parameters.are_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
         Ok((rows, prepared))
     }
@@ -216,12 +221,14 @@ impl Connection {
         kept
     }
 
-    async fn prepared(&mut self, sql: &str, kept: Option<Prepared>) -> Result<Prepared> {
+    async fn prepared(&mut self, sql: &str, kept: Option<Prepared>, params: &Params) -> Result<Prepared> {
         match kept {
             Some(kept) => Ok(kept),
             None => {
                 only_one(sql)?;
-                Ok(Prepared::new(sql, engine(self.raw.prepare(sql)).await?))
+                let mut statement = engine(self.raw.prepare(sql)).await?;
+                let parameters = Parameters::of(&mut statement, params).await?;
+                Ok(Prepared::new(sql, statement, parameters))
             }
         }
     }
@@ -474,18 +481,22 @@ impl Drop for Flight {
     }
 }
 
-/// Awaits the engine. If it panics, over a damaged file for example, that is an error like any other, and the connection is
-/// not used again.
-async fn engine<T>(call: impl Future<Output = turso::Result<T>>) -> Result<T> {
-    Ok(catch(call).await.map_err(Error::of_panic)??)
-}
-
-const GIVES_ROWS: Error = Error::Misuse("a statement that gives rows runs by query, not by execute: it was not run");
+const GIVES_ROWS: Error = Error::misuse("a statement that gives rows runs by query, not by execute: it was not run");
 
 /// The engine would run the first statement and drop the rest without a word.
 fn only_one(sql: &str) -> Result<()> {
     match statement::has_a_tail(sql) {
-        true => Err(Error::Misuse("only one statement runs at a time; use execute_batch for several: none was run")),
+        true => Err(Error::misuse("only one statement runs at a time; use execute_batch for several: none was run")),
+        false => Ok(()),
+    }
+}
+
+/// The engine would take each parameter of a batch for NULL.
+fn takes_none(batch: &str) -> Result<()> {
+    match statement::has_parameters(batch) {
+        true => {
+            Err(Error::misuse("execute_batch gives no parameters; use execute for a statement with some: none was run"))
+        }
         false => Ok(()),
     }
 }

@@ -4,7 +4,7 @@
 //! [`PooledConnection`]. The rooms, from the bottom up: `core` (slots and waiters), `alarm` (when
 //! waiting ends), `upkeep` (what is done to a connection between two users), `generic` and `guard` (any kind of connection,
 //! with `config`, `clock`, `hooks`, `maintenance`, `observe`, `failure`, `forensics` and `status` around it), `connection` (the engine's, with its
-//! `statements` and `control`, and the `transaction`s that borrow it), `database` (the face).
+//! `statements`, their `parameters` and `control`, and the `transaction`s that borrow it), `database` (the face).
 
 mod activity;
 mod alarm;
@@ -14,6 +14,7 @@ mod connection;
 pub(crate) mod control;
 pub(crate) mod core;
 mod database;
+mod engine;
 mod failure;
 mod forensics;
 mod generic;
@@ -22,6 +23,7 @@ mod hooks;
 mod maintenance;
 mod manage;
 mod observe;
+mod parameters;
 mod row;
 pub(crate) mod statement;
 mod statements;

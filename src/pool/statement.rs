@@ -83,30 +83,53 @@ fn first_end(sql: &str) -> usize {
     let mut last_word = "";
     // An END belongs to the CASE before it, if one is open.
     let mut open_cases = 0;
-    while let Some(letter) = sql[at..].chars().next() {
-        let rest = &sql[at..];
-        let length = match letter {
-            ';' if !is_trigger || last_word.eq_ignore_ascii_case("END") => return at + 1,
-            '\'' | '"' | '`' => quoted(rest, letter),
-            '[' => quoted(rest, ']'),
-            '-' if rest.starts_with("--") => rest.find('\n').map_or(rest.len(), |end| end + 1),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            _ if letter.is_alphanumeric() || letter == '_' => {
-                let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
-                last_word = &rest[..end];
-                if last_word.eq_ignore_ascii_case("CASE") {
-                    open_cases += 1;
-                } else if open_cases > 0 && last_word.eq_ignore_ascii_case("END") {
-                    open_cases -= 1;
-                    last_word = "";
-                }
-                end
+    while let Some(token) = token(&sql[at..]) {
+        at += token.len();
+        if token == ";" && (!is_trigger || last_word.eq_ignore_ascii_case("END")) {
+            return at;
+        }
+        if token.starts_with(is_of_a_word) {
+            last_word = token;
+            if token.eq_ignore_ascii_case("CASE") {
+                open_cases += 1;
+            } else if open_cases > 0 && token.eq_ignore_ascii_case("END") {
+                open_cases -= 1;
+                last_word = "";
             }
-            _ => letter.len_utf8(),
-        };
-        at += length;
+        }
     }
     sql.len()
+}
+
+/// Whether a statement of the batch has a parameter: `?`, `?1`, `:name`, `@name` or `$name`.
+pub(super) fn has_parameters(mut batch: &str) -> bool {
+    while let Some(token) = token(batch) {
+        batch = &batch[token.len()..];
+        if token == "?" || matches!(token, ":" | "@" | "$") && batch.starts_with(is_of_a_word) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The first word, comment, quoted text or letter of anything else.
+fn token(sql: &str) -> Option<&str> {
+    let letter = sql.chars().next()?;
+    let length = match letter {
+        '\'' | '"' | '`' => quoted(sql, letter),
+        '[' => quoted(sql, ']'),
+        '-' if sql.starts_with("--") => sql.find('\n').map_or(sql.len(), |end| end + 1),
+        '/' if sql.starts_with("/*") => sql.find("*/").map_or(sql.len(), |end| end + 2),
+        _ if is_of_a_word(letter) => {
+            sql.find(|letter: char| !is_of_a_word(letter) && letter != '$').unwrap_or(sql.len())
+        }
+        _ => letter.len_utf8(),
+    };
+    Some(&sql[..length])
+}
+
+fn is_of_a_word(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
 }
 
 /// How long a quoted text is, its quotes included. A doubled quote ends one and begins another, which comes to the same.
@@ -218,6 +241,21 @@ mod tests {
             "CREATE TEMP TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; END",
         ] {
             assert!(!bounds_a_transaction(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_of_a_batch_is_seen_and_what_only_looks_like_one_is_not() {
+        for sql in ["INSERT INTO t VALUES (?)", "SELECT 1; SELECT ?2", "SELECT :a", "SELECT x,@a", "SELECT x=$a"] {
+            assert!(has_parameters(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT '?', \":a\", `@a`, [$a] -- ?1",
+            "/* ? */ SELECT a$b, x FROM t$1; SELECT '{}' -> '$.a'",
+            "SELECT 1 : 2",
+            "",
+        ] {
+            assert!(!has_parameters(sql), "{sql}");
         }
     }
 

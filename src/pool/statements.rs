@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use turso::Statement;
 
+use super::parameters::Parameters;
 use super::statement::is_worth_keeping;
 
 /// A longer text is not kept: it has its values in it and will not come again, and what is prepared of it is five times
@@ -46,14 +47,15 @@ impl Schema {
 pub(super) struct Prepared {
     pub(super) sql: String,
     pub(super) statement: Statement,
+    pub(super) parameters: Parameters,
     /// It comes from the cache: what its text says of it is known.
     is_kept: bool,
 }
 
 impl Prepared {
     /// One that was prepared just now.
-    pub(super) fn new(sql: &str, statement: Statement) -> Self {
-        Self { sql: sql.to_owned(), statement, is_kept: false }
+    pub(super) fn new(sql: &str, statement: Statement, parameters: Parameters) -> Self {
+        Self { sql: sql.to_owned(), statement, parameters, is_kept: false }
     }
 
     /// Whether it is one that reads or writes rows, and gives some. (A pragma may have columns and give none.)
@@ -68,7 +70,7 @@ pub(super) struct Statements {
     capacity: usize,
     /// From the one unused longest to the one used last. A statement that comes again soon is found at once, any other by
     /// the length of its text, mostly; to tell them apart by a hash costs more than to run some of them.
-    kept: Vec<(String, Statement)>,
+    kept: Vec<Prepared>,
     schema: Arc<Schema>,
     /// The schema for which those that are kept were prepared.
     seen: Option<u64>,
@@ -104,24 +106,23 @@ impl Statements {
             self.kept.clear();
             self.seen = schema.filter(|_| autocommit);
         }
-        let place = self.kept.iter().rposition(|(kept, _)| kept == sql)?;
-        let (sql, statement) = self.kept.remove(place);
-        Some(Prepared { sql, statement, is_kept: true })
+        let place = self.kept.iter().rposition(|kept| kept.sql == sql)?;
+        Some(self.kept.remove(place))
     }
 
     /// Puts a statement back that ran without an error. `at_end`: there is nothing left of its run.
     pub(super) fn put(&mut self, prepared: Prepared, at_end: bool) {
-        let Prepared { sql, statement, is_kept } = prepared;
+        let Prepared { sql, statement, is_kept, .. } = &prepared;
         if self.capacity > 0
             && self.seen.is_some()
             && self.seen == self.schema.at_rest()
-            && (is_kept || (sql.len() <= LONGEST && is_worth_keeping(&sql)))
+            && (*is_kept || (sql.len() <= LONGEST && is_worth_keeping(sql)))
             && (at_end || statement.reset().is_ok())
         {
             if self.kept.len() == self.capacity {
                 self.kept.remove(0);
             }
-            self.kept.push((sql, statement));
+            self.kept.push(Prepared { is_kept: true, ..prepared });
         }
     }
 

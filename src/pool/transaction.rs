@@ -45,7 +45,7 @@ impl<'c> Transaction<'c> {
     fn connection(&mut self) -> Result<&mut Connection> {
         match self.connection.as_deref_mut() {
             Some(connection) if !connection.is_autocommit() => Ok(connection),
-            _ => Err(Error::Misuse("the transaction is over: a conflict rolled it back; nothing runs in it any more")),
+            _ => Err(Error::misuse("the transaction is over: a conflict rolled it back; nothing runs in it any more")),
         }
     }
 
@@ -53,8 +53,8 @@ impl<'c> Transaction<'c> {
     ///
     /// # Errors
     /// The engine's error. The transaction stays open: what it did before is rolled back only if the caller says so.
-    /// [`Error::Misuse`] for more than one statement, for one that begins or ends a transaction (savepoints are fine), and
-    /// after a conflict that rolled the transaction back (`INSERT OR ROLLBACK`).
+    /// [`Error::Misuse`] for more than one statement, for one that begins or ends a transaction (savepoints are fine), for
+    /// another number of parameters than it has, and after a conflict that rolled the transaction back (`INSERT OR ROLLBACK`).
     ///
     /// # Cancel safety
     /// Dropped half-way, the statement may or may not have run inside the transaction, which can only be rolled back.
@@ -110,7 +110,7 @@ impl<'c> Transaction<'c> {
     async fn end(mut self, full_is_certain: bool) -> Result<()> {
         let connection = self.connection()?;
         if connection.is_cut() {
-            return Err(Error::Misuse("a statement of this transaction was cancelled half-way: it is rolled back"));
+            return Err(Error::misuse("a statement of this transaction was cancelled half-way: it is rolled back"));
         }
         let outcome = connection.commit().await;
         let open = !connection.is_autocommit();
@@ -179,12 +179,12 @@ fn all_within(batch: &str) -> Result<()> {
 }
 
 const ENDS_IT: Error =
-    Error::Misuse("a transaction is ended by commit or rollback, not by a statement: it was not run");
+    Error::misuse("a transaction is ended by commit or rollback, not by a statement: it was not run");
 
 /// The writer undoes a closure by going back to a savepoint.
 fn leaves_ours_alone(sql: &str) -> Result<()> {
     match statement::mentions(sql, SAVEPOINT) {
-        true => Err(Error::Misuse("the savepoint poolproof_write is the writer's own: it was not run")),
+        true => Err(Error::misuse("the savepoint poolproof_write is the writer's own: it was not run")),
         false => Ok(()),
     }
 }
@@ -226,14 +226,14 @@ impl<'c> Snapshot<'c> {
     /// Runs a query; its rows borrow the snapshot.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for a statement that is no query, the engine's error for one that writes all the same, and any
+    /// [`Error::Misuse`] for a statement that is no query or another number of parameters than it has, the engine's error for one that writes all the same, and any
     /// other error of the engine's.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the snapshot ends.
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         if !statement::is_query(sql) {
-            return Err(Error::Misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
+            return Err(Error::misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
         }
         self.connection.query(sql, params).await
     }

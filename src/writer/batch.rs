@@ -176,7 +176,7 @@ impl<'l> Batch<'l> {
         let wants_commit = job::run(work, &mut transaction, self.shared.config.write_timeout).await;
         transaction.stays_open();
         if !connection.is_in_transaction() {
-            return Err(Error::Misuse("the transaction is over, or a statement in it was cut short"));
+            return Err(Error::misuse("the transaction is over, or a statement in it was cut short"));
         }
         if !wants_commit {
             connection.control(Control::Undo).await?;
@@ -289,7 +289,7 @@ impl<'l> Batch<'l> {
         }
         // Fails if it has rolled back by itself.
         let _ = connection.opened().rollback().await;
-        Ok(End::RolledBack(Arc::new(Error::Misuse(FAILED))))
+        Ok(End::RolledBack(Arc::new(Error::misuse(FAILED))))
     }
 
     /// A statement that cannot run inside a transaction: its commit is part of it.
@@ -302,7 +302,7 @@ impl<'l> Batch<'l> {
         loop {
             if statement.run(connection).await {
                 if !connection.is_autocommit() {
-                    return Err(Error::Misuse(NOT_ALONE));
+                    return Err(Error::misuse(NOT_ALONE));
                 }
                 return Ok(self.committed(1));
             }
@@ -330,7 +330,7 @@ impl<'l> Batch<'l> {
         } else {
             // If even that fails, the lane discards the connection, and the engine rolls back with its last handle.
             let _ = transaction.rollback().await;
-            Ok(End::RolledBack(Arc::new(Error::Misuse(FAILED))))
+            Ok(End::RolledBack(Arc::new(Error::misuse(FAILED))))
         }
     }
 }

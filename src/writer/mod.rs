@@ -258,7 +258,7 @@ impl PooledDatabaseWriter {
         let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
         if statement::is_boundary(&sql) {
             let why = "execute runs one statement by itself; use write for a transaction: it was not run";
-            return Err(Error::rolled_back(Error::Misuse(why)));
+            return Err(Error::rolled_back(Error::misuse(why)));
         }
         let can_share = statement::is_worth_keeping(&sql);
         let (statement, answer) = Statement::new(sql, params);
@@ -386,7 +386,7 @@ impl PooledDatabaseWriter {
     ) -> Result<Ack<R>, E> {
         if job::is_inside() {
             let why = "a write inside a write would wait for itself: use the transaction it has";
-            return Err(Error::rolled_back(Error::Misuse(why)).into());
+            return Err(Error::rolled_back(Error::misuse(why)).into());
         }
         let (came, shared) = (clock::now(), self.way.shared());
         let deadline = match waits {

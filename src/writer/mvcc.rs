@@ -130,7 +130,7 @@ async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job
                 shared.counts.retried();
                 clock::sleep(backoff.pause()).await;
             }
-            (Ok(None), _) => return End::RolledBack(Arc::new(Error::Misuse(FAILED))),
+            (Ok(None), _) => return End::RolledBack(Arc::new(Error::misuse(FAILED))),
             (Err(error), _) => return End::RolledBack(Arc::new(error)),
         }
     }
@@ -145,7 +145,7 @@ async fn attempt(
 ) -> Result<Option<CommitToken>> {
     if let Kind::Solitary(statement) = kind {
         return match statement.run(connection).await {
-            true if !connection.is_autocommit() => Err(Error::Misuse(NOT_ALONE)),
+            true if !connection.is_autocommit() => Err(Error::misuse(NOT_ALONE)),
             true => Ok(Some(shared.committed())),
             // Nothing tells whether the disk failed in the statement or in its commit.
             false => match statement.failed() {

@@ -48,7 +48,7 @@ impl PooledDatabaseWriter {
     pub async fn prepare<P: IntoParams>(&self, sql: impl Into<Arc<str>>) -> Result<Prepared<P>> {
         let sql = sql.into();
         if !statement::writes_rows(&sql) {
-            return Err(Error::Misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
+            return Err(Error::misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
         }
         self.pool.get().await?.check(&sql).await?;
         Ok(Prepared { db: self.clone(), sql, params: PhantomData })

@@ -64,7 +64,7 @@ impl PooledDatabaseWriter {
         async move {
             let last = self.way.shared().last_commit();
             if last.writer != token.writer {
-                return Err(Error::Misuse("the token is of another writer: nothing is known of it here").into());
+                return Err(Error::misuse("the token is of another writer: nothing is known of it here").into());
             }
             debug_assert!(token.number <= last.number, "a token is given out after its commit");
             self.read_from(site, work).await
