@@ -1,24 +1,28 @@
 //! What can go wrong, each in one sentence that says what, where and the mend.
+//!
+//! An error is shown in full by its `Display`, whatever it was caused by included, for most people print nothing else. So
+//! [`source`](std::error::Error::source) goes on behind what was said already, and who prints the whole chain reads nothing
+//! twice. Programs look at [`Error::cause`], [`Error::constraint`] and [`Error::is_contention`].
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catch::message;
 use crate::constraint::Constraint;
-use crate::pool::{AcquireTimeout, HookError};
+use crate::pool::{AcquireTimeout, HolderReport, HookError};
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of the pool or the writer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting that cannot work.
-    #[error("{field} {problem}")]
     Config {
         /// The setting's name in the builder.
         field: &'static str,
@@ -26,7 +30,6 @@ pub enum Error {
         problem: String,
     },
     /// The database could not be opened.
-    #[error("cannot open database {}: {problem}", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -34,38 +37,35 @@ pub enum Error {
         problem: String,
     },
     /// No connection became free, or could be opened, in time.
-    #[error("{0}")]
     AcquireTimeout(Box<AcquireTimeout>),
     /// A hook turned a new connection down.
-    #[error("a hook turned a new connection down: {0}")]
-    Hook(#[source] HookError),
+    Hook(HookError),
     /// The pool or the writer is closed.
-    #[error("the pool, or its writer, is closed")]
     Closed,
     /// Something that cannot work, and what to do instead. It had no effect.
-    #[error("{0}")]
     Misuse(Cow<'static, str>),
     /// A constraint refused a statement. It had no effect (see [`Constraint`] for `OR FAIL`); a transaction that it was part of
     /// is still open.
-    #[error("{0}")]
-    Constraint(#[source] Constraint),
+    Constraint(Constraint),
     /// A write certainly had no effect, and can be tried again.
-    #[error("{cause}; nothing was written")]
     RolledBack {
         /// Why.
-        #[source]
         cause: Arc<Error>,
     },
     /// A commit failed in a way that does not tell whether it is durable. The write took effect wholly or not at all; it must
     /// not be tried again before that was looked up.
-    #[error("it is unknown whether this was written: {cause}")]
     Unknown {
         /// What went wrong in the commit.
-        #[source]
         cause: Arc<Error>,
     },
+    /// Others held the write lock for as long as the writer tried for it.
+    Locked {
+        /// How long it tried: [`WriterConfig::retry_timeout`](crate::WriterConfig::retry_timeout).
+        tried: Duration,
+        /// Who had a transaction open on a connection of the writer's pool at the end; nobody, if it was somebody else.
+        holders: Vec<HolderReport>,
+    },
     /// A write did not get its turn, or did not come to its end, in the time that it had.
-    #[error("{stage} took longer than {} ms", .limit.as_millis())]
     Deadline {
         /// What took so long.
         stage: WriteStage,
@@ -73,11 +73,56 @@ pub enum Error {
         limit: Duration,
     },
     /// The writer's queue has no room.
-    #[error("the writer's queue is full: {0} writes wait")]
     Full(usize),
     /// The engine's own error.
-    #[error(transparent)]
     Engine(turso::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config { field, problem } => write!(f, "{field} {problem}"),
+            Error::Open { path, problem } => write!(f, "cannot open database {}: {problem}", path.display()),
+            Error::AcquireTimeout(timeout) => timeout.fmt(f),
+            Error::Hook(error) => write!(f, "a hook turned a new connection down: {error}"),
+            Error::Closed => f.write_str("the pool, or its writer, is closed: open the database again to go on"),
+            Error::Misuse(why) => f.write_str(why),
+            Error::Constraint(constraint) => constraint.fmt(f),
+            Error::RolledBack { cause } => write!(f, "{cause}; nothing was written"),
+            Error::Unknown { cause } => write!(f, "it is unknown whether this was written: {cause}"),
+            Error::Locked { tried, holders } => {
+                write!(f, "the write lock was held by others for {tried:?} (WriterConfig::retry_timeout)")?;
+                match holders.is_empty() {
+                    true => f.write_str(", by nobody of this pool; open a file by one pool only")?,
+                    false => f.write_str("; let the writer write, or end these transactions sooner")?,
+                }
+                holders.iter().take(3).try_for_each(|holder| write!(f, "; a transaction at {holder}"))
+            }
+            Error::Deadline { stage, limit } => write!(f, "{stage} took longer than {limit:?}; {}", stage.mend()),
+            Error::Full(queue) => write!(
+                f,
+                "the writer's queue is full: {queue} writes wait; wait for room, as execute and write do, or raise \
+                 WriterConfig::queue"
+            ),
+            Error::Engine(turso::Error::Busy(text)) => write!(
+                f,
+                "{text}: another connection is writing; write through one PooledDatabaseWriter, where writes queue, and \
+                 ask ConnectionPool::holders who is in a transaction"
+            ),
+            Error::Engine(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::RolledBack { cause } | Error::Unknown { cause } => cause.source(),
+            Error::Hook(error) => error.source(),
+            Error::Engine(error) => error.source(),
+            _ => None,
+        }
+    }
 }
 
 const PANICKED: &str = "the engine panicked: ";
@@ -91,8 +136,18 @@ pub enum WriteStage {
     Running,
 }
 
-impl std::fmt::Display for WriteStage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl WriteStage {
+    /// What gives it more time.
+    fn mend(self) -> &'static str {
+        match self {
+            WriteStage::Waiting => "give it more by within, or write less at once",
+            WriteStage::Running => "shorten it, or raise WriterConfig::write_timeout",
+        }
+    }
+}
+
+impl fmt::Display for WriteStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             WriteStage::Waiting => "waiting for the lane",
             WriteStage::Running => "the write",
@@ -200,7 +255,7 @@ impl Error {
     #[must_use]
     pub fn is_contention(&self) -> bool {
         match self.cause() {
-            Error::Engine(turso::Error::Busy(_) | turso::Error::BusySnapshot(_)) => true,
+            Error::Locked { .. } | Error::Engine(turso::Error::Busy(_) | turso::Error::BusySnapshot(_)) => true,
             // The engine's word for a wrong column too, which no second try would mend.
             Error::Engine(turso::Error::Misuse(text)) => text.contains("concurrent use") || text.contains("busy"),
             _ => false,

@@ -14,6 +14,8 @@ mod deadlines;
 mod failing;
 #[path = "writer/leaving.rs"]
 mod leaving;
+#[path = "writer/messages.rs"]
+mod messages;
 #[path = "writer/order.rs"]
 mod order;
 #[path = "writer/outcomes.rs"]

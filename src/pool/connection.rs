@@ -481,7 +481,9 @@ impl Drop for Flight {
     }
 }
 
-const GIVES_ROWS: Error = Error::misuse("a statement that gives rows runs by query, not by execute: it was not run");
+const GIVES_ROWS: Error = Error::misuse(
+    "a statement that gives rows runs by query: on a connection, in read, or in write if it writes (RETURNING); it was not run",
+);
 
 /// The engine would run the first statement and drop the rest without a word.
 fn only_one(sql: &str) -> Result<()> {

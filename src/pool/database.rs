@@ -397,9 +397,15 @@ impl PooledConnection {
         self.guard.moves_here(site);
     }
 
-    /// The pool itself is on record as who holds it from now on.
-    pub(crate) fn is_the_pools(&self) {
-        self.guard.is_the_pools();
+    /// A writer's lane is on record as who holds it from now on.
+    pub(crate) fn is_the_lanes(&self) {
+        self.guard.is_the_lanes();
+    }
+
+    /// Who beside a lane has a transaction open on a connection of its pool.
+    pub(crate) fn others_in_transactions(&self) -> Vec<HolderReport> {
+        let holders = self.guard.holders().into_iter();
+        holders.filter(|holder| holder.in_transaction && !holder.is_the_pool).collect()
     }
 
     /// Takes a snapshot; it borrows this guard.

@@ -5,22 +5,40 @@ use std::fmt;
 use super::forensics::{AcquireTimeout, HolderReport};
 use super::hooks::HookError;
 
-/// Why [`Pool::get`](super::Pool::get) gave no connection.
-#[derive(Debug, thiserror::Error)]
+/// Why [`Pool::get`](super::Pool::get) gave no connection. Like [`Error`](crate::Error), it is shown with what it was caused
+/// by, and its source is what is behind that.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E> {
     /// No connection became free, or could be opened, in time.
-    #[error("{0}")]
     Timeout(Box<AcquireTimeout>),
     /// The pool is closed.
-    #[error("the pool is closed")]
     Closed,
     /// Opening a connection failed.
-    #[error("connecting failed: {0}")]
-    Connect(#[source] E),
+    Connect(E),
     /// A hook turned a new connection down.
-    #[error("a hook turned a new connection down: {0}")]
-    Hook(#[source] HookError),
+    Hook(HookError),
+}
+
+impl<E: fmt::Display> fmt::Display for AcquireError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AcquireError::Timeout(timeout) => timeout.fmt(f),
+            AcquireError::Closed => f.write_str("the pool is closed"),
+            AcquireError::Connect(error) => write!(f, "connecting failed: {error}"),
+            AcquireError::Hook(error) => write!(f, "a hook turned a new connection down: {error}"),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for AcquireError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            AcquireError::Connect(error) => error.source(),
+            AcquireError::Hook(error) => error.source(),
+            AcquireError::Timeout(_) | AcquireError::Closed => None,
+        }
+    }
 }
 
 /// Connections are still in use, although the pool is closed.
@@ -35,7 +53,7 @@ impl fmt::Display for StillOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, are) = (self.holders.len(), if self.holders.len() == 1 { " is" } else { "s are" });
         write!(f, "the pool is closed, but {count} connection{are} still in use")?;
-        self.holders.iter().try_for_each(|holder| write!(f, "; held at {holder}"))
+        self.holders.iter().try_for_each(|holder| write!(f, "; {} {holder}", holder.held()))
     }
 }
 

@@ -19,13 +19,14 @@ use super::status::Status;
 pub(crate) struct Holder {
     site: &'static Location<'static>,
     task: Option<tokio::task::Id>,
-    /// Outside tasks, what runs in a `block_on`: its thread, by the address of something of its own. [`POOL`] for the pool
-    /// itself, a writer's lane or a connection that is opened ahead; 0 in a task.
+    /// Outside tasks, what runs in a `block_on`: its thread, by the address of something of its own. [`LANE`] for a writer's
+    /// lane, [`POOL`] for a connection that is opened ahead; 0 in a task.
     thread: usize,
 }
 
-/// No address.
+/// No addresses.
 const POOL: usize = 1;
+const LANE: usize = 2;
 
 /// What is on record of a slot's connection.
 #[derive(Clone)]
@@ -52,6 +53,12 @@ impl Holder {
         Self { site: Location::caller(), task: None, thread: POOL }
     }
 
+    /// A writer's lane.
+    #[track_caller]
+    pub(crate) fn lane() -> Self {
+        Self { site: Location::caller(), task: None, thread: LANE }
+    }
+
     pub(crate) fn report(&self, held_up: Option<Duration>, note: Option<&Note>) -> HolderReport {
         let activity = match note {
             Some(Note::Open(activity)) => Some(activity),
@@ -62,7 +69,8 @@ impl Holder {
             site: self.site,
             held_up,
             is_this_task: (self.task, self.thread) == (asks.task, asks.thread),
-            is_the_pool: self.thread == POOL,
+            is_the_pool: matches!(self.thread, POOL | LANE),
+            is_the_lane: self.thread == LANE,
             is_connecting: matches!(note, Some(Note::Opening)),
             tells: activity.is_some(),
             in_transaction: activity.is_some_and(|activity| activity.in_transaction()),
@@ -84,8 +92,10 @@ pub struct HolderReport {
     pub held_up: Option<Duration>,
     /// Whether it is the very task that asks, or, outside tasks, the same thread.
     pub is_this_task: bool,
-    /// Whether it is the pool itself: the connection of a writer's lane, or one that is opened for `min_idle`.
+    /// Whether it is nobody's: the connection of a writer's lane, or one that the pool opens for `min_idle`.
     pub is_the_pool: bool,
+    /// Whether it is a writer's lane.
+    pub is_the_lane: bool,
     /// Whether the connection is being opened.
     pub is_connecting: bool,
     /// Whether the manager has an [`Activity`] for it; if not, the three below say nothing.
@@ -98,11 +108,19 @@ pub struct HolderReport {
     pub last_sql: Option<String>,
 }
 
+impl HolderReport {
+    /// What stands before it: a place in the code, or who it is.
+    pub(crate) fn held(&self) -> &'static str {
+        if self.is_the_pool { "held by" } else { "held at" }
+    }
+}
+
 impl fmt::Display for HolderReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_the_pool {
-            true => f.write_str("the pool itself")?,
-            false => write!(f, "{}:{}", self.site.file(), self.site.line())?,
+        match (self.is_the_lane, self.is_the_pool) {
+            (true, _) => f.write_str("the writer's lane")?,
+            (false, true) => f.write_str("the pool itself")?,
+            (false, false) => write!(f, "{}:{}", self.site.file(), self.site.line())?,
         }
         if let Some(held_up) = self.held_up {
             write!(f, ", for {held_up:.1?}")?;
@@ -231,7 +249,7 @@ impl fmt::Display for AcquireTimeout {
             "no connection within {waited:.1?}: {verdict} ({in_use} of {max} in use, {waiting} waiting, {place} before this"
         )?;
         for holder in holders.iter().take(3) {
-            write!(f, "; held at {holder}")?;
+            write!(f, "; {} {holder}", holder.held())?;
         }
         match holders.len().saturating_sub(3) {
             0 => f.write_str(")"),

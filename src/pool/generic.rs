@@ -21,7 +21,7 @@ use super::maintenance::Maintenance;
 use super::manage::Manage;
 use super::observe::{Reason, Wait};
 use super::status::Status;
-use super::upkeep::{Context, Kind, open_in};
+use super::upkeep::{self, Context, Kind, open_in};
 use crate::error::Result;
 use crate::sync::Arc;
 
@@ -183,13 +183,7 @@ impl<M: Manage> Pool<M> {
     /// Who holds a connection at this moment.
     #[must_use]
     pub fn holders(&self) -> Vec<HolderReport> {
-        let now = clock::now();
-        // The record is copied under the lock; what the connections say of themselves is asked after it.
-        let held = self.core.holders(|holder, since, note| (holder, since, note.cloned()));
-        let report = |(holder, since, note): (Holder, Option<Instant>, Option<_>)| {
-            holder.report(since.map(|since| now.saturating_duration_since(since)), note.as_ref())
-        };
-        held.into_iter().map(report).collect()
+        upkeep::holders(&self.core)
     }
 
     /// The pool at this moment.

@@ -8,10 +8,10 @@ use std::thread;
 use super::clock;
 use super::core::Lease;
 use super::failure::AcquireError;
-use super::forensics::Holder;
+use super::forensics::{Holder, HolderReport};
 use super::manage::Manage;
 use super::observe::Reason;
-use super::upkeep::{Kind, open_in, reap_one};
+use super::upkeep::{self, Kind, open_in, reap_one};
 
 /// A connection on loan. Dropping it gives it back, at once and without a runtime.
 ///
@@ -34,9 +34,14 @@ impl<M: Manage> Pooled<M> {
         self.lease.set_holder(Holder::at(site));
     }
 
-    /// The pool itself is on record as who holds it from now on.
-    pub(crate) fn is_the_pools(&self) {
-        self.lease.set_holder(Holder::pool());
+    /// A writer's lane is on record as who holds it from now on.
+    pub(crate) fn is_the_lanes(&self) {
+        self.lease.set_holder(Holder::lane());
+    }
+
+    /// Who holds connections of its pool at this moment, itself included.
+    pub(crate) fn holders(&self) -> Vec<HolderReport> {
+        upkeep::holders(self.lease.core())
     }
 
     /// Drops the connection now, and keeps the slot. Until it is [renewed](Pooled::renew), the guard must not be used.

@@ -16,7 +16,7 @@ use super::clock::{self, Runtime, Stopwatch};
 use super::config::PoolConfig;
 use super::core::{Core, Lease, Parts};
 use super::failure::AcquireError;
-use super::forensics::{Holder, Note};
+use super::forensics::{Holder, HolderReport, Note};
 use super::hooks::Hooks;
 use super::manage::Manage;
 use super::observe::{Life, Observer, Reason};
@@ -53,6 +53,17 @@ pub(super) struct Context<M: Manage> {
     is_plain: bool,
     alarms: Alarms,
     observer: Arc<Observer>,
+}
+
+/// Who holds a connection at this moment.
+pub(super) fn holders<M: Manage>(core: &Core<Kind<M>>) -> Vec<HolderReport> {
+    let now = clock::now();
+    // The record is copied under the lock; what the connections say of themselves is asked after it.
+    let held = core.holders(|holder, since, note| (holder, since, note.cloned()));
+    let report = |(holder, since, note): (Holder, Option<Instant>, Option<Note>)| {
+        holder.report(since.map(|since| now.saturating_duration_since(since)), note.as_ref())
+    };
+    held.into_iter().map(report).collect()
 }
 
 /// A core for `M`'s connections.

@@ -308,7 +308,7 @@ impl<'l> Batch<'l> {
             }
             let Some(error) = statement.failed() else { continue };
             if error.is_contention() {
-                tries.again(error).await?;
+                tries.again(connection).await?;
                 continue;
             }
             // Nothing tells whether the disk failed in the statement or in its commit.
@@ -371,22 +371,22 @@ impl<'l> Tries<'l> {
     async fn begin(mut self, connection: &mut PooledConnection) -> Result<()> {
         loop {
             match connection.control(Control::BeginImmediate).await {
-                Err(error) if error.is_contention() => self.again(error).await?,
+                Err(error) if error.is_contention() => self.again(connection).await?,
                 outcome => return outcome,
             }
         }
     }
 
-    /// A try failed for this. Waits for the time of the next.
+    /// A try on this connection failed. Waits for the time of the next.
     ///
     /// # Errors
     /// When there is no time for another: why.
-    async fn again(&mut self, error: Error) -> Result<()> {
+    async fn again(&mut self, connection: &PooledConnection) -> Result<()> {
         let now = clock::now();
         let tried = now.saturating_duration_since(*self.began.get_or_insert(now));
         let mut left = self.shared.config.retry_timeout.saturating_sub(tried);
         if left.is_zero() {
-            return Err(error);
+            return Err(Error::Locked { tried, holders: connection.others_in_transactions() });
         }
         if let Some((due, limit)) = self.due {
             left = left.min(due.saturating_duration_since(now));

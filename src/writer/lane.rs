@@ -234,7 +234,7 @@ impl Lane {
     /// Dropped half-way, a lane that was started ends by itself.
     pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: LaneClaim) -> Result<Self> {
         let connection = pool.get().await?;
-        connection.is_the_pools();
+        connection.is_the_lanes();
         let (alive, ended) = watch::channel(());
         let works = Arc::clone(&shared);
         let files = Files::of(pool.path(), &shared.executor);
