@@ -10,6 +10,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -131,7 +132,7 @@ where
 
 /// One statement.
 pub(super) struct Statement {
-    pub(super) sql: Arc<str>,
+    sql: Arc<str>,
     params: Params,
     came_to: Option<Result<u64>>,
     reply: oneshot::Sender<Answer<u64, Error>>,
@@ -196,10 +197,53 @@ pub(super) struct Job {
     pub(super) came: Instant,
     /// When it has to be started, and the time that it had for that.
     pub(super) due: Option<(Instant, Duration)>,
+    /// Until it is answered.
+    pub(super) counted: Option<Counted>,
+}
+
+/// How many writes a lane has accepted and not answered.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered(Arc<AtomicUsize>);
+
+/// One of them.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Unanswered {
+    /// There is one more.
+    pub(super) fn one_more(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Counted(Arc::clone(&self.0))
+    }
+
+    /// The same, if it is the only one.
+    pub(super) fn only_one(&self) -> Option<Counted> {
+        let none_before = self.0.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        none_before.then(|| Counted(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What a job is, for a report.
+pub(super) struct Label {
+    site: &'static Location<'static>,
+    came: Instant,
+    sql: Option<Arc<str>>,
 }
 
 /// Of a statement, as much as a line of a report can bear, in letters.
 const SHOWN: usize = 120;
+
+impl Label {
+    pub(super) fn not_done(&self) -> NotDone {
+        let sql = self.sql.as_ref().map(|sql| sql.chars().take(SHOWN).collect());
+        NotDone { site: self.site, waited: clock::now().saturating_duration_since(self.came), sql }
+    }
+}
 
 impl Job {
     /// Whether it failed by itself when it was run last.
@@ -239,13 +283,13 @@ impl Job {
         std::mem::forget(settled);
     }
 
-    /// What it is, for a report of what was not done.
-    pub(super) fn not_done(&self) -> NotDone {
+    /// What it is, for a report.
+    pub(super) fn label(&self) -> Label {
         let sql = match &self.kind {
-            Kind::Statement(statement) | Kind::Solitary(statement) => Some(statement.sql.chars().take(SHOWN).collect()),
+            Kind::Statement(statement) | Kind::Solitary(statement) => Some(Arc::clone(&statement.sql)),
             Kind::Work(_) => None,
         };
-        NotDone { site: self.site, waited: clock::now().saturating_duration_since(self.came), sql }
+        Label { site: self.site, came: self.came, sql }
     }
 }
 

@@ -24,13 +24,14 @@ use super::batch::{self, Batch};
 use super::config::WriterConfig;
 use super::executor::Executor;
 use super::files::Files;
-use super::job::{Answer, End, Job};
+use super::job::{Answer, End, Job, Label, Unanswered};
 use super::outcome::{CommitToken, NotDone};
 use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
 use super::wal::{self, Checkpoints, Wal};
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::{ConnectionPool, LaneClaim, PooledConnection, clock};
+use crate::sync::Mutex;
 
 /// What the lane and those who write share.
 pub(super) struct Shared {
@@ -39,6 +40,9 @@ pub(super) struct Shared {
     room: Semaphore,
     /// Somebody gave room back.
     left: Notify,
+    unanswered: Unanswered,
+    /// What the lane started last, while it is at work.
+    started: Mutex<Option<Label>>,
     pub(super) config: WriterConfig,
     pub(super) counts: Counts,
     pub(super) wal: Wal,
@@ -58,6 +62,8 @@ impl Shared {
             queue: Queue::new(),
             room: Semaphore::new(config.queue),
             left: Notify::new(),
+            unanswered: Unanswered::default(),
+            started: Mutex::new(None),
             config,
             counts: Counts::default(),
             wal,
@@ -69,19 +75,32 @@ impl Shared {
 
     /// Takes the next job out to start it.
     pub(super) fn next(&self) -> Option<Job> {
-        self.started(self.queue.pop())
+        let job = self.taken(self.queue.pop())?;
+        let before = self.started.with(|started| started.replace(job.label()));
+        drop(before);
+        Some(job)
     }
 
-    /// The same, of those that came before `end`.
+    /// Takes the next job out that came before `end`, to refuse it.
     pub(super) fn next_before(&self, end: u64) -> Option<Job> {
-        self.started(self.queue.pop_before(end))
+        self.taken(self.queue.pop_before(end))
     }
 
-    fn started(&self, job: Option<Job>) -> Option<Job> {
+    fn taken(&self, job: Option<Job>) -> Option<Job> {
         if job.is_some() {
             self.leaves_room();
         }
         job
+    }
+
+    /// What the lane is at: the write that it started last, which it runs or commits. `None` if it is at rest.
+    pub(super) fn running(&self) -> Option<NotDone> {
+        self.started.with(|started| started.as_ref().map(Label::not_done))
+    }
+
+    /// What the lane had started is done.
+    fn rests(&self) {
+        drop(self.started.with(Option::take));
     }
 
     /// Takes a job out whose caller leaves. False if it was started.
@@ -176,19 +195,20 @@ impl Shared {
     }
 
     /// Counts how a job ended, and answers it: whoever is told finds it counted.
-    pub(super) fn settle(&self, job: Job, end: End) {
+    pub(super) fn settle(&self, mut job: Job, end: End) {
         self.counts.ended(job.ended(&end));
+        drop(job.counted.take());
         job.settle(end);
     }
 
     /// Takes out whatever is still queued, and tells their callers that nothing was written.
     pub(super) fn refuse_the_rest(&self) -> Vec<NotDone> {
         let refuse = |job: Job| {
-            let not_done = job.not_done();
+            let not_done = job.label().not_done();
             self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
             not_done
         };
-        std::iter::from_fn(|| self.next()).map(refuse).collect()
+        std::iter::from_fn(|| self.taken(self.queue.pop())).map(refuse).collect()
     }
 }
 
@@ -263,11 +283,20 @@ impl Lane {
     /// Dropped before the job starts, it leaves the queue; after that it runs to its end, unobserved.
     pub(super) async fn run<R, E: From<Error>>(
         &self,
-        job: Job,
+        mut job: Job,
         answer: oneshot::Receiver<Answer<R, E>>,
         manner: Manner,
         deadline: Option<Instant>,
     ) -> Answer<R, E> {
+        let at_once = manner.limit.filter(Duration::is_zero);
+        job.counted = match at_once {
+            None => Some(self.shared.unanswered.one_more()),
+            Some(_) => self.shared.unanswered.only_one(),
+        };
+        if let (Some(limit), None) = (at_once, &job.counted) {
+            self.shared.leaves_room();
+            return Ok(Err(Shared::late(limit).into()));
+        }
         let place = match self.shared.queue.push(manner.priority, job) {
             Ok(place) => place,
             Err(_refused) => {
@@ -276,6 +305,8 @@ impl Lane {
             }
         };
         let mut queued = Queued { shared: &self.shared, place, answer: Some(answer) };
+        // Nobody is before it: how soon the lane's thread wakes up is not looked at.
+        let deadline = deadline.filter(|_| at_once.is_none());
         if let (Some(deadline), Some(limit)) = (deadline, manner.limit) {
             let rest = deadline.saturating_duration_since(clock::now());
             match clock::within(rest, &mut queued).await {
@@ -387,6 +418,7 @@ async fn work(works: Works, mut connection: PooledConnection, files: Files) {
             }
         }
         batch::let_go(&mut connection);
+        shared.rests();
         if checkpoints.committed(shared) && shared.queue.len() == 0 {
             checkpoints.run(shared, &mut connection).await;
         }

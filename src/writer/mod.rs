@@ -201,6 +201,15 @@ impl PooledDatabaseWriter {
     /// that is not is [rolled back](Error::RolledBack) with [`Error::Deadline`], at that time and not later. One that was
     /// started is waited for to its end, which [`batch_time`](WriterConfig::batch_time),
     /// [`write_timeout`](WriterConfig::write_timeout) and the disk bound.
+    ///
+    /// A limit of zero is "at once, or not at all": the write is run if every write before it is answered and nobody holds the
+    /// write lock (in MVCC mode: if a connection is free), though the lane's thread may first have to wake up, or to end a
+    /// checkpoint. Otherwise it is refused before this yields.
+    ///
+    /// In a test with tokio's `start_paused`, time does not wait for other threads: as soon as the runtime has nothing to do but
+    /// wait for the lane, it moves on to the next timer. There every limit but zero is over at once, [`close_within`]'s too.
+    ///
+    /// [`close_within`]: PooledDatabaseWriter::close_within
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { manner: Manner { limit: Some(limit), ..self.manner }, ..self.clone() }
@@ -396,7 +405,7 @@ impl PooledDatabaseWriter {
                 self.manner.limit.and_then(|limit| came.checked_add(limit))
             }
         };
-        let job = Job { kind, site, came, due: deadline.zip(self.manner.limit) };
+        let job = Job { kind, site, came, due: deadline.zip(self.manner.limit), counted: None };
         let answer = match &*self.way {
             Way::Lane(lane) => lane.run(job, answer, self.manner, deadline).await,
             Way::SideBySide(side_by_side) => side_by_side.run(job, answer, self.manner, deadline).await,
@@ -470,6 +479,7 @@ impl PooledDatabaseWriter {
             Way::Lane(lane) => !lane.has_ended(),
             Way::SideBySide(_) => !self.way.shared().is_empty(),
         };
+        report.running = self.way.shared().running().filter(|_| report.is_running);
         if !job::is_inside() {
             let rest = limit.saturating_sub(clock::now().saturating_duration_since(began));
             if let Err(still_open) = self.pool.close_within(rest).await {

@@ -32,13 +32,13 @@ impl CommitToken {
     }
 }
 
-/// A write that was not done because its writer was closed.
+/// A write that was not done, or not to its end, when its writer was closed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NotDone {
     /// Who asked for it.
     pub site: &'static Location<'static>,
-    /// How long it had waited.
+    /// How long ago that was.
     pub waited: Duration,
     /// The statement, shortened, without its parameters; `None` for a closure.
     pub sql: Option<String>,
@@ -60,6 +60,8 @@ pub struct CloseReport {
     /// Whether the lane was still at work when the time was over: on a write that had been started, or on its commit. It
     /// ends after that.
     pub is_running: bool,
+    /// That write, or the last of those that it was committing; `None` where that cannot be told, as in MVCC mode.
+    pub running: Option<NotDone>,
     /// Who still held a connection when the time was over.
     pub holders: Vec<HolderReport>,
 }
@@ -77,9 +79,19 @@ impl fmt::Display for CloseReport {
         if self.is_clean() {
             return f.write_str("everything was done, and no connection is alive");
         }
-        write!(f, "{} writes were not done", self.not_done.len())?;
-        if self.is_running {
-            f.write_str(", one is still running")?;
+        match self.not_done.len() {
+            0 if self.is_running => f.write_str("nothing is left in the queue")?,
+            0 => f.write_str("every write was done")?,
+            1 => f.write_str("1 write was not done")?,
+            more => write!(f, "{more} writes were not done")?,
+        }
+        match (self.is_running, &self.running) {
+            (true, Some(_)) => f.write_str(", one is still running")?,
+            (true, None) => f.write_str(", the writer is still at work")?,
+            (false, _) => {}
+        }
+        if let Some(job) = &self.running {
+            write!(f, "\n  running: {job}")?;
         }
         for job in &self.not_done {
             write!(f, "\n  not done: {job}")?;

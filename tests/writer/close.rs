@@ -101,6 +101,26 @@ async fn a_close_waits_for_what_is_queued_however_it_ends() {
     assert!(db.close_within(Duration::ZERO).await.is_clean());
 }
 
+#[tokio::test]
+async fn a_close_that_gives_up_says_only_what_is_left() {
+    let (db, _folder) = writer().await;
+    let held = hold(&db).await;
+    let report = db.close_within(Duration::from_millis(5)).await;
+    assert!(
+        report.to_string().starts_with("nothing is left in the queue, one is still running\n  running: "),
+        "{report}"
+    );
+    held.let_go().await;
+    db.close().await;
+
+    let (db, _folder) = writer().await;
+    let guard = db.pool().get().await.unwrap();
+    let report = db.close_within(Duration::from_millis(5)).await;
+    let here = format!("every write was done\n  still open: {}", file!());
+    assert!(report.to_string().starts_with(&here) && report.running.is_none(), "{report}");
+    drop(guard);
+}
+
 /// Column `x` of `t`, as another library reads it.
 fn by_sqlite(path: &std::path::Path) -> Vec<i64> {
     let sqlite = rusqlite::Connection::open(path).unwrap();
@@ -131,8 +151,11 @@ async fn a_close_that_gives_up_says_of_each_job_what_it_was_and_tells_its_caller
     }
     assert!(first.site.line() < second.site.line() && second.site.line() < third.site.line());
     assert_eq!(report.holders.len(), 2, "the lane's and the guard's");
+    let running = report.running.as_ref().expect("it is held");
+    assert!(running.site.file().ends_with("world.rs") && running.sql.is_none(), "{running}");
     let text = report.to_string();
     assert!(text.starts_with("3 writes were not done, one is still running") && !text.contains(secret), "{text}");
+    assert!(text.contains(&format!("\n  running: {}, for ", running.site)), "{text}");
     let errors =
         [statement.await.unwrap().unwrap_err(), closure.await.unwrap().unwrap_err(), batch.await.unwrap().unwrap_err()];
     for error in errors {

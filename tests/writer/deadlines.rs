@@ -118,6 +118,38 @@ async fn a_limit_of_no_time_is_refused_behind_others() {
     assert_eq!(rows(&db).await, 0);
 }
 
+/// However long the lane's thread takes to wake up, or to rest after the write before this.
+#[tokio::test]
+async fn a_limit_of_no_time_is_enough_where_nobody_is_before_it() {
+    let (db, _folder) = writer().await;
+    let at_once = db.within(Duration::ZERO);
+    for x in 0..100 {
+        match x % 2 {
+            0 => insert(at_once.clone(), x).await.unwrap(),
+            _ => at_once.try_execute("INSERT INTO t VALUES (?1)", (x,)).await.unwrap(),
+        };
+    }
+    assert_eq!(rows(&db).await, 100);
+}
+
+#[tokio::test]
+async fn of_two_with_no_time_one_is_refused_and_so_is_whoever_comes_while_a_write_runs() {
+    let (db, _folder) = writer().await;
+    let at_once = db.within(Duration::ZERO);
+    let (first, second) = tokio::join!(insert(at_once.clone(), 1), insert(at_once.clone(), 2));
+    first.unwrap();
+    assert!(is_late(&second.unwrap_err(), Duration::ZERO));
+    let held = hold(&db).await;
+    assert!(is_late(&insert(at_once.clone(), 3).await.unwrap_err(), Duration::ZERO));
+    // Whoever is refused, or leaves, is not before anybody.
+    let leaves = queue_row(&db, 4).await;
+    leaves.abort();
+    assert!(leaves.await.unwrap_err().is_cancelled());
+    held.let_go().await;
+    insert(at_once, 5).await.unwrap();
+    assert_eq!(column(&db, "t").await, [1, 5]);
+}
+
 /// A handle with a limit is another handle: it takes nothing from the one it was made of, and gives its priority on.
 #[tokio::test]
 async fn a_limit_is_of_its_handle_alone() {
