@@ -1,11 +1,11 @@
-//! The pool's settings as a file has them, and what is said of those that cannot work.
+//! The settings of pools and writers as a file has them, and what is said of those that cannot work.
 //!
 //! The tests go through the fields by name, as serde writes them: a field that is added, and not thought of here, fails.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use poolproof::{ConnectionPool, Error, PoolConfig};
+use poolproof::{ConnectionPool, Error, Mode, PoolConfig, PooledDatabaseWriter, WriterConfig};
 use serde_json::{Map, Value, from_str, from_value, json, to_string, to_value};
 
 #[path = "common/server.rs"]
@@ -215,4 +215,68 @@ async fn a_lifetime_too_long_for_the_clock_is_none() {
         drop(pool.get().await.unwrap());
         assert_eq!(pool.get().await.unwrap().number, 1);
     }
+}
+
+/// A writer's settings that cannot work: the field, and what is said of it.
+fn wrong_for_a_writer() -> Vec<(&'static str, WriterConfig, &'static str)> {
+    let good = WriterConfig::default;
+    let (zero, short) = (Duration::ZERO, Duration::from_nanos(1));
+    let nothing = "nothing could ever be written; choose at least 1";
+    let (no_time, too_short) =
+        ("is 0ns: nothing could ever be done in that time; choose at least 1 ms", "is 1ns: nothing could ever");
+    let too_many = WriterConfig::MAX_QUEUE + 1;
+    vec![
+        ("queue", WriterConfig { queue: 0, ..good() }, nothing),
+        ("queue", WriterConfig { queue: too_many, ..good() }, "is 10000001: at most 10000000 are allowed"),
+        ("batch_jobs", WriterConfig { batch_jobs: 0, ..good() }, nothing),
+        ("batch_time", WriterConfig { batch_time: zero, ..good() }, "or batch_jobs of 1 for a commit to each write"),
+        ("batch_time", WriterConfig { batch_time: short, ..good() }, "choose at least 1 ms, or batch_jobs of 1"),
+        ("write_timeout", WriterConfig { write_timeout: zero, ..good() }, no_time),
+        ("write_timeout", WriterConfig { write_timeout: short, ..good() }, too_short),
+        ("retry_timeout", WriterConfig { retry_timeout: zero, ..good() }, no_time),
+        ("retry_timeout", WriterConfig { retry_timeout: short, ..good() }, too_short),
+        ("checkpoint_idle", WriterConfig { checkpoint_idle: zero, ..good() }, no_time),
+        ("checkpoint_idle", WriterConfig { checkpoint_idle: short, ..good() }, too_short),
+        ("checkpoint_bytes", WriterConfig { checkpoint_bytes: 0, ..good() }, "every write would wait for a checkpoint"),
+    ]
+}
+
+#[tokio::test]
+async fn a_writers_setting_that_cannot_work_is_refused_and_named_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+    for (name, config, said) in wrong_for_a_writer() {
+        let read: WriterConfig = from_value(to_value(&config).unwrap()).unwrap();
+        let opened = PooledDatabaseWriter::with_config(pool.clone(), read).await.map(drop);
+        for error in [config.validate().unwrap_err(), opened.unwrap_err()] {
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("{name} is ")) && text.contains(said), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+    // A mode is one of those there are, and the cache may have any size.
+    let wrong: BTreeSet<_> = wrong_for_a_writer().into_iter().map(|(name, ..)| name.to_owned()).collect();
+    let Value::Object(fields) = to_value(WriterConfig::default()).unwrap() else { panic!("it has fields") };
+    let mut all: BTreeSet<_> = fields.into_iter().map(|(name, _)| name).collect();
+    assert!(all.remove("mode") && all.remove("cache"));
+    assert_eq!(wrong, all);
+}
+
+#[test]
+fn a_writers_settings_are_read_as_they_are_written_and_the_last_values_that_can_work_are_taken() {
+    let shortest = Duration::from_millis(1);
+    for config in [
+        WriterConfig::default(),
+        WriterConfig { queue: 1, batch_jobs: 1, checkpoint_bytes: 1, mode: Mode::Mvcc, cache: 1, ..Default::default() },
+        WriterConfig { queue: WriterConfig::MAX_QUEUE, batch_jobs: usize::MAX, ..WriterConfig::default() },
+        WriterConfig { batch_time: shortest, write_timeout: shortest, ..WriterConfig::default() },
+        WriterConfig { retry_timeout: shortest, checkpoint_idle: shortest, ..WriterConfig::default() },
+        WriterConfig { batch_time: Duration::MAX, checkpoint_bytes: u64::MAX, ..WriterConfig::default() },
+    ] {
+        config.validate().unwrap_or_else(|error| panic!("{error}: {config:?}"));
+        assert_eq!(from_str::<WriterConfig>(&to_string(&config).unwrap()).unwrap(), config);
+    }
+    assert_eq!(from_str::<WriterConfig>("{}").unwrap(), WriterConfig::default());
+    let error = from_str::<WriterConfig>(r#"{ "batch_size": 4 }"#).unwrap_err().to_string();
+    assert!(error.contains("unknown field `batch_size`") && error.contains("batch_jobs"), "{error}");
 }

@@ -79,27 +79,45 @@ impl Default for WriterConfig {
     }
 }
 
+/// What the clock can tell apart.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 impl WriterConfig {
+    /// A longer queue is a mistake: each write that waits takes some hundred bytes, and its caller's patience.
+    pub const MAX_QUEUE: usize = 10_000_000;
+
     /// # Errors
     /// [`Error::Config`] names the first setting that cannot work, and says what would.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |field, problem: &str| Err(Error::Config { field, problem: problem.to_owned() });
+        let wrong = |field, problem| Err(Error::Config { field, problem });
         for (field, count) in [("queue", self.queue), ("batch_jobs", self.batch_jobs)] {
             if count == 0 {
-                return wrong(field, "is 0: nothing could ever be written; choose at least 1");
+                return wrong(field, "is 0: nothing could ever be written; choose at least 1".to_owned());
             }
         }
-        if self.queue > tokio::sync::Semaphore::MAX_PERMITS {
-            return wrong("queue", "is more than there can be; choose some thousands");
+        if self.queue > Self::MAX_QUEUE {
+            let problem = format!("is {}: at most {} are allowed; choose some thousands", self.queue, Self::MAX_QUEUE);
+            return wrong("queue", problem);
         }
         for (field, limit) in [
+            ("batch_time", self.batch_time),
             ("write_timeout", self.write_timeout),
             ("retry_timeout", self.retry_timeout),
             ("checkpoint_idle", self.checkpoint_idle),
         ] {
-            if limit.is_zero() {
-                return wrong(field, "is 0: nothing could ever be done in that time; choose at least 1 ms");
+            if limit < SHORTEST {
+                let mend = match field {
+                    "batch_time" => "choose at least 1 ms, or batch_jobs of 1 for a commit to each write",
+                    _ => "choose at least 1 ms",
+                };
+                return wrong(field, format!("is {limit:?}: nothing could ever be done in that time; {mend}"));
             }
+        }
+        if self.checkpoint_bytes == 0 {
+            return wrong(
+                "checkpoint_bytes",
+                "is 0: every write would wait for a checkpoint; choose some KiB".to_owned(),
+            );
         }
         Ok(())
     }

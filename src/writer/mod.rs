@@ -204,7 +204,7 @@ impl PooledDatabaseWriter {
     ///
     /// A limit of zero is "at once, or not at all": the write is run if every write before it is answered and nobody holds the
     /// write lock (in MVCC mode: if a connection is free), though the lane's thread may first have to wake up, or to end a
-    /// checkpoint. Otherwise it is refused before this yields.
+    /// checkpoint. Otherwise it is refused at once.
     ///
     /// In a test with tokio's `start_paused`, time does not wait for other threads: as soon as the runtime has nothing to do but
     /// wait for the lane, it moves on to the next timer. There every limit but zero is over at once, [`close_within`]'s too.
@@ -221,7 +221,8 @@ impl PooledDatabaseWriter {
         Self { manner: Manner { priority, ..self.manner }, ..self.clone() }
     }
 
-    /// Runs one statement by itself; its value is how many rows it changed.
+    /// Runs one statement by itself; its value is how many rows it changed. For the rowid of a new row, run it by
+    /// [`write`](PooledDatabaseWriter::write) and return [`Transaction::last_insert_rowid`].
     ///
     /// # Errors
     /// [`Error::RolledBack`], for a [constraint](Error::constraint) or anything else that the engine refuses, for a deadline or

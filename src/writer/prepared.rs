@@ -4,17 +4,21 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use turso::IntoParams;
+use turso::params::Params;
 
 use super::PooledDatabaseWriter;
 use super::job::{Kind, Statement};
 use super::outcome::Ack;
+use super::queue::Priority;
 use crate::error::{Error, Result};
 use crate::pool::statement;
 
 /// A statement of a writer, made by [`prepare`](PooledDatabaseWriter::prepare). It is checked once, its text is shared by all
-/// its runs, and the lane's connection keeps what the engine prepared of it. A clone is another handle.
+/// its runs, and the lane's connection keeps what the engine prepared of it. A clone is another handle. It has the limit and
+/// the priority of the handle that it was prepared by, until it is given others.
 ///
 /// ```
 /// # #[tokio::main]
@@ -65,12 +69,44 @@ impl<P: IntoParams> Prepared<P> {
     /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
     #[track_caller]
     pub fn execute(&self, params: P) -> impl Future<Output = Result<Ack<u64>>> + Send + '_ {
-        let (site, params) = (Location::caller(), params.into_params());
-        async move {
-            let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
-            let (statement, answer) = Statement::new(Arc::clone(&self.sql), params);
-            self.db.queue(site, Kind::Statement(statement), answer, true).await
-        }
+        self.run(Location::caller(), params.into_params(), true)
+    }
+
+    /// The same, if there is room in the queue.
+    ///
+    /// # Errors
+    /// As for [`PooledDatabaseWriter::try_execute`].
+    ///
+    /// # Cancel safety
+    /// As for [`execute`](Prepared::execute).
+    #[track_caller]
+    pub fn try_execute(&self, params: P) -> impl Future<Output = Result<Ack<u64>>> + Send + '_ {
+        self.run(Location::caller(), params.into_params(), false)
+    }
+
+    async fn run(
+        &self,
+        site: &'static Location<'static>,
+        params: turso::Result<Params>,
+        waits: bool,
+    ) -> Result<Ack<u64>> {
+        let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
+        let (statement, answer) = Statement::new(Arc::clone(&self.sql), params);
+        self.db.queue(site, Kind::Statement(statement), answer, waits).await
+    }
+}
+
+impl<P> Prepared<P> {
+    /// The statement with a limit, as [`PooledDatabaseWriter::within`] sets it.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { db: self.db.within(limit), ..self.clone() }
+    }
+
+    /// The statement with this priority.
+    #[must_use]
+    pub fn priority(&self, priority: Priority) -> Self {
+        Self { db: self.db.priority(priority), ..self.clone() }
     }
 }
 

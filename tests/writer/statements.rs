@@ -1,8 +1,10 @@
 //! What `execute` and a transaction take, and what they refuse before it runs.
 
-use poolproof::{Ack, ConnectionPool, Error, Result};
+use std::time::Duration;
 
-use crate::world::{rows, writer};
+use poolproof::{Ack, ConnectionPool, Error, Priority, Result, WriterConfig};
+
+use crate::world::{column, hold, patient, queue, rows, writer, writer_of};
 
 #[tokio::test]
 async fn a_write_inside_a_write_is_refused_instead_of_waiting_for_itself() {
@@ -104,4 +106,29 @@ async fn a_trigger_whose_body_has_a_case_is_one_statement() {
     assert_eq!(rows(&db).await, 1);
     let two = format!("{}; DELETE FROM t", trigger.replace(" a ", " c "));
     assert!(matches!(db.execute(two, ()).await.unwrap_err().cause(), Error::Misuse(_)), "what comes after it is seen");
+}
+
+#[tokio::test]
+async fn a_prepared_statement_takes_a_limit_a_priority_and_room_if_there_is_some() {
+    let (db, _folder) = writer_of(WriterConfig { queue: 2, ..patient() }).await;
+    let insert = db.prepare::<(i64,)>("INSERT INTO t VALUES (?1)").await.unwrap();
+    let held = hold(&db).await;
+    let limit = Duration::from_millis(1);
+    // By the handle that it was prepared by, or by itself.
+    let by_its_handle = db.within(limit).prepare::<(i64,)>("INSERT INTO t VALUES (?1)").await.unwrap();
+    for late in [by_its_handle, insert.within(limit)] {
+        let refused = late.execute((0,)).await.unwrap_err();
+        assert!(matches!(refused.cause(), Error::Deadline { limit: told, .. } if *told == limit), "{refused:?}");
+    }
+    let background = insert.priority(Priority::Background);
+    let first = queue(&db, |_| async move { background.execute((1,)).await }).await;
+    let normal = insert.clone();
+    let second = queue(&db, |_| async move { normal.try_execute((2,)).await }).await;
+    assert!(matches!(insert.try_execute((3,)).await.unwrap_err().cause(), Error::Full(2)));
+    held.let_go().await;
+    for write in [first, second] {
+        assert_eq!(write.await.unwrap().unwrap().value, 1);
+    }
+    assert_eq!(column(&db, "t").await, [2, 1], "it was overtaken");
+    assert_eq!(insert.within(Duration::ZERO).execute((4,)).await.unwrap().value, 1);
 }
