@@ -64,6 +64,8 @@ const STATEMENT_CACHE: usize = 64;
 pub struct ConnectionPool {
     pool: Pool<Turso>,
     path: PathBuf,
+    /// Whether the operating system's files are where it is, and not a disk of the caller's own.
+    is_of_a_file: bool,
     /// Whether a writer's lane writes through it.
     has_lane: Arc<AtomicBool>,
     #[cfg(feature = "cache")]
@@ -155,6 +157,16 @@ impl ConnectionPool {
     #[cfg(feature = "harness")]
     pub(crate) fn watched(&self) -> impl Fn() -> Option<Status> + Send + 'static {
         self.pool.watched()
+    }
+
+    /// Whether others could open what is at its path.
+    pub(crate) fn is_of_a_file(&self) -> bool {
+        self.is_of_a_file
+    }
+
+    /// Tells it from every other pool that is alive.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.has_lane).addr()
     }
 
     /// What its connections report of their writes.
@@ -325,6 +337,7 @@ impl ConnectionPoolBuilder {
         Ok(ConnectionPool {
             pool,
             path: self.path,
+            is_of_a_file: self.io.is_none(),
             has_lane: Arc::default(),
             #[cfg(feature = "cache")]
             changes,

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use super::batch::{self, Batch};
+use super::claim::Claim;
 use super::config::WriterConfig;
 use super::executor::Executor;
 use super::files::Files;
@@ -30,7 +31,7 @@ use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
 use super::wal::{self, Checkpoints, Wal};
 use crate::error::{Error, Result, WriteStage};
-use crate::pool::{ConnectionPool, LaneClaim, PooledConnection, clock};
+use crate::pool::{ConnectionPool, PooledConnection, clock};
 use crate::sync::Mutex;
 
 /// What the lane and those who write share.
@@ -168,6 +169,11 @@ impl Shared {
         self.room.close();
     }
 
+    /// Whether whoever comes is refused.
+    pub(super) fn is_closed(&self) -> bool {
+        self.room.is_closed()
+    }
+
     /// Whether nobody takes room.
     pub(super) fn is_empty(&self) -> bool {
         self.room.available_permits() == self.config.queue
@@ -252,9 +258,10 @@ impl Lane {
     ///
     /// # Cancel safety
     /// Dropped half-way, a lane that was started ends by itself.
-    pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: LaneClaim) -> Result<Self> {
+    pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: Claim) -> Result<Self> {
         let connection = pool.get().await?;
         connection.is_the_lanes();
+        claim.is_for(&shared);
         let (alive, ended) = watch::channel(());
         let works = Arc::clone(&shared);
         let files = Files::of(pool.path(), &shared.executor);

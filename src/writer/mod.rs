@@ -1,13 +1,14 @@
 //! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
 //!
 //! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `retry`,
-//! `executor` (where the lane and the reads run), `files` (whether the files are where they were), `wal`
+//! `executor` (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one writer a file), `wal`
 //! (checkpoints, and repair after a failed commit), `job` (one write), `batch` (writes that share a commit), `lane` (the way
 //! in, and the task that does the batches), `mvcc` (the other way, side by side), `read`, `prepared`, and this face.
 
 mod batch;
 #[cfg(feature = "cache")]
 mod cache;
+mod claim;
 mod config;
 mod executor;
 mod files;
@@ -32,6 +33,7 @@ use turso::params::Params;
 
 #[cfg(feature = "cache")]
 pub use self::cache::{CacheStatus, CachedRows};
+use self::claim::Claim;
 pub use self::config::{Mode, WriterConfig};
 use self::executor::Threads;
 #[cfg(feature = "harness")]
@@ -130,7 +132,8 @@ impl PooledDatabaseWriter {
     /// Opens the database at `path` with a pool and a writer of the default settings.
     ///
     /// # Errors
-    /// As for [`ConnectionPoolBuilder::build`](crate::ConnectionPoolBuilder::build).
+    /// As for [`ConnectionPoolBuilder::build`](crate::ConnectionPoolBuilder::build) and
+    /// [`with_config`](PooledDatabaseWriter::with_config).
     ///
     /// # Cancel safety
     /// Dropped half-way, nothing stays open.
@@ -153,8 +156,9 @@ impl PooledDatabaseWriter {
     /// A writer of the caller's own settings, on a pool of the caller's own.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot work, a pool of fewer than 2 connections or one that has a writer already,
-    /// or what [`ConnectionPool::get`] returns.
+    /// [`Error::Config`] for settings that cannot work, a pool of fewer than 2 connections, or a file that has a writer in this
+    /// process already, on whatever pool; one that was closed or dropped, and still writes what was queued, is waited for.
+    /// What [`ConnectionPool::get`] returns.
     ///
     /// # Cancel safety
     /// Dropped half-way, the pool is as it was.
@@ -174,11 +178,7 @@ impl PooledDatabaseWriter {
             let problem = format!("is {max}: a writer needs at least 2, one for the lane and one for readers");
             return Err(Error::Config { field: "max_connections", problem });
         }
-        let Some(claim) = pool.claim_lane() else {
-            let problem =
-                "has a writer already: use a clone of that one, two would fight for the write lock".to_owned();
-            return Err(Error::Config { field: "the pool", problem });
-        };
+        let claim = Claim::of(&pool, &*executor).await?;
         let mode = config.mode;
         #[cfg(feature = "cache")]
         let cache = cache::ReadCache::of(&pool, config.cache);

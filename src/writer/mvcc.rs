@@ -17,20 +17,21 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::batch::{FAILED, NOT_ALONE};
+use super::claim::Claim;
 use super::job::{self, Answer, End, Job, Kind};
 use super::lane::{Manner, Shared};
 use super::outcome::CommitToken;
 use super::retry::Backoff;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
-use crate::pool::{ConnectionPool, Hindrance, LaneClaim, PooledConnection, clock};
+use crate::pool::{ConnectionPool, Hindrance, PooledConnection, clock};
 
 /// The way of those who write side by side.
 #[derive(Debug)]
 pub(super) struct SideBySide {
     shared: Arc<Shared>,
     pool: ConnectionPool,
-    _claim: LaneClaim,
+    _claim: Claim,
 }
 
 /// A write that was started, or waits for its connection. It takes room until it is settled.
@@ -47,7 +48,7 @@ impl SideBySide {
     ///
     /// # Errors
     /// What [`ConnectionPool::get`] returns, or the engine's error.
-    pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: LaneClaim) -> Result<Self> {
+    pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: Claim) -> Result<Self> {
         pool.get().await?.run_as_is("PRAGMA journal_mode = 'mvcc'").await?;
         Ok(Self { shared, pool: pool.clone(), _claim: claim })
     }
