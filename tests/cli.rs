@@ -26,30 +26,58 @@ fn stress_on(database: &Path) -> Output {
 
 #[test]
 fn a_pool_without_connections_is_refused() {
-    assert_refused(&poolproof(&["stress", "--pool-size", "0"]), &["max_connections is 0", "at least 1"]);
+    assert_refused(&poolproof(&["stress", "--pool-size", "0"]), &["'0' for '--pool-size <N>'", "choose 1 to 10000"]);
 }
 
 #[test]
 fn a_writer_with_one_connection_is_refused() {
-    assert_refused(&poolproof(&["stress", "--pool-size", "1"]), &["max_connections is 1", "at least 2"]);
+    assert_refused(&poolproof(&["stress", "--pool-size", "1"]), &["--pool-size is 1", "at least 2"]);
 }
 
 #[test]
-fn an_unknown_flag_is_refused() {
+fn an_unknown_flag_is_refused_with_the_one_that_was_meant() {
     assert_refused(&poolproof(&["stress", "--sideways"]), &["--sideways", "--help"]);
+    let words =
+        &["unexpected argument '--operation' found; tip: a similar argument exists: '--operations' (see --help)"];
+    assert_refused(&poolproof(&["stress", "--operation", "3"]), words);
 }
 
 #[test]
 fn an_unknown_subject_is_refused_with_the_known_ones() {
     assert_refused(&poolproof(&["stress", "--subject", "nobody"]), &["nobody", "double-holder"]);
+    let words =
+        &["for '--subject <SUBJECT>'; possible values: pool, mutex,", "number-20; tip: a similar value exists: 'pool'"];
+    assert_refused(&poolproof(&["stress", "--subject", "pol"]), words);
 }
 
 #[test]
-fn work_of_nothing_is_refused() {
-    assert_refused(&poolproof(&["stress", "--operations", "0"]), &["operations is 0"]);
-    assert_refused(&poolproof(&["stress", "--concurrency", "0"]), &["concurrency is 0"]);
-    assert_refused(&poolproof(&["stress", "--workers", "0"]), &["workers is 0"]);
-    assert_refused(&poolproof(&["stress", "--seconds", "0"]), &["seconds is 0"]);
+fn flags_that_do_not_go_together_are_named() {
+    let output = poolproof(&["stress", "--kill", "--warm", "--workers", "2"]);
+    assert_refused(&output, &["cannot be used with: --warm, --workers <N> (see --help)"]);
+    assert_refused(&poolproof(&["stress", "--rounds", "3"]), &["were not provided: --kill[=<WRITER>] (see"]);
+}
+
+#[test]
+fn a_number_that_cannot_work_is_refused_by_its_flag_with_those_that_can() {
+    for (flag, most) in [
+        ("--operations", "1000000000"),
+        ("--concurrency", "1048576"),
+        ("--pool-size", "10000"),
+        ("--workers", "256"),
+        ("--write-every", "1000000000"),
+        ("--seconds", "604800"),
+        ("--watchdog", "604800"),
+    ] {
+        let too_many = format!("{most}0");
+        for value in ["0", "-1", "ten", "1.5", &too_many] {
+            let value = format!("{flag}={value}");
+            assert_refused(&poolproof(&["stress", &value]), &[flag, &format!("choose 1 to {most} (see --help)")]);
+        }
+    }
+    for value in ["--rounds=0", "--rounds=1000001", "--rounds=many"] {
+        assert_refused(&poolproof(&["stress", "--kill", value]), &["--rounds", "choose 1 to 1000000 (see --help)"]);
+    }
+    assert_refused(&poolproof(&["stress", "--seed", "x"]), &["'--seed <N>'", "invalid digit"]);
 }
 
 #[test]
@@ -201,7 +229,11 @@ fn help_says_how_with_an_example() {
     for args in [&["--help"][..], &["prove", "--help"], &["stress", "--help"]] {
         let output = poolproof(args);
         assert!(output.status.success());
-        assert!(String::from_utf8_lossy(&output.stdout).contains("Example"), "{args:?}");
+        let help = String::from_utf8_lossy(&output.stdout);
+        assert!(help.contains("Example"), "{args:?}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "too wide for a terminal: {line}");
+        }
     }
 }
 

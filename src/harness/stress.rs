@@ -52,6 +52,9 @@ impl Default for Stress {
     }
 }
 
+/// More threads than this are a mistake.
+pub const MAX_WORKERS: usize = 256;
+
 /// Why a run could not be made: what, where and the mend, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -90,24 +93,23 @@ impl Stress {
     }
 
     fn validate(&self) -> Result<(), CannotRun> {
-        let config = PoolConfig { max_connections: self.pool_size as usize, ..PoolConfig::default() };
-        config.validate().map_err(|error| CannotRun(error.to_string()))?;
         let Spec { operations, concurrency, write_every, .. } = self.spec;
-        let problem = if self.subject == Kind::Pool && self.pool_size < 2 {
-            let size = self.pool_size;
-            format!("max_connections is {size}: a writer needs at least 2, one for the lane and one for readers")
+        let problem = if self.pool_size == 0 || self.pool_size as usize > PoolConfig::MAX_CONNECTIONS {
+            format!("pool_size is {}: choose 1 to {}", self.pool_size, PoolConfig::MAX_CONNECTIONS)
+        } else if self.subject == Kind::Pool && self.pool_size < 2 {
+            "pool_size is 1: a writer needs at least 2, one for the lane and one for readers".to_owned()
         } else if self.duration == Some(Duration::ZERO) {
-            "seconds is 0: nothing would be tried; ask for at least 1".to_owned()
+            "duration is 0: nothing would be tried; ask for at least 1".to_owned()
         } else if self.watchdog.is_zero() {
             "watchdog is 0: every run would be given up at once; ask for at least 1".to_owned()
         } else if operations == 0 {
             "operations is 0: nothing would be tried; ask for at least 1".to_owned()
         } else if write_every == 0 {
-            "write-every is 0: nothing is every 0th; ask for 1 to write only".to_owned()
+            "write_every is 0: nothing is every 0th; ask for 1 to write only".to_owned()
         } else if concurrency == 0 || concurrency > MAX_CONCURRENCY {
             format!("concurrency is {concurrency}: choose 1 to {MAX_CONCURRENCY}")
-        } else if self.workers == 0 || self.workers > 256 {
-            format!("workers is {}: choose 1 to 256", self.workers)
+        } else if self.workers == 0 || self.workers > MAX_WORKERS {
+            format!("workers is {}: choose 1 to {MAX_WORKERS}", self.workers)
         } else {
             return Ok(());
         };

@@ -33,10 +33,10 @@ impl ValueEnum for Killed {
     fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
         let help = match self.0 {
             Subject::Writer => "the pool and the writer",
-            Subject::Forgetful => "the same, on a disk that forgets what was not synced",
+            Subject::Forgetful => "the same, on a disk that forgets the unsynced",
             Subject::EarlyAck => "control: acknowledges before it commits",
-            Subject::Pieces => "control: transactions commit statement by statement",
-            Subject::Unsynced => "control: synchronous OFF, on a disk that forgets what was not synced",
+            Subject::Pieces => "control: commits statement by statement",
+            Subject::Unsynced => "control: synchronous OFF, on such a disk",
             _ => "",
         };
         Some(clap::builder::PossibleValue::new(self.0.name()).help(help))

@@ -3,6 +3,7 @@
 //! Exit codes are the same everywhere: 0 it holds, 1 it does not, 2 it could not be run (one line says why, and the mend).
 
 mod kill;
+mod number;
 mod output;
 mod prove;
 mod sim;
@@ -24,9 +25,9 @@ const DOES_NOT_HOLD: u8 = 1;
 /// It could not be run.
 const COULD_NOT_RUN: u8 = 2;
 
-/// A connection pool for the Turso embedded database, and the harness that proves it
+/// A connection pool for the Turso embedded database, and what proves it
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 #[command(
     after_help = "Exit codes: 0 holds, 1 does not hold, 2 could not run\n\nExample:\n  poolproof prove --json proof.json"
 )]
@@ -86,11 +87,30 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         eprint!("{error}");
         return ExitCode::from(COULD_NOT_RUN);
     }
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
-    let line = lines.collect::<Vec<_>>().join(" ").replace("For more information, try '--help'.", "(see --help)");
-    eprintln!("{line}");
+    eprintln!("{} (see --help)", one_line(&error.to_string()));
     ExitCode::from(COULD_NOT_RUN)
+}
+
+/// The paragraphs of an error as the parts of a sentence: what is wrong, what would be right, a tip.
+fn one_line(error: &str) -> String {
+    let paragraphs = error.split("\n\n").map(str::trim);
+    let said = paragraphs.filter(|text| !text.starts_with("Usage:") && !text.starts_with("For more information"));
+    said.map(part).collect::<Vec<_>>().join("; ")
+}
+
+/// One paragraph: a line, and perhaps a list of what it is about.
+fn part(paragraph: &str) -> String {
+    let mut lines = paragraph.lines().map(|line| {
+        let line = line.trim();
+        line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).unwrap_or(line)
+    });
+    let first = lines.next().unwrap_or_default();
+    let list = lines.collect::<Vec<_>>().join(", ");
+    match (list.is_empty(), first.ends_with(':')) {
+        (true, _) => first.to_owned(),
+        (false, true) => format!("{first} {list}"),
+        (false, false) => format!("{first}; {list}"),
+    }
 }
 
 /// A subject's name as an argument.
@@ -116,9 +136,9 @@ impl ValueEnum for Subject {
             Kind::Pool => "the pool and the writer",
             Kind::Mutex => "one connection behind an async mutex",
             Kind::Shared => "control: one connection shared by all",
-            Kind::OneHolder => "our pool over the harness's own manager: the counterpart of double-holder",
-            Kind::DoubleHolder => "control: our pool, each connection lent to two holders",
-            Kind::NumberTwenty => "control: a pool with the flaws of the story's first fix",
+            Kind::OneHolder => "as double-holder, but each lent to one",
+            Kind::DoubleHolder => "control: our pool, each connection lent to two",
+            Kind::NumberTwenty => "control: a pool with the flaws of the first fix",
             _ => "",
         };
         Some(clap::builder::PossibleValue::new(self.0.name()).help(help))

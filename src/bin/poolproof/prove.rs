@@ -16,18 +16,18 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use crate::output::{bar, is_stdout, json, micros, number, say, writable, write};
 use crate::{STOPPED, Subject, Trouble, stop_on_signal};
 
-/// Reproduce the BorrowMutError on the engine that had it, and prove that the pool ends it
+/// Reproduce the BorrowMutError, and prove that the pool ends it
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  poolproof prove\n  poolproof prove --json proof.json --junit proof.xml\n  \
-                        poolproof prove --subject double-holder   # a broken pool: must say \"not proved\"")]
+                        poolproof prove --subject double-holder   # broken: must say \"not proved\"")]
 pub struct Args {
-    /// Who has to be clean: the pool, or something else to see that it is not proved
+    /// Who has to be clean: the pool, or what must not be proved
     #[arg(long, value_enum, default_value = "pool")]
     subject: Subject,
-    /// Decides the work of every run, though not how the threads interleave
-    #[arg(long, default_value_t = 1)]
+    /// Decides the work of every run, though not how threads interleave
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Fewer runs of the gates and the races, and 5,000 operations instead of 20,000
+    /// Fewer runs of gates and races, and 5,000 operations, not 20,000
     #[arg(long)]
     quick: bool,
     /// Write the proof as JSON to FILE; - is stdout

@@ -6,58 +6,66 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use poolproof::PoolConfig;
 use poolproof::harness::drive::Control;
 use poolproof::harness::run::RunReport;
-use poolproof::harness::stress::Stress;
-use poolproof::harness::workload::{OPERATIONS_PER_WRITE, Spec};
+use poolproof::harness::stress::{MAX_WORKERS, Stress};
+use poolproof::harness::subjects::Kind;
+use poolproof::harness::workload::{MAX_CONCURRENCY, OPERATIONS_PER_WRITE, Spec};
 use serde::Serialize;
 
 use crate::kill::{self, Killed};
+use crate::number::from_to;
 use crate::output::{bar, is_stdout, json, micros, number, say, writable};
 use crate::{STOPPED, Subject, Trouble, stop_on_signal};
 
-/// Run the story's work on real threads and a real file, and check everything afterwards
+/// More than anybody waits for.
+const MANY: u64 = 1_000_000_000;
+const MAX_ROUNDS: u32 = 1_000_000;
+/// In seconds.
+const WEEK: u64 = 7 * 24 * 60 * 60;
+const MAX_CONNECTIONS: u32 = PoolConfig::MAX_CONNECTIONS as u32;
+
+/// Run the story's work on threads and a file, and check what it left
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  poolproof stress --operations 20000 --concurrency 64 --seed 7 --json stress.json\n  \
+#[command(after_help = "Examples:\n  poolproof stress --operations 20000 --concurrency 64 --json stress.json\n  \
                   poolproof stress --kill --rounds 200 --seed 7 --json kill.json\n  \
-                  poolproof stress --kill=early-ack   # a broken writer: must not hold"
-)]
+                  poolproof stress --kill=early-ack   # a broken writer: must not hold")]
 pub struct Args {
     /// Who is put to the work
     #[arg(long, value_enum, default_value = "pool", hide_possible_values = false)]
     subject: Subject,
-    /// Operations of all clients together [default: 20, or no limit with --seconds]
-    #[arg(long)]
+    /// Operations of all clients [default: 20, or no limit with --seconds]
+    #[arg(long, value_name = "N", value_parser = from_to(1, MANY))]
     operations: Option<u64>,
     /// Clients at once
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = from_to(1, MAX_CONCURRENCY))]
     concurrency: u64,
-    /// Connections at most
-    #[arg(long, default_value_t = 10)]
+    /// Connections at most; the pool's writer needs 2 of them
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = from_to(1, MAX_CONNECTIONS))]
     pool_size: u32,
     /// Threads of the runtime
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = from_to(1, MAX_WORKERS))]
     workers: usize,
-    /// Of so many consecutive operations one is a write; 1 for nothing but writes
-    #[arg(long, value_name = "N", default_value_t = OPERATIONS_PER_WRITE)]
+    /// Of so many consecutive operations one is a write; 1 for writes only
+    #[arg(long, value_name = "N", default_value_t = OPERATIONS_PER_WRITE, value_parser = from_to(1, MANY))]
     write_every: u64,
     /// Decides the work, though not how the threads interleave
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// End after this many seconds even if operations are left
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = from_to(1, WEEK))]
     seconds: Option<u64>,
     /// Open all connections before the first operation
     #[arg(long)]
     warm: bool,
-    /// Give the run up as hung after this many seconds in which no operation ends
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    /// Give the run up as hung after so many seconds without progress
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = from_to(1, WEEK))]
     watchdog: u64,
     /// The database to use, which must not exist [default: a temporary file]
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
-    /// Kill processes while they write instead (SIGKILL), and look for every write that they had acknowledged
+    /// Instead, kill processes that write, and look for all they acknowledged
     #[arg(
         long,
         value_enum,
@@ -69,7 +77,7 @@ pub struct Args {
     )]
     kill: Option<Killed>,
     /// Processes to kill [default: 50]
-    #[arg(long, requires = "kill")]
+    #[arg(long, value_name = "N", requires = "kill", value_parser = from_to(1, MAX_ROUNDS))]
     rounds: Option<u32>,
     /// Write the report as JSON to FILE; - is stdout
     #[arg(long, value_name = "FILE")]
@@ -85,6 +93,10 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     if let Some(Killed(subject)) = args.kill {
         let report = kill::run(subject, args.rounds.unwrap_or(50), args.seed, args.quiet)?;
         return finish(args, &report, kill::text, report.stopped, report.ok);
+    }
+    if args.subject.0 == Kind::Pool && args.pool_size < 2 {
+        let why = "its writer needs at least 2 connections, one for the lane and one for readers";
+        return Err(format!("--pool-size is 1, too few for --subject pool: {why}"));
     }
     let unlimited = if args.seconds.is_some() { u64::MAX >> 1 } else { 20 };
     let operations = args.operations.unwrap_or(unlimited);
