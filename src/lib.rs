@@ -46,10 +46,15 @@
 //!
 //! # Features
 //!
-//! None is on by default: the library pulls in the pool and the writer alone. `cache` keeps the answers of repeated
-//! queries until their tables are written, `serde` reads [`PoolConfig`] from a file,
-//! `metrics` counts what pools do through the `metrics` facade, `harness` adds stress runs and checking, `cli` the
-//! `poolproof` binary.
+//! None is on by default: the library pulls in the pool and the writer alone.
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `cache` | answers of repeated queries, kept until one of their tables is written: `query_cached` |
+//! | `serde` | [`PoolConfig`] and [`WriterConfig`] are read from a file |
+//! | `metrics` | what pools do is counted, through the `metrics` facade |
+//! | `harness` | stress runs and their checks, for tests |
+//! | `cli` | the `poolproof` binary; includes `harness`, `cache` and `serde` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,4 +1,5 @@
-//! The README names the tests that prove its claims: each of them exists.
+//! The README begins with what a user needs, and what it says of the package is so. Its claims name the tests that prove them:
+//! each of them exists. (Its code is compiled with the documentation's tests.)
 
 use std::fs;
 use std::path::Path;
@@ -60,4 +61,44 @@ fn a_test_that_does_not_exist_is_found_missing() {
     assert_eq!(unproven(root, text), ["tests/readme.rs: a_test_nobody_wrote"]);
     assert_eq!(unproven(root, "`tests/nowhere.rs` `a_test`"), ["tests/nowhere.rs: a_test"]);
     assert_eq!(unproven(root, "`tests/lifecycle.rs` `time_out`"), ["tests/lifecycle.rs: time_out"], "no test");
+}
+
+/// The features that `Cargo.toml` has, but for what is on by default.
+fn features(manifest: &str) -> Vec<&str> {
+    let section = manifest.split("[features]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let names = section.lines().filter(|line| !line.starts_with([' ', ']']));
+    names.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).filter(|name| *name != "default").collect()
+}
+
+/// The features that a text has a row for, in a table of that name.
+fn rows(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+    let table = lines.skip_while(|line| !line.starts_with("| feature |")).skip(2);
+    table.map_while(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+}
+
+#[test]
+fn every_feature_is_in_the_tables_and_nothing_else_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+    let (manifest, readme, lib) = (read("Cargo.toml"), read("README.md"), read("src/lib.rs"));
+    let mut features = features(&manifest);
+    features.sort_unstable();
+    for mut rows in [rows(&readme), rows(&lib)] {
+        rows.sort_unstable();
+        assert_eq!(rows, features);
+    }
+}
+
+#[test]
+fn the_readme_begins_with_a_whole_program_and_its_dependencies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    let beginning = text.split("\n## ").next().unwrap();
+    assert!(beginning.lines().count() < 90, "a user has not the time");
+    let version = env!("CARGO_PKG_VERSION").rsplit_once('.').unwrap().0;
+    let program = ["async fn main()", "build()", "CREATE TABLE", ".execute(", ".write(", ".read(", "close()"];
+    for needed in [&[&*format!("poolproof = \"{version}\""), "tokio = "][..], &program].concat() {
+        assert!(beginning.contains(needed), "{needed} comes later, or not at all");
+    }
 }
