@@ -1,14 +1,15 @@
 //! What the tests begin with: a writer, looks at its rows, and a lane that is kept busy while others queue.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use poolproof::{
     Ack, Connection, ConnectionPool, Error, Hooks, PooledConnection, PooledDatabaseWriter, Result, Snapshot,
-    WriterConfig,
+    Transaction, WriterConfig,
 };
 use tempfile::TempDir;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// A write that is held for a while is not cut short, and those behind it share a commit on a slow machine, too.
@@ -88,6 +89,29 @@ pub async fn hold(db: &PooledDatabaseWriter) -> Held {
     });
     begun.wait_for(|begun| *begun).await.unwrap();
     Held { release, write }
+}
+
+/// A write whose caller leaves in the middle of it: it has written a 1, and goes on with `rest` once it is notified.
+pub async fn leave<F, R>(db: &PooledDatabaseWriter, mut rest: F) -> Arc<Notify>
+where
+    F: AsyncFnMut(&mut Transaction<'_>) -> Result<R> + Send + 'static,
+    R: Send + 'static,
+{
+    let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begun, held, db) = (Arc::clone(&started), Arc::clone(&release), db.clone());
+    let caller = tokio::spawn(async move {
+        let write = db.write(async move |tx| {
+            tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+            started.notify_one();
+            held.notified().await;
+            rest(tx).await
+        });
+        write.await.map(std::mem::forget)
+    });
+    begun.notified().await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    release
 }
 
 /// A guard of the pool that holds the write lock, and a lone write of 0 that waits for it in the lane.

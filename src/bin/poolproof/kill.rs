@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use poolproof::harness::drive::Control;
 use poolproof::harness::kill::{Kill, KillReport, Orders, Subject, write_until_killed};
 
-use crate::output::{bar, number};
+use crate::output::{bar, number, verdict};
 use crate::{Trouble, stop_on_signal};
 
 /// Who writes in the child, as an argument.
@@ -87,14 +87,7 @@ pub fn text(report: &KillReport) -> String {
         number(report.unacknowledged)
     ));
     lines.extend(report.findings.iter().map(|finding| format!("finding: {finding}")));
-    match (report.ok, report.stopped) {
-        (true, false) => lines.push("holds".to_owned()),
-        (true, true) => lines.push("stopped early; nothing at fault so far".to_owned()),
-        (false, _) => {
-            lines.push(format!("DOES NOT HOLD: {}", report.faults().join(", ")));
-            lines.push(format!("repeat: {}", report.repeat));
-        }
-    }
+    lines.extend(verdict(report.ok, report.stopped, &report.faults(), &report.repeat));
     lines.push(String::new());
     lines.join("\n")
 }

@@ -1,5 +1,6 @@
 //! Where results go: JSON files, numbers as a person reads them, a progress bar on a terminal.
 
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
@@ -67,6 +68,18 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// How a report ends: whether it holds, and if not, why, and how to see it again.
+pub fn verdict(ok: bool, stopped: bool, faults: &[impl Display], repeat: &str) -> Vec<String> {
+    match (ok, stopped) {
+        (true, false) => vec!["holds".to_owned()],
+        (true, true) => vec!["stopped early; nothing at fault so far".to_owned()],
+        (false, _) => {
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            vec![format!("DOES NOT HOLD: {}", faults.join(", ")), format!("repeat: {repeat}")]
+        }
+    }
 }
 
 /// 12345 as "12,345".

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::kill::{self, Killed};
 use crate::number::from_to;
-use crate::output::{bar, is_stdout, json, micros, number, say, writable};
+use crate::output::{bar, is_stdout, json, micros, number, say, verdict, writable};
 use crate::{STOPPED, Subject, Trouble, stop_on_signal};
 
 /// More than anybody waits for.
@@ -186,14 +186,7 @@ fn text(report: &RunReport) -> String {
     for finding in &report.findings {
         lines.push(format!("finding: {finding}"));
     }
-    match (report.ok, report.stopped) {
-        (true, false) => lines.push("holds".to_owned()),
-        (true, true) => lines.push("stopped early; nothing at fault so far".to_owned()),
-        (false, _) => {
-            lines.push(format!("DOES NOT HOLD: {}", report.faults().join(", ")));
-            lines.push(format!("repeat: {}", report.repeat));
-        }
-    }
+    lines.extend(verdict(report.ok, report.stopped, &report.faults(), &report.repeat));
     lines.push(String::new());
     lines.join("\n")
 }
