@@ -88,7 +88,7 @@ fn the_exit_code_tells_a_writer_that_holds_from_one_that_does_not() {
 #[test]
 fn what_cannot_be_asked_of_a_kill_is_refused() {
     for (line, word) in [
-        ("stress --kill --rounds 0", "rounds is 0"),
+        ("stress --kill --rounds 0", "'--rounds <N>': choose 1 to 1000000"),
         ("stress --rounds 5", "--kill"),
         ("stress --kill --operations 5", "--operations"),
         ("stress --kill=somebody", "early-ack"),
@@ -98,4 +98,8 @@ fn what_cannot_be_asked_of_a_kill_is_refused() {
         assert_eq!((output.status.code(), stderr.trim().lines().count()), (Some(2), 1), "{line}: {stderr}");
         assert!(stderr.contains(word), "{line}: {stderr}");
     }
+    // By the field's name, where it does not come from the command line.
+    let nothing = Kill { rounds: 0, ..Kill::new(common::poolproof()) };
+    let refused = nothing.run(&Control::default(), &|| {}).unwrap_err();
+    assert!(refused.to_string().contains("rounds is 0"), "{refused}");
 }

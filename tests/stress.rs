@@ -92,3 +92,24 @@ fn the_controls_are_found_out() {
         assert!(!report.ok && report.failed > 0, "{} passed: {report:?}", subject.name());
     }
 }
+
+/// By the names of the fields; the command line has its own, and its own bounds.
+#[test]
+fn a_setting_that_cannot_work_is_refused_by_its_name() {
+    let (stress, spec) = (Stress::default, Spec::default());
+    for (wrong, said) in [
+        (Stress { pool_size: 0, ..stress() }, "pool_size is 0: choose 1 to 10000"),
+        (Stress { pool_size: 10_001, ..stress() }, "pool_size is 10001: choose 1 to 10000"),
+        (Stress { pool_size: 1, ..stress() }, "pool_size is 1: a writer needs at least 2"),
+        (Stress { duration: Some(Duration::ZERO), ..stress() }, "duration is 0"),
+        (Stress { watchdog: Duration::ZERO, ..stress() }, "watchdog is 0"),
+        (Stress { workers: 0, ..stress() }, "workers is 0: choose 1 to 256"),
+        (Stress { workers: 257, ..stress() }, "workers is 257: choose 1 to 256"),
+        (Stress { spec: Spec { operations: 0, ..spec }, ..stress() }, "operations is 0"),
+        (Stress { spec: Spec { concurrency: 0, ..spec }, ..stress() }, "concurrency is 0"),
+        (Stress { spec: Spec { write_every: 0, ..spec }, ..stress() }, "write_every is 0"),
+    ] {
+        let refused = wrong.run(&Arc::new(Control::default())).unwrap_err().to_string();
+        assert!(refused.starts_with(said), "{refused}, not {said}");
+    }
+}

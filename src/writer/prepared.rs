@@ -41,7 +41,7 @@ pub struct Prepared<P> {
 }
 
 impl PooledDatabaseWriter {
-    /// Checks a statement that is going to run often.
+    /// Checks a statement that is going to run often. Whether `P` is as many parameters as it has is seen when it runs.
     ///
     /// # Errors
     /// What the engine says of its text, or [`Error::Misuse`] for one that is no `INSERT`, `UPDATE`, `DELETE` or `REPLACE`,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use poolproof::{Error, WriteStage, WriterConfig};
+use poolproof::{Error, Mode, WriteStage, WriterConfig};
 use tokio::sync::watch;
 
 use crate::world::{column, hold, insert, patient, queue, queue_row, rows, until, writer, writer_of};
@@ -130,6 +130,23 @@ async fn a_limit_of_no_time_is_enough_where_nobody_is_before_it() {
         };
     }
     assert_eq!(rows(&db).await, 100);
+}
+
+/// There, "at once" means that a connection is free.
+#[tokio::test]
+async fn a_limit_of_no_time_is_enough_side_by_side_where_a_connection_is_free() {
+    let (db, _folder) = writer_of(WriterConfig { mode: Mode::Mvcc, ..patient() }).await;
+    let at_once = db.within(Duration::ZERO);
+    for x in 0..20 {
+        insert(at_once.clone(), x).await.unwrap();
+    }
+    let mut guards = Vec::new();
+    for _ in 0..4 {
+        guards.push(db.pool().get().await.unwrap());
+    }
+    assert!(is_late(&insert(at_once, 20).await.unwrap_err(), Duration::ZERO));
+    drop(guards);
+    assert_eq!(rows(&db).await, 20);
 }
 
 #[tokio::test]
