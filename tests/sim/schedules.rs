@@ -40,7 +40,7 @@ fn what_a_schedule_says_happens() {
 
 #[test]
 fn a_schedule_that_no_longer_applies_says_which_line() {
-    let head = "workload: bank\nseed: 1\nfaults: none\nanswer: number main 0 = 1\n\n";
+    let head = "workload: bank\nseed: 1\nfaults: none\nanswer: number main 1 = 1\n\n";
     let never = format!("{head}client-1 | client-2 | disk\nwrite 1 ok | |\nwrite 7 ok | |\n");
     let failure = replay(&never).failure.expect("there is no seventh write");
     assert_eq!(failure.kind, FailureKind::Schedule);
