@@ -1,0 +1,132 @@
+//! `poolproof sim` and `poolproof merge`: what they print, write and refuse.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn poolproof(args: &[&str]) -> Output {
+    Command::new(common::poolproof()).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn report(file: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// Exit code 2, and that one line.
+fn assert_refused(args: &[&str], line: &str) {
+    let output = poolproof(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr.trim(), line);
+}
+
+#[test]
+fn seeds_that_hold_are_said_to_with_what_was_seen() {
+    let output = poolproof(&["sim", "--seeds", "0..20", "--jobs", "2", "--workload", "bank"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("bank: 20 seeds"), "{text}");
+    assert!(text.contains("a checkpoint"), "{text}");
+    assert!(text.ends_with("\nholds\n"), "{text}");
+}
+
+#[test]
+fn a_disk_that_lies_does_not_hold_and_its_schedule_repeats_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, junit) = (folder.path().join("sim.json"), folder.path().join("sim.xml"));
+    let outputs = ["--json", json.to_str().unwrap(), "--junit", junit.to_str().unwrap()];
+    let given = ["sim", "--seeds", "0..200", "--workload", "bank", "--faults", "crash=10000,lying-sync"];
+    let output = poolproof(&[&given[..], &outputs].concat());
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("DOES NOT HOLD") && text.contains("repeat: poolproof sim --workload bank"), "{text}");
+    assert!(fs::read_to_string(&junit).unwrap().contains("<failure"));
+
+    let report = report(&json);
+    assert_eq!(report["ok"], false);
+    let found = &report["workloads"]["bank"]["found"][0];
+    let schedule = folder.path().join("found.sched");
+    fs::write(&schedule, found["schedule"].as_str().unwrap()).unwrap();
+    let again = poolproof(&["sim", "--replay", schedule.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(1), "{}", stdout(&again));
+
+    let seed = found["seed"].to_string();
+    let again = poolproof(&["sim", "--workload", "bank", "--faults", "crash=10000,lying-sync", "--seed", &seed]);
+    assert_eq!(again.status.code(), Some(1), "{}", stdout(&again));
+}
+
+#[test]
+fn shards_make_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let run = |shard: &[&str], name: &str| {
+        let given = ["sim", "--seeds", "0..10", "--workload", "counter", "--quiet", "--json", &file(name)];
+        let output = poolproof(&[&given[..], shard].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    };
+    run(&[], "whole.json");
+    run(&["--shard", "1/2"], "one.json");
+    run(&["--shard", "2/2"], "two.json");
+    let merged = poolproof(&["merge", &file("one.json"), &file("two.json"), "--json", &file("merged.json")]);
+    assert_eq!(merged.status.code(), Some(0), "{merged:?}");
+    let (mut whole, mut merged) = (report(Path::new(&file("whole.json"))), report(Path::new(&file("merged.json"))));
+    for report in [&mut whole, &mut merged] {
+        report["workloads"]["counter"]["seconds"] = Value::Null;
+    }
+    assert_eq!(whole, merged);
+
+    fs::write(file("other.json"), "{\"seeds\": 3}").unwrap();
+    let output = poolproof(&["merge", &file("other.json")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("name a file that `poolproof sim --json` wrote"));
+}
+
+#[test]
+fn an_audit_runs_each_seed_in_two_processes() {
+    let output = poolproof(&["sim", "--audit", "--seeds", "0..5", "--workload", "story"]);
+    let text = stdout(&output);
+    assert_eq!(
+        (output.status.code(), text.as_str()),
+        (Some(0), "story: 5 seeds, each the same in two processes\nholds\n")
+    );
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_in_a_line() {
+    let refused = [
+        (
+            &["sim", "--seeds", "9..3"][..],
+            "error: invalid value '9..3' for '--seeds <A..B>': seeds are written as 0..1000: from the first to before the \
+             second (see --help)",
+        ),
+        (
+            &["sim", "--shard", "5/4"],
+            "error: invalid value '5/4' for '--shard <I/N>': a shard is written as 1/4: the first of four (see --help)",
+        ),
+        (
+            &["sim", "--faults", "crash=often"],
+            "error: invalid value 'crash=often' for '--faults <FAULTS>': \"often\" is no rate in a million, as in \
+             crash=5000 (see --help)",
+        ),
+        (
+            &["sim", "--workload", "poker"],
+            "error: invalid value 'poker' for '--workload <WORKLOAD>': \"poker\" is no workload: story, bank or counter \
+             (see --help)",
+        ),
+        (
+            &["sim", "--replay", "nowhere.sched"],
+            "error: nowhere.sched: No such file or directory (os error 2); name a schedule that was saved",
+        ),
+    ];
+    for (args, line) in refused {
+        assert_refused(args, line);
+    }
+}
