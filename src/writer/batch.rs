@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::files::Files;
 use super::job::{self, End, Job, Kind, Statement};
-use super::lane::{Shared, drop_caught};
+use super::lane::{Shared, discard};
 use super::retry::Backoff;
 use super::wal;
 use crate::catch::catch;
@@ -77,7 +77,7 @@ impl<'l> Batch<'l> {
             self.shared.settle(job, End::Unknown(Arc::clone(&cause)));
         }
         wal::doubt(self.shared);
-        drop_caught(connection);
+        discard(connection);
     }
 
     /// Runs one batch of what is queued, and answers.
@@ -233,7 +233,7 @@ impl<'l> Batch<'l> {
 
     /// One of them broke the transaction of all. Undoes everything, and runs each by itself.
     async fn run_again(&mut self, connection: &mut PooledConnection) {
-        drop_caught(connection);
+        discard(connection);
         self.shared.counts.broke();
         for job in std::mem::take(&mut self.ran) {
             self.next_alone(connection, job).await;
@@ -339,7 +339,7 @@ impl<'l> Batch<'l> {
 /// unlocked by this, and replaced before it is used again.
 pub(super) fn let_go(connection: &mut PooledConnection) {
     if connection.is_open() && !connection.is_reusable() {
-        drop_caught(connection);
+        discard(connection);
     }
 }
 

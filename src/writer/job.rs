@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use turso::params::Params;
 
 use super::outcome::{Ack, CommitToken, NotDone};
-use crate::catch::catch;
+use crate::catch::{catch, contain, drop_contained};
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::{PooledConnection, Transaction, clock};
 
@@ -91,7 +91,7 @@ where
 {
     fn run<'a>(&'a mut self, transaction: &'a mut Transaction<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
         // What an earlier run came to.
-        drop_caught(self.came_to.take());
+        drop_contained(self.came_to.take());
         Box::pin(async move {
             // The call is inside, too: it may panic before there is a future.
             let came_to = catch(async { (self.work)(transaction).await }).await;
@@ -102,7 +102,7 @@ where
     }
 
     fn fails(&mut self, error: Error) {
-        drop_caught(self.came_to.take());
+        drop_contained(self.came_to.take());
         // Made by somebody else's code, too.
         self.came_to = Some(catch_unwind(AssertUnwindSafe(|| Err(error.into()))));
     }
@@ -112,7 +112,7 @@ where
     }
 
     fn forget(&mut self) {
-        drop_caught(self.came_to.take());
+        drop_contained(self.came_to.take());
     }
 
     fn settle(self: Box<Self>, end: End) {
@@ -231,12 +231,10 @@ impl Job {
     /// Answers its caller. Nothing of the job's own may end the lane by a panic: not the drop of what it captured, and not
     /// that of an answer that nobody waits for.
     pub(super) fn settle(self, end: End) {
-        let settled = catch_unwind(AssertUnwindSafe(|| match self.kind {
+        contain(|| match self.kind {
             Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
             Kind::Work(work) => work.settle(end),
-        }));
-        // Not even dropped: the payload may panic in its turn.
-        std::mem::forget(settled);
+        });
     }
 
     /// What it is, for a report of what was not done.
@@ -263,20 +261,13 @@ pub(super) async fn run(work: &mut dyn Work, transaction: &mut Transaction<'_>, 
             .await
         };
         let _inside = Inside(IN_A_WRITE.replace(true));
-        drop_caught(running);
+        drop_contained(running);
         wants_commit
     };
     wants_commit.unwrap_or_else(|| {
         work.fails(Error::rolled_back(Error::Deadline { stage: WriteStage::Running, limit }));
         false
     })
-}
-
-/// Drops what somebody else made. Should that panic, the lane goes on; the payload, which may panic in its turn, stays.
-fn drop_caught<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        std::mem::forget(payload);
-    }
 }
 
 struct Inside(bool);

@@ -10,7 +10,6 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +28,7 @@ use super::outcome::{CommitToken, NotDone};
 use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
 use super::wal::{self, Checkpoints, Wal};
+use crate::catch::contain;
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::{ConnectionPool, LaneClaim, PooledConnection, clock};
 
@@ -139,8 +139,8 @@ impl Shared {
     /// Who took room gives it back.
     pub(super) fn leaves_room(&self) {
         // Wakers are somebody else's: one that panics must not end the lane.
-        std::mem::forget(catch_unwind(AssertUnwindSafe(|| self.room.add_permits(1))));
-        std::mem::forget(catch_unwind(AssertUnwindSafe(|| self.left.notify_waiters())));
+        contain(|| self.room.add_permits(1));
+        contain(|| self.left.notify_waiters());
     }
 
     /// Whoever comes later, or waits for room, is refused.
@@ -401,8 +401,6 @@ async fn work(works: Works, mut connection: PooledConnection, files: Files) {
 }
 
 /// Drops the engine's connection; it is damaged if that panics, but so is nothing else.
-pub(super) fn drop_caught(connection: &mut PooledConnection) {
-    let dropped = catch_unwind(AssertUnwindSafe(|| connection.discard()));
-    // Not even dropped: a payload may panic in its turn.
-    dropped.unwrap_or_else(std::mem::forget);
+pub(super) fn discard(connection: &mut PooledConnection) {
+    contain(|| connection.discard());
 }

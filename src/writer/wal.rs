@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::executor::Executor;
 use super::files::log_of;
-use super::lane::{Shared, drop_caught};
+use super::lane::{Shared, discard};
 use crate::error::Result;
 use crate::pool::PooledConnection;
 use crate::pool::control::Control;
@@ -159,7 +159,7 @@ impl Checkpoints {
 /// A commit failed so that nobody can tell what the disk has of it. Overwrites that. Whether it is certainly gone.
 pub(super) async fn repair(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
     doubt(shared);
-    drop_caught(connection);
+    discard(connection);
     connection.renew().await?;
     super::batch::begin(shared, connection).await?;
     connection.rewrite_header().await?;
