@@ -43,9 +43,6 @@ const LOOKS: u32 = 400;
 /// What is said of a statement that began a transaction, by a savepoint for example.
 pub(super) const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
 
-/// Of a write whose own error is what its caller is told.
-pub(super) const FAILED: &str = "the write failed by itself";
-
 /// What becomes of a transaction that is open.
 enum Whole {
     /// It can be committed.
@@ -193,11 +190,12 @@ impl<'l> Batch<'l> {
         }
         let end = match connection.opened().commit_synced().await {
             Ok(()) => self.committed(self.ran.len()),
-            Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
-            Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
-            // Certainly not committed, for one of them: a foreign key that is checked at the end, for example.
-            Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
-            Err(error) => End::RolledBack(Arc::new(error)),
+            Err(error) => match self.after(connection, error).await {
+                Ok(end) => end,
+                // For one of them: a foreign key that is checked at the end, for example.
+                Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
+                Err(error) => End::RolledBack(Arc::new(error)),
+            },
         };
         let_go(connection);
         let alone = self.ran.len() == 1;
@@ -214,21 +212,21 @@ impl<'l> Batch<'l> {
     }
 
     /// A commit failed. Nothing is known of it, unless the disk refused it and it can be overwritten.
-    async fn doubted(&self, connection: &mut PooledConnection, cause: Arc<Error>) -> End {
-        let may_be_committed = self.may_be_checkpointed_inside();
+    ///
+    /// # Errors
+    /// Certainly nothing was committed: why.
+    async fn after(&self, connection: &mut PooledConnection, error: Error) -> Result<End> {
+        let may_be_committed = self.shared.wal.may_be_checkpointed_inside(&*self.shared.executor);
+        let cause = match error {
+            Error::Unknown { cause } => cause,
+            // The page for which there was no room may have been one of the database.
+            error if error.is_full() && may_be_committed => Arc::new(error),
+            error => return Err(error),
+        };
         match wal::repair(self.shared, connection).await {
-            Ok(()) if cause.is_io() && !may_be_committed => End::RolledBack(cause),
-            _ => End::Unknown(cause),
+            Ok(()) if cause.is_io() && !may_be_committed => Ok(End::RolledBack(cause)),
+            _ => Ok(End::Unknown(cause)),
         }
-    }
-
-    /// Whether a commit may have taken effect though there was no room for a page: that may have been one of the database.
-    fn is_doubtful(&self, error: &Error) -> bool {
-        error.is_full() && self.may_be_checkpointed_inside()
-    }
-
-    fn may_be_checkpointed_inside(&self) -> bool {
-        self.shared.wal.may_be_checkpointed_inside(&*self.shared.executor)
     }
 
     /// One of them broke the transaction of all. Undoes everything, and runs each by itself.
@@ -260,36 +258,29 @@ impl<'l> Batch<'l> {
     async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job, tries: Tries<'_>) {
         self.last = 1;
         let end = match &mut job.kind {
-            Kind::Statement(statement) => self.statement(connection, statement, tries).await,
             Kind::Solitary(statement) => self.solitary(connection, statement, tries).await,
-            Kind::Work(work) => self.transaction(connection, &mut **work, tries).await,
+            kind => self.transaction(connection, kind, tries).await,
         };
         let end = match end {
             Ok(end) => end,
-            Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
-            Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
-            Err(error) => End::RolledBack(Arc::new(error)),
+            Err(error) => self.after(connection, error).await.unwrap_or_else(|cause| End::RolledBack(Arc::new(cause))),
         };
         let_go(connection);
         self.shared.settle(job, end);
     }
 
-    /// A statement in a transaction around it, so that nothing of it stays if it fails.
-    async fn statement(
+    /// A job in a transaction around it, so that nothing of it stays if it fails.
+    async fn transaction(
         &mut self,
         connection: &mut PooledConnection,
-        statement: &mut Statement,
+        kind: &mut Kind,
         tries: Tries<'_>,
     ) -> Result<End> {
         tries.begin(connection).await?;
-        let ran = statement.run(connection).await;
-        if ran && connection.is_in_transaction() {
-            connection.opened().commit_synced().await?;
-            return Ok(self.committed(1));
+        match job::run_and_end(kind, connection, self.shared.config.write_timeout).await? {
+            true => Ok(self.committed(1)),
+            false => Ok(End::Failed),
         }
-        // Fails if it has rolled back by itself.
-        let _ = connection.opened().rollback().await;
-        Ok(End::RolledBack(Arc::new(Error::Misuse(FAILED))))
     }
 
     /// A statement that cannot run inside a transaction: its commit is part of it.
@@ -313,24 +304,6 @@ impl<'l> Batch<'l> {
             }
             // Nothing tells whether the disk failed in the statement or in its commit.
             return Err(if error.may_have_committed() { Error::unknown(error) } else { error });
-        }
-    }
-
-    async fn transaction(
-        &mut self,
-        connection: &mut PooledConnection,
-        work: &mut dyn job::Work,
-        tries: Tries<'_>,
-    ) -> Result<End> {
-        tries.begin(connection).await?;
-        let mut transaction = connection.opened();
-        if job::run(work, &mut transaction, self.shared.config.write_timeout).await {
-            transaction.commit_synced().await?;
-            Ok(self.committed(1))
-        } else {
-            // If even that fails, the lane discards the connection, and the engine rolls back with its last handle.
-            let _ = transaction.rollback().await;
-            Ok(End::RolledBack(Arc::new(Error::Misuse(FAILED))))
         }
     }
 }

@@ -38,6 +38,8 @@ pub(super) type Answer<R, E> = std::result::Result<Result<Ack<R>, E>, Box<dyn An
 #[derive(Clone)]
 pub(super) enum End {
     Committed(CommitToken),
+    /// The job failed by itself, and its own error is what its caller is told.
+    Failed,
     RolledBack(Arc<Error>),
     Unknown(Arc<Error>),
 }
@@ -49,6 +51,9 @@ pub(super) enum Ended {
     RolledBack,
     Unknown,
 }
+
+/// Of a job that ended in a way that it cannot have.
+const UNTOLD: &str = "a job that is committed was run, and one that failed has an error";
 
 /// A write of some kind.
 pub(super) trait Work: Send {
@@ -122,7 +127,7 @@ where
             (Some(Ok(Ok(value))), End::Committed(token)) => Ok(Ok(Ack { value, token })),
             (_, End::Unknown(cause)) => Ok(Err(Error::unknown(cause).into())),
             (_, End::RolledBack(cause)) => Ok(Err(Error::rolled_back(cause).into())),
-            (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
+            (None, End::Committed(_)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
         };
         // Fails only if the caller left meanwhile.
         let _ = self.reply.send(answer);
@@ -174,7 +179,7 @@ impl Statement {
             (Some(Err(error)), _) => Err(Error::rolled_back(error)),
             (_, End::Unknown(cause)) => Err(Error::unknown(cause)),
             (_, End::RolledBack(cause)) => Err(Error::rolled_back(cause)),
-            (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
+            (None, End::Committed(_)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
         };
         let _ = self.reply.send(Ok(answer));
     }
@@ -223,7 +228,7 @@ impl Job {
         match end {
             _ if self.failed() => Ended::RolledBack,
             End::Committed(_) => Ended::Committed,
-            End::RolledBack(_) => Ended::RolledBack,
+            End::Failed | End::RolledBack(_) => Ended::RolledBack,
             End::Unknown(_) => Ended::Unknown,
         }
     }
@@ -245,6 +250,30 @@ impl Job {
         };
         NotDone { site: self.site, waited: clock::now().saturating_duration_since(self.came), sql }
     }
+}
+
+/// Runs a job in the transaction that is open on `connection`, for `limit` at most if it is a closure, and ends that: commits
+/// it, synced, or rolls it back if the job failed by itself. Whether it is committed.
+///
+/// # Errors
+/// The commit's.
+pub(super) async fn run_and_end(kind: &mut Kind, connection: &mut PooledConnection, limit: Duration) -> Result<bool> {
+    let wants_commit = match kind {
+        Kind::Statement(statement) | Kind::Solitary(statement) => statement.run(connection).await,
+        Kind::Work(work) => {
+            let mut transaction = connection.opened();
+            let wants_commit = run(&mut **work, &mut transaction, limit).await;
+            transaction.stays_open();
+            wants_commit
+        }
+    };
+    if wants_commit {
+        connection.opened().commit_synced().await?;
+    } else if !connection.is_autocommit() {
+        // If even that fails, the connection is discarded, and the engine rolls back with its last handle.
+        let _ = connection.opened().rollback().await;
+    }
+    Ok(wants_commit)
 }
 
 /// Runs `work` in the transaction that is open on `connection`, for `limit` at most. Whether it wants to be committed.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::batch::{FAILED, NOT_ALONE};
+use super::batch::NOT_ALONE;
 use super::job::{self, Answer, End, Job, Kind};
 use super::lane::{Manner, Shared};
 use super::outcome::CommitToken;
@@ -130,7 +130,7 @@ async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job
                 shared.counts.retried();
                 clock::sleep(backoff.pause()).await;
             }
-            (Ok(None), _) => return End::RolledBack(Arc::new(Error::Misuse(FAILED))),
+            (Ok(None), _) => return End::Failed,
             (Err(error), _) => return End::RolledBack(Arc::new(error)),
         }
     }
@@ -156,26 +156,11 @@ async fn attempt(
         };
     }
     connection.control(begins).await?;
-    let wants_commit = match kind {
-        Kind::Work(work) => {
-            let mut transaction = connection.opened();
-            let wants_commit = job::run(&mut **work, &mut transaction, shared.config.write_timeout).await;
-            transaction.stays_open();
-            wants_commit
-        }
-        Kind::Statement(statement) | Kind::Solitary(statement) => statement.run(connection).await,
-    };
-    if wants_commit {
-        return match connection.opened().commit_synced().await {
-            Ok(()) => Ok(Some(shared.committed())),
-            // In this mode the rows of a commit that the disk refused can stay.
-            Err(error) if error.is_io() => Err(Error::unknown(error)),
-            Err(error) => Err(error),
-        };
+    match job::run_and_end(kind, connection, shared.config.write_timeout).await {
+        Ok(true) => Ok(Some(shared.committed())),
+        Ok(false) => Ok(None),
+        // In this mode the rows of a commit that the disk refused can stay.
+        Err(error) if error.is_io() => Err(Error::unknown(error)),
+        Err(error) => Err(error),
     }
-    if !connection.is_autocommit() {
-        // If even that fails, the connection is discarded, and the engine rolls back with its last handle.
-        let _ = connection.opened().rollback().await;
-    }
-    Ok(None)
 }
