@@ -185,6 +185,9 @@ async fn close_hears_of_one_who_was_given_room_and_left() {
     assert!(waiting.poll().is_pending());
     release.notify_one();
     running.await.unwrap();
+    while !waiting.is_woken() {
+        tokio::task::yield_now().await;
+    }
     let mut close = tokio_test::task::spawn(db.stop());
     assert!(close.poll().is_pending());
     drop(waiting);

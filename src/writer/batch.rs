@@ -21,17 +21,15 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
-
+use super::door::Shared;
 use super::files::Files;
 use super::job::{self, End, Job, Kind, Statement};
-use super::lane::{Shared, discard};
-use super::retry::Backoff;
+use super::lane::discard;
+use super::retry::Tries;
 use super::wal;
 use crate::catch::catch;
-use crate::error::{Error, Result, WriteStage};
+use crate::error::{Error, Result};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
 
@@ -87,12 +85,12 @@ impl<'l> Batch<'l> {
             // Probably a lone writer: its closure needs no savepoint.
             if let Some(job) = self.shared.next() {
                 // It has to wait for the lock no longer than for its turn.
-                let tries = Tries::of(self.shared, job.due);
-                self.alone(connection, job, tries).await;
+                let mut tries = Tries::of(self.shared, job.due);
+                self.alone(connection, job, &mut tries).await;
             }
             return;
         }
-        if let Err(error) = begin(self.shared, connection).await {
+        if let Err(error) = Tries::new(self.shared).begin(connection).await {
             return self.refuse_before(end, error);
         }
         let (whole, solitary) = self.fill(connection).await;
@@ -245,7 +243,7 @@ impl<'l> Batch<'l> {
             false => connection.renew().await,
         };
         match ready {
-            Ok(()) => self.alone(connection, job, Tries::new(self.shared)).await,
+            Ok(()) => self.alone(connection, job, &mut Tries::new(self.shared)).await,
             Err(error) => {
                 // What it came to was undone.
                 job.forget();
@@ -255,7 +253,7 @@ impl<'l> Batch<'l> {
     }
 
     /// Runs a job in a transaction of its own.
-    async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job, tries: Tries<'_>) {
+    async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job, tries: &mut Tries<'_>) {
         self.last = 1;
         let end = match &mut job.kind {
             Kind::Solitary(statement) => self.solitary(connection, statement, tries).await,
@@ -274,7 +272,7 @@ impl<'l> Batch<'l> {
         &mut self,
         connection: &mut PooledConnection,
         kind: &mut Kind,
-        tries: Tries<'_>,
+        tries: &mut Tries<'_>,
     ) -> Result<End> {
         tries.begin(connection).await?;
         match job::run_and_end(kind, connection, self.shared.config.write_timeout).await? {
@@ -288,7 +286,7 @@ impl<'l> Batch<'l> {
         &mut self,
         connection: &mut PooledConnection,
         statement: &mut Statement,
-        mut tries: Tries<'_>,
+        tries: &mut Tries<'_>,
     ) -> Result<End> {
         loop {
             if statement.run(connection).await {
@@ -313,62 +311,5 @@ impl<'l> Batch<'l> {
 pub(super) fn let_go(connection: &mut PooledConnection) {
     if connection.is_open() && !connection.is_reusable() {
         discard(connection);
-    }
-}
-
-/// Takes the write lock; tries again while somebody outside the lane holds it. `Busy` means that nothing happened.
-pub(super) async fn begin(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
-    Tries::new(shared).begin(connection).await
-}
-
-/// The tries of one who finds the write lock taken: how long there may be another, and what comes between them.
-struct Tries<'l> {
-    shared: &'l Shared,
-    backoff: Backoff,
-    /// When the first one failed.
-    began: Option<Instant>,
-    /// The same, of the job that it is for, and the time that this had.
-    due: Option<(Instant, Duration)>,
-}
-
-impl<'l> Tries<'l> {
-    fn new(shared: &'l Shared) -> Self {
-        Self::of(shared, None)
-    }
-
-    /// Of a job that has to be started in time.
-    fn of(shared: &'l Shared, due: Option<(Instant, Duration)>) -> Self {
-        Self { shared, backoff: Backoff::new(shared.counts.retries()), began: None, due }
-    }
-
-    async fn begin(mut self, connection: &mut PooledConnection) -> Result<()> {
-        loop {
-            match connection.control(Control::BeginImmediate).await {
-                Err(error) if error.is_contention() => self.again(error).await?,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// A try failed for this. Waits for the time of the next.
-    ///
-    /// # Errors
-    /// When there is no time for another: why.
-    async fn again(&mut self, error: Error) -> Result<()> {
-        let now = clock::now();
-        let tried = now.saturating_duration_since(*self.began.get_or_insert(now));
-        let mut left = self.shared.config.retry_timeout.saturating_sub(tried);
-        if left.is_zero() {
-            return Err(error);
-        }
-        if let Some((due, limit)) = self.due {
-            left = left.min(due.saturating_duration_since(now));
-            if left.is_zero() {
-                return Err(Error::Deadline { stage: WriteStage::Waiting, limit });
-            }
-        }
-        self.shared.counts.retried();
-        clock::sleep(self.backoff.pause().min(left)).await;
-        Ok(())
     }
 }

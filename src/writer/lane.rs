@@ -3,217 +3,20 @@
 //! A WAL database has one write lock. Whoever wants to write queues here instead of fighting for it, so nobody ever sees
 //! `database is locked`, and those who queue share a commit and its fsync ([`batch`](super::batch)). The lane runs where
 //! its polls hold up nobody ([`executor`](super::executor)).
-//!
-//! The queue is bounded: permits of a semaphore, which is fair, so those who wait for room are served in order too. A job
-//! whose caller is gone before it starts is taken out of the queue; once started it runs to its end, whether or not anybody
-//! still waits for it: nothing is ever half applied.
 
-use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use super::batch::{self, Batch};
-use super::config::WriterConfig;
-use super::executor::Executor;
+use super::door::Shared;
 use super::files::Files;
-use super::job::{Answer, End, Job};
-use super::outcome::{CommitToken, NotDone};
-use super::queue::{Place, Priority, Queue};
-use super::status::Counts;
-use super::wal::{self, Checkpoints, Wal};
+use super::job::End;
+use super::wal::{self, Checkpoints};
 use crate::catch::contain;
-use crate::error::{Error, Result, WriteStage};
+use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, LaneClaim, PooledConnection, clock};
-
-/// What the lane and those who write share.
-pub(super) struct Shared {
-    pub(super) queue: Queue<Job>,
-    /// Room in the queue.
-    room: Semaphore,
-    /// Somebody gave room back.
-    left: Notify,
-    pub(super) config: WriterConfig,
-    pub(super) counts: Counts,
-    pub(super) wal: Wal,
-    pub(super) executor: Arc<dyn Executor>,
-    /// Which writer of this process it is.
-    id: u64,
-    /// The number of the last commit.
-    commits: AtomicU64,
-}
-
-impl Shared {
-    pub(super) fn new(config: WriterConfig, wal: Wal, executor: Arc<dyn Executor>) -> Self {
-        /// Tells one writer of this process from another.
-        static WRITERS: AtomicU64 = AtomicU64::new(0);
-
-        Self {
-            queue: Queue::new(),
-            room: Semaphore::new(config.queue),
-            left: Notify::new(),
-            config,
-            counts: Counts::default(),
-            wal,
-            executor,
-            id: WRITERS.fetch_add(1, Ordering::Relaxed),
-            commits: AtomicU64::new(0),
-        }
-    }
-
-    /// Takes the next job out to start it.
-    pub(super) fn next(&self) -> Option<Job> {
-        self.started(self.queue.pop())
-    }
-
-    /// The same, of those that came before `end`.
-    pub(super) fn next_before(&self, end: u64) -> Option<Job> {
-        self.started(self.queue.pop_before(end))
-    }
-
-    fn started(&self, job: Option<Job>) -> Option<Job> {
-        if job.is_some() {
-            self.leaves_room();
-        }
-        job
-    }
-
-    /// Takes a job out whose caller leaves. False if it was started.
-    fn leaves(&self, place: Place) -> bool {
-        let job = self.queue.remove(place);
-        let left = job.is_some();
-        if left {
-            self.leaves_room();
-        }
-        left
-    }
-
-    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
-    ///
-    /// # Cancel safety
-    /// Dropped before it resolves, nothing is taken.
-    pub(super) async fn room(&self, manner: Manner) -> Result<Option<Instant>> {
-        let began = manner.limit.map(|limit| (clock::now(), limit));
-        // Room that was given to this and not taken, for it was dropped meanwhile, goes back without a word: said here.
-        let _left = TellsThatItLeft(&self.left);
-        let room = self.room.acquire();
-        let permit = match manner.limit {
-            None => room.await,
-            Some(limit) => match clock::within(limit, room).await {
-                Some(permit) => permit,
-                None => return Err(Self::late(limit)),
-            },
-        };
-        // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
-        permit.map_err(|_| Error::rolled_back(Error::Closed))?.forget();
-        Ok(began.and_then(|(began, limit)| began.checked_add(limit)))
-    }
-
-    /// Takes room if there is some.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::Closed`].
-    pub(super) fn try_room(&self) -> Result<()> {
-        use tokio::sync::TryAcquireError::{Closed, NoPermits};
-        match self.room.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(NoPermits) => Err(Error::rolled_back(Error::Full(self.config.queue))),
-            Err(Closed) => Err(Error::rolled_back(Error::Closed)),
-        }
-    }
-
-    /// It had to be started within that time, and was not.
-    pub(super) fn late(limit: Duration) -> Error {
-        Error::rolled_back(Error::Deadline { stage: WriteStage::Waiting, limit })
-    }
-
-    /// Who took room gives it back.
-    pub(super) fn leaves_room(&self) {
-        // Wakers are somebody else's: one that panics must not end the lane.
-        contain(|| self.room.add_permits(1));
-        contain(|| self.left.notify_waiters());
-    }
-
-    /// Whoever comes later, or waits for room, is refused.
-    pub(super) fn close(&self) {
-        self.queue.close();
-        self.room.close();
-    }
-
-    /// Whether nobody takes room.
-    pub(super) fn is_empty(&self) -> bool {
-        self.room.available_permits() == self.config.queue
-    }
-
-    /// Resolves when nobody does.
-    pub(super) async fn everybody_left(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.is_empty() {
-                return;
-            }
-            left.await;
-        }
-    }
-
-    /// A batch was committed.
-    pub(super) fn committed(&self) -> CommitToken {
-        // The lane alone counts; readers see the number after what it stands for.
-        CommitToken { writer: self.id, number: self.commits.fetch_add(1, Ordering::Release) + 1 }
-    }
-
-    pub(super) fn last_commit(&self) -> CommitToken {
-        CommitToken { writer: self.id, number: self.commits.load(Ordering::Acquire) }
-    }
-
-    /// Counts how a job ended, and answers it: whoever is told finds it counted.
-    pub(super) fn settle(&self, job: Job, end: End) {
-        self.counts.ended(job.ended(&end));
-        job.settle(end);
-    }
-
-    /// Takes out whatever is still queued, and tells their callers that nothing was written.
-    pub(super) fn refuse_the_rest(&self) -> Vec<NotDone> {
-        let refuse = |job: Job| {
-            let not_done = job.not_done();
-            self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
-            not_done
-        };
-        std::iter::from_fn(|| self.next()).map(refuse).collect()
-    }
-}
-
-/// Dropped last, when the room is back.
-struct TellsThatItLeft<'a>(&'a Notify);
-
-impl Drop for TellsThatItLeft<'_> {
-    fn drop(&mut self) {
-        self.0.notify_waiters();
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("queued", &self.queue.len()).field("last_commit", &self.last_commit()).finish()
-    }
-}
-
-/// How one call goes about it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Manner {
-    pub(super) priority: Priority,
-    /// How long it may wait until it is started.
-    pub(super) limit: Option<Duration>,
-}
 
 /// The way into a lane. When the last one is dropped, the lane ends after what is queued.
 #[derive(Debug)]
@@ -257,37 +60,6 @@ impl Lane {
         &self.shared
     }
 
-    /// Queues a job for which there is room, and waits for its answer, until `deadline` if it has not started by then.
-    ///
-    /// # Cancel safety
-    /// Dropped before the job starts, it leaves the queue; after that it runs to its end, unobserved.
-    pub(super) async fn run<R, E: From<Error>>(
-        &self,
-        job: Job,
-        answer: oneshot::Receiver<Answer<R, E>>,
-        manner: Manner,
-        deadline: Option<Instant>,
-    ) -> Answer<R, E> {
-        let place = match self.shared.queue.push(manner.priority, job) {
-            Ok(place) => place,
-            Err(_refused) => {
-                self.shared.leaves_room();
-                return Ok(Err(Error::rolled_back(Error::Closed).into()));
-            }
-        };
-        let mut queued = Queued { shared: &self.shared, place, answer: Some(answer) };
-        if let (Some(deadline), Some(limit)) = (deadline, manner.limit) {
-            let rest = deadline.saturating_duration_since(clock::now());
-            match clock::within(rest, &mut queued).await {
-                Some(answer) => return answer,
-                None if queued.leaves() => return Ok(Err(Shared::late(limit).into())),
-                // Started in time.
-                None => {}
-            }
-        }
-        queued.await
-    }
-
     /// Resolves when the lane's connection is back in the pool.
     ///
     /// # Cancel safety
@@ -306,45 +78,6 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.shared.close();
-    }
-}
-
-/// A job in the queue, or started. Dropped before it is answered, it leaves the queue.
-struct Queued<'a, R, E> {
-    shared: &'a Shared,
-    place: Place,
-    /// `None` once it was answered.
-    answer: Option<oneshot::Receiver<Answer<R, E>>>,
-}
-
-impl<R, E> Queued<'_, R, E> {
-    /// Takes the job out of the queue. False if it was started, or answered.
-    fn leaves(&mut self) -> bool {
-        let left = self.answer.is_some() && self.shared.leaves(self.place);
-        if left {
-            self.answer = None;
-        }
-        left
-    }
-}
-
-impl<R, E: From<Error>> Future for Queued<'_, R, E> {
-    type Output = Answer<R, E>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = self.answer.as_mut().expect("not polled after it was ready");
-        let answer = ready!(Pin::new(answer).poll(context));
-        self.answer = None;
-        // No answer: the lane is gone, in the middle of this.
-        Poll::Ready(answer.unwrap_or_else(|_| Ok(Err(Error::unknown(Error::Closed).into()))))
-    }
-}
-
-impl<R, E> Drop for Queued<'_, R, E> {
-    fn drop(&mut self) {
-        if self.leaves() {
-            self.shared.counts.skipped();
-        }
     }
 }
 

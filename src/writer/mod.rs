@@ -1,14 +1,16 @@
 //! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
 //!
-//! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `retry`,
-//! `executor` (where the lane and the reads run), `files` (whether the files are where they were), `wal`
-//! (checkpoints, and repair after a failed commit), `job` (one write), `batch` (writes that share a commit), `lane` (the way
-//! in, and the task that does the batches), `mvcc` (the other way, side by side), `read`, `prepared`, and this face.
+//! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `executor`
+//! (where the lane and the reads run), `files` (whether the files are where they were), `wal` (checkpoints, and repair after
+//! a failed commit), `job` (one write), `door` (the way in), `retry` (tries for a lock that is taken), `batch` (writes that
+//! share a commit), `lane` (the task that does the batches), `mvcc` (the other way, side by side), `read`, `prepared`, and
+//! this face.
 
 mod batch;
 #[cfg(feature = "cache")]
 mod cache;
 mod config;
+mod door;
 mod executor;
 mod files;
 mod job;
@@ -33,9 +35,10 @@ use turso::params::Params;
 #[cfg(feature = "cache")]
 pub use self::cache::{CacheStatus, CachedRows};
 pub use self::config::{Mode, WriterConfig};
+use self::door::{Manner, Shared};
 use self::executor::Threads;
 use self::job::{Closure, Job, Kind, Statement};
-use self::lane::{Lane, Manner, Shared};
+use self::lane::Lane;
 use self::mvcc::SideBySide;
 pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
 pub use self::prepared::Prepared;
@@ -378,17 +381,15 @@ impl PooledDatabaseWriter {
             return Err(Error::rolled_back(Error::Misuse(why)).into());
         }
         let (came, shared) = (clock::now(), self.way.shared());
-        let deadline = match waits {
+        match waits {
             true => shared.room(self.manner).await?,
-            false => {
-                shared.try_room()?;
-                self.manner.limit.and_then(|limit| came.checked_add(limit))
-            }
-        };
-        let job = Job { kind, site, came, due: deadline.zip(self.manner.limit) };
+            false => shared.try_room()?,
+        }
+        let due = self.manner.limit.and_then(|limit| Some((came.checked_add(limit)?, limit)));
+        let job = Job { kind, site, came, due };
         let answer = match &*self.way {
-            Way::Lane(lane) => lane.run(job, answer, self.manner, deadline).await,
-            Way::SideBySide(side_by_side) => side_by_side.run(job, answer, self.manner, deadline).await,
+            Way::Lane(_) => shared.queue(job, answer, self.manner.priority)?.answer().await,
+            Way::SideBySide(side_by_side) => side_by_side.run(job, answer).await,
         };
         answer.unwrap_or_else(|panic| resume_unwind(panic))
     }

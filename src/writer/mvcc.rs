@@ -14,11 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::batch::NOT_ALONE;
+use super::door::Shared;
 use super::job::{self, Answer, End, Job, Kind};
-use super::lane::{Manner, Shared};
 use super::outcome::CommitToken;
 use super::retry::Backoff;
 use crate::error::{Error, Result};
@@ -64,20 +63,18 @@ impl SideBySide {
         &self,
         mut job: Job,
         answer: oneshot::Receiver<Answer<R, E>>,
-        manner: Manner,
-        deadline: Option<Instant>,
     ) -> Answer<R, E> {
         let running = Running(Arc::clone(&self.shared));
         let connection = self.pool.get_from(job.site);
-        let connection = match (deadline, manner.limit) {
-            (Some(deadline), Some(limit)) => {
-                let rest = deadline.saturating_duration_since(clock::now());
+        let connection = match job.due {
+            Some((due, limit)) => {
+                let rest = due.saturating_duration_since(clock::now());
                 match clock::within(rest, connection).await {
                     Some(connection) => connection,
                     None => return Ok(Err(Shared::late(limit).into())),
                 }
             }
-            _ => connection.await,
+            None => connection.await,
         };
         let mut connection = match connection {
             Ok(connection) => connection,
@@ -87,7 +84,7 @@ impl SideBySide {
         self.shared.executor.read(Box::new(move || {
             Box::pin(async move {
                 connection.moves_here(job.site);
-                let end = write(&shared, &mut connection, &mut job, deadline).await;
+                let end = write(&shared, &mut connection, &mut job).await;
                 // Back in the pool, and counted, before the caller knows that it is over.
                 drop(connection);
                 shared.settle(job, end);
@@ -100,7 +97,7 @@ impl SideBySide {
 }
 
 /// Makes a write until it does not conflict.
-async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job, deadline: Option<Instant>) -> End {
+async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job) -> End {
     static WRITES: AtomicU64 = AtomicU64::new(0);
 
     let mut backoff = Backoff::new(WRITES.fetch_add(1, Ordering::Relaxed));
@@ -119,7 +116,7 @@ async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job
         }
         let now = clock::now();
         let is_late = now.saturating_duration_since(began) >= shared.config.retry_timeout
-            || deadline.is_some_and(|deadline| deadline <= now);
+            || job.due.is_some_and(|(due, _)| due <= now);
         match (outcome, hindrance) {
             (Ok(Some(token)), _) => return End::Committed(token),
             (Err(Error::Unknown { cause }), _) => return End::Unknown(cause),

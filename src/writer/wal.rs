@@ -27,9 +27,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::door::Shared;
 use super::executor::Executor;
 use super::files::log_of;
-use super::lane::{Shared, discard};
+use super::lane::discard;
+use super::retry::Tries;
 use crate::error::Result;
 use crate::pool::PooledConnection;
 use crate::pool::control::Control;
@@ -161,7 +163,7 @@ pub(super) async fn repair(shared: &Shared, connection: &mut PooledConnection) -
     doubt(shared);
     discard(connection);
     connection.renew().await?;
-    super::batch::begin(shared, connection).await?;
+    Tries::new(shared).begin(connection).await?;
     connection.rewrite_header().await?;
     connection.control(Control::Commit).await?;
     shared.wal.in_doubt.store(false, Ordering::Relaxed);

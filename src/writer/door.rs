@@ -1,0 +1,289 @@
+//! The way in: room, a place in the queue, and the answer.
+//!
+//! The queue is bounded: permits of a semaphore, which is fair, so those who wait for room are served in order too. A job
+//! whose caller is gone before it starts is taken out of the queue; once started it runs to its end, whether or not anybody
+//! still waits for it: nothing is ever half applied.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use super::config::WriterConfig;
+use super::executor::Executor;
+use super::job::{Answer, End, Job};
+use super::outcome::{CommitToken, NotDone};
+use super::queue::{Place, Priority, Queue};
+use super::status::Counts;
+use super::wal::Wal;
+use crate::catch::contain;
+use crate::error::{Error, Result, WriteStage};
+use crate::pool::clock;
+
+/// What the lane and those who write share.
+pub(super) struct Shared {
+    pub(super) queue: Queue<Job>,
+    /// Room in the queue.
+    room: Semaphore,
+    /// Somebody gave room back.
+    left: Notify,
+    pub(super) config: WriterConfig,
+    pub(super) counts: Counts,
+    pub(super) wal: Wal,
+    pub(super) executor: Arc<dyn Executor>,
+    /// Which writer of this process it is.
+    id: u64,
+    /// The number of the last commit.
+    commits: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(config: WriterConfig, wal: Wal, executor: Arc<dyn Executor>) -> Self {
+        /// Tells one writer of this process from another.
+        static WRITERS: AtomicU64 = AtomicU64::new(0);
+
+        Self {
+            queue: Queue::new(),
+            room: Semaphore::new(config.queue),
+            left: Notify::new(),
+            config,
+            counts: Counts::default(),
+            wal,
+            executor,
+            id: WRITERS.fetch_add(1, Ordering::Relaxed),
+            commits: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the next job out to start it.
+    pub(super) fn next(&self) -> Option<Job> {
+        self.started(self.queue.pop())
+    }
+
+    /// The same, of those that came before `end`.
+    pub(super) fn next_before(&self, end: u64) -> Option<Job> {
+        self.started(self.queue.pop_before(end))
+    }
+
+    fn started(&self, job: Option<Job>) -> Option<Job> {
+        if job.is_some() {
+            self.leaves_room();
+        }
+        job
+    }
+
+    /// Takes a job out whose caller leaves. False if it was started.
+    fn leaves(&self, place: Place) -> bool {
+        let job = self.queue.remove(place);
+        let left = job.is_some();
+        if left {
+            self.leaves_room();
+        }
+        left
+    }
+
+    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, nothing is taken.
+    pub(super) async fn room(&self, manner: Manner) -> Result<()> {
+        // Room that was given to this and not taken, for it was dropped meanwhile, goes back without a word: said here.
+        let _left = TellsThatItLeft(&self.left);
+        let room = self.room.acquire();
+        let permit = match manner.limit {
+            None => room.await,
+            Some(limit) => match clock::within(limit, room).await {
+                Some(permit) => permit,
+                None => return Err(Self::late(limit)),
+            },
+        };
+        // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
+        permit.map_err(|_| Error::rolled_back(Error::Closed))?.forget();
+        Ok(())
+    }
+
+    /// Takes room if there is some.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Closed`].
+    pub(super) fn try_room(&self) -> Result<()> {
+        use tokio::sync::TryAcquireError::{Closed, NoPermits};
+        match self.room.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                Ok(())
+            }
+            Err(NoPermits) => Err(Error::rolled_back(Error::Full(self.config.queue))),
+            Err(Closed) => Err(Error::rolled_back(Error::Closed)),
+        }
+    }
+
+    /// Queues a job for which there is room.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; the room is given back.
+    pub(super) fn queue<R, E>(
+        &self,
+        job: Job,
+        answer: oneshot::Receiver<Answer<R, E>>,
+        priority: Priority,
+    ) -> Result<Queued<'_, R, E>> {
+        let due = job.due;
+        match self.queue.push(priority, job) {
+            Ok(place) => Ok(Queued { shared: self, place, due, answer: Some(answer) }),
+            Err(_refused) => {
+                self.leaves_room();
+                Err(Error::rolled_back(Error::Closed))
+            }
+        }
+    }
+
+    /// It had to be started within that time, and was not.
+    pub(super) fn late(limit: Duration) -> Error {
+        Error::rolled_back(Error::Deadline { stage: WriteStage::Waiting, limit })
+    }
+
+    /// Who took room gives it back.
+    pub(super) fn leaves_room(&self) {
+        // Wakers are somebody else's: one that panics must not end the lane.
+        contain(|| self.room.add_permits(1));
+        contain(|| self.left.notify_waiters());
+    }
+
+    /// Whoever comes later, or waits for room, is refused.
+    pub(super) fn close(&self) {
+        self.queue.close();
+        self.room.close();
+    }
+
+    /// Whether nobody takes room.
+    pub(super) fn is_empty(&self) -> bool {
+        self.room.available_permits() == self.config.queue
+    }
+
+    /// Resolves when nobody does.
+    pub(super) async fn everybody_left(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// A batch was committed.
+    pub(super) fn committed(&self) -> CommitToken {
+        // The lane alone counts; readers see the number after what it stands for.
+        CommitToken { writer: self.id, number: self.commits.fetch_add(1, Ordering::Release) + 1 }
+    }
+
+    pub(super) fn last_commit(&self) -> CommitToken {
+        CommitToken { writer: self.id, number: self.commits.load(Ordering::Acquire) }
+    }
+
+    /// Counts how a job ended, and answers it: whoever is told finds it counted.
+    pub(super) fn settle(&self, job: Job, end: End) {
+        self.counts.ended(job.ended(&end));
+        job.settle(end);
+    }
+
+    /// Takes out whatever is still queued, and tells their callers that nothing was written.
+    pub(super) fn refuse_the_rest(&self) -> Vec<NotDone> {
+        let refuse = |job: Job| {
+            let not_done = job.not_done();
+            self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
+            not_done
+        };
+        std::iter::from_fn(|| self.next()).map(refuse).collect()
+    }
+}
+
+/// Dropped last, when the room is back.
+struct TellsThatItLeft<'a>(&'a Notify);
+
+impl Drop for TellsThatItLeft<'_> {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("queued", &self.queue.len()).field("last_commit", &self.last_commit()).finish()
+    }
+}
+
+/// How one call goes about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    pub(super) priority: Priority,
+    /// How long it may wait until it is started.
+    pub(super) limit: Option<Duration>,
+}
+
+/// A job in the queue, or started. Dropped before it is answered, it leaves the queue.
+pub(super) struct Queued<'a, R, E> {
+    shared: &'a Shared,
+    place: Place,
+    /// When it has to be started, and the time that it had for that.
+    due: Option<(Instant, Duration)>,
+    /// `None` once it was answered.
+    answer: Option<oneshot::Receiver<Answer<R, E>>>,
+}
+
+impl<R, E: From<Error>> Queued<'_, R, E> {
+    /// Waits for the answer, until the job is due if it has not started by then.
+    ///
+    /// # Cancel safety
+    /// Dropped before the job starts, it leaves the queue; after that it runs to its end, unobserved.
+    pub(super) async fn answer(mut self) -> Answer<R, E> {
+        if let Some((due, limit)) = self.due {
+            let rest = due.saturating_duration_since(clock::now());
+            match clock::within(rest, &mut self).await {
+                Some(answer) => return answer,
+                None if self.leaves() => return Ok(Err(Shared::late(limit).into())),
+                // Started in time.
+                None => {}
+            }
+        }
+        self.await
+    }
+}
+
+impl<R, E> Queued<'_, R, E> {
+    /// Takes the job out of the queue. False if it was started, or answered.
+    fn leaves(&mut self) -> bool {
+        let left = self.answer.is_some() && self.shared.leaves(self.place);
+        if left {
+            self.answer = None;
+        }
+        left
+    }
+}
+
+impl<R, E: From<Error>> Future for Queued<'_, R, E> {
+    type Output = Answer<R, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer.as_mut().expect("not polled after it was ready");
+        let answer = ready!(Pin::new(answer).poll(context));
+        self.answer = None;
+        // No answer: the lane is gone, in the middle of this.
+        Poll::Ready(answer.unwrap_or_else(|_| Ok(Err(Error::unknown(Error::Closed).into()))))
+    }
+}
+
+impl<R, E> Drop for Queued<'_, R, E> {
+    fn drop(&mut self) {
+        if self.leaves() {
+            self.shared.counts.skipped();
+        }
+    }
+}
