@@ -99,3 +99,51 @@ async fn a_long_snapshot_holds_up_nobody_and_the_log_that_it_pins_is_copied_afte
     let rows: i64 = sqlite.query_row("SELECT COUNT(*) FROM t", (), |row| row.get(0)).unwrap();
     assert_eq!(rows, WRITES + 2);
 }
+
+/// All of them are queued before the first is run, so the lane rests only after the last.
+#[tokio::test]
+async fn a_lane_that_does_not_rest_checkpoints_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+    let never = Duration::from_hours(1);
+    // The engine makes one by itself only at 1,000 pages.
+    let config = WriterConfig {
+        checkpoint_bytes: 100 * FRAME,
+        checkpoint_idle: never,
+        batch_jobs: 1,
+        write_timeout: never,
+        ..WriterConfig::default()
+    };
+    let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+    db.execute("CREATE TABLE t (body BLOB)", ()).await.unwrap();
+    let (release, held) = oneshot::channel::<()>();
+    let mut held = Some(held);
+    let writer = db.clone();
+    let holds = tokio::spawn(async move {
+        let wait = writer.write(async move |_| {
+            if let Some(held) = held.take() {
+                held.await.unwrap();
+            }
+            Ok::<_, Error>(())
+        });
+        wait.await.map(drop)
+    });
+    let mut writes = Vec::new();
+    for _ in 0..500 {
+        let db = db.clone();
+        writes.push(tokio::spawn(async move { db.execute("INSERT INTO t VALUES (zeroblob(5000))", ()).await }));
+    }
+    while db.status().queued < writes.len() {
+        yield_now().await;
+    }
+    release.send(()).unwrap();
+    holds.await.unwrap().unwrap();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    db.close().await;
+    let wal = db.status().wal;
+    println!("{wal:?}");
+    // After the last one, and at the close.
+    assert!(wal.checkpoints > 2, "{wal:?}");
+}

@@ -32,8 +32,8 @@ pub struct WriterConfig {
     /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
     /// unless set.
     pub retry_timeout: Duration,
-    /// The lane copies the log into the database when it has grown by so many bytes and nobody waits. 2 MiB unless set; the
-    /// engine does so by itself at about 4 MiB, inside a commit.
+    /// The lane copies the log into the database when it has grown by so many bytes and nobody waits, or by twice as many if
+    /// somebody always does. 2 MiB unless set; the engine does so by itself at about 4 MiB, inside a commit.
     pub checkpoint_bytes: u64,
     /// The same when nobody has written for so long. 1 s unless set.
     pub checkpoint_idle: Duration,

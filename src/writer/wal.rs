@@ -4,10 +4,11 @@
 //! A checkpoint copies what is committed from the log into the database, and syncs that; a log that is copied to its end
 //! starts over with the next write. The lane checkpoints when nobody waits: once the log has grown by
 //! [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes), and when it has rested for
-//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle). It is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget
+//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle); and though others wait once the log has grown by twice as much. It
+//! is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget
 //! the log before the database is synced: if that sync fails, the next commit overwrites what was acknowledged. A checkpoint
 //! that fails loses nothing and is made again. The engine makes one itself, inside the commit that brings the log to 1,000
-//! pages more than are copied; that cannot be switched off, but a lane that ever rests comes first.
+//! pages more than are copied; that cannot be switched off, but with the default settings the lane comes first.
 //!
 //! A reader keeps the log from being copied beyond the moment that it reads, and from starting over; the status counts the
 //! pages that are pinned so.
@@ -118,13 +119,15 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Something was committed. Whether the log has grown enough for a checkpoint.
+    /// Something was committed. Whether the log has grown enough for a checkpoint: if somebody waits, by twice as much, for
+    /// a lane that never rests must make one, too.
     pub(super) fn committed(&mut self, shared: &Shared) -> bool {
         self.is_due = true;
         let Some(bytes) = shared.wal.bytes(&*shared.executor) else { return false };
         // It has started over.
         self.bytes = self.bytes.min(bytes);
-        bytes - self.bytes >= shared.config.checkpoint_bytes
+        let patience = if shared.queue.len() == 0 { 1 } else { 2 };
+        bytes - self.bytes >= shared.config.checkpoint_bytes.saturating_mul(patience)
     }
 
     /// Whether there is something to copy when the lane rests.
