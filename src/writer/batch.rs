@@ -20,11 +20,13 @@
 //! Ok            Ok            (a crash before this: neither; after it: both)
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::door::Shared;
 use super::files::Files;
-use super::job::{self, End, Job, Kind, Statement};
+use super::job::{self, End, Job, Kind, Statement, Work};
 use super::lane::discard;
 use super::retry::Tries;
 use super::wal;
@@ -38,9 +40,6 @@ use crate::pool::{PooledConnection, clock};
 /// about 0.1 us, a commit some hundred; a lone writer is never waited for.
 const LOOKS: u32 = 400;
 
-/// What is said of a statement that began a transaction, by a savepoint for example.
-pub(super) const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
-
 /// What becomes of a transaction that is open.
 enum Whole {
     /// It can be committed.
@@ -49,11 +48,16 @@ enum Whole {
     Broken,
 }
 
-/// The batches of one lane.
+/// The batches of one lane. Every job that was taken out of the queue is in one of its three places until it is answered, so
+/// that none is forgotten whatever panics.
 pub(super) struct Batch<'l> {
     shared: &'l Shared,
     /// Jobs that ran in the open transaction, in their order.
     ran: Vec<Job>,
+    /// The one that runs.
+    running: Option<Job>,
+    /// Those that are to run by themselves, in their order. Nothing of them is in the database.
+    rest: VecDeque<Job>,
     /// How many the last one had.
     last: usize,
     files: Files,
@@ -61,29 +65,46 @@ pub(super) struct Batch<'l> {
 
 impl<'l> Batch<'l> {
     pub(super) fn new(shared: &'l Shared, files: Files) -> Self {
-        Self { shared, ran: Vec::new(), last: 0, files }
+        Self { shared, ran: Vec::new(), running: None, rest: VecDeque::new(), last: 0, files }
     }
 
-    /// Runs one batch, and outlives whatever panics in it beside closures and statements, which are caught by themselves.
+    /// Runs one batch, and outlives whatever panics in it beside closures and statements, which are caught by themselves: a
+    /// hook, for example.
     pub(super) async fn run_caught(&mut self, connection: &mut PooledConnection) {
         let Err(payload) = catch(self.run(connection)).await else { return };
         let cause = Arc::new(Error::of_panic(payload));
-        for job in std::mem::take(&mut self.ran) {
-            self.shared.settle(job, End::Unknown(Arc::clone(&cause)));
-        }
-        wal::doubt(self.shared);
+        // Whoever is told of it finds the write lock free.
         discard(connection);
+        self.ran.extend(self.running.take());
+        if !self.ran.is_empty() {
+            // It may have been in the middle of their commit.
+            wal::doubt(self.shared);
+            self.answer(&End::Unknown(Arc::clone(&cause)));
+        } else if self.rest.is_empty() {
+            // One that waits learns of it, and the next one tries again.
+            self.rest.extend(self.next());
+        }
+        for job in std::mem::take(&mut self.rest) {
+            self.undone(job, &cause);
+        }
     }
 
     /// Runs one batch of what is queued, and answers.
-    pub(super) async fn run(&mut self, connection: &mut PooledConnection) {
+    async fn run(&mut self, connection: &mut PooledConnection) {
+        if let Err(error) = connection.renew().await {
+            // One job learns of it; the next one tries again.
+            if let Some(job) = self.next() {
+                self.undone(job, &Arc::new(error));
+            }
+            return;
+        }
         let end = self.shared.queue.end();
         if let Err(error) = self.is_safe(connection).await {
             return self.refuse_before(end, error);
         }
         if self.last <= 1 && self.shared.queue.len() == 1 {
             // Probably a lone writer: its closure needs no savepoint.
-            if let Some(job) = self.shared.next() {
+            if let Some(job) = self.next() {
                 // It has to wait for the lock no longer than for its turn.
                 let mut tries = Tries::of(self.shared, job.due);
                 self.alone(connection, job, &mut tries).await;
@@ -93,14 +114,25 @@ impl<'l> Batch<'l> {
         if let Err(error) = Tries::new(self.shared).begin(connection).await {
             return self.refuse_before(end, error);
         }
-        let (whole, solitary) = self.fill(connection).await;
+        let whole = self.fill(connection).await;
         self.last = self.ran.len();
         match whole {
             Whole::Yes => self.commit(connection).await,
-            Whole::Broken => self.run_again(connection).await,
+            Whole::Broken => self.undo(connection),
         }
-        if let Some(job) = solitary {
-            self.next_alone(connection, job).await;
+        self.run_rest(connection).await;
+    }
+
+    /// Takes the next job out to start it. One whose time is over is told so instead: its caller may not have looked.
+    fn next(&self) -> Option<Job> {
+        loop {
+            let job = self.shared.next()?;
+            match job.due {
+                Some((due, limit)) if due <= clock::now() => {
+                    self.shared.settle(job, End::RolledBack(Arc::new(Shared::too_late(limit))));
+                }
+                _ => return Some(job),
+            }
         }
     }
 
@@ -128,16 +160,22 @@ impl<'l> Batch<'l> {
     fn refuse_before(&self, end: u64, error: Error) {
         let cause = Arc::new(error);
         while let Some(job) = self.shared.next_before(end) {
-            self.shared.settle(job, End::RolledBack(Arc::clone(&cause)));
+            self.undone(job, &cause);
         }
     }
 
+    /// Nothing of a job is in the database. If it ran, what it came to was undone.
+    fn undone(&self, mut job: Job, cause: &Arc<Error>) {
+        job.forget();
+        self.shared.settle(job, End::RolledBack(Arc::clone(cause)));
+    }
+
     /// Runs what is queued, and what comes meanwhile, in the open transaction. A job that has to be alone ends it.
-    async fn fill(&mut self, connection: &mut PooledConnection) -> (Whole, Option<Job>) {
+    async fn fill(&mut self, connection: &mut PooledConnection) -> Whole {
         let began = clock::now();
         let mut looks = 0;
         while self.ran.len() < self.shared.config.batch_jobs {
-            let Some(mut job) = self.shared.next() else {
+            let Some(job) = self.next() else {
                 if self.ran.len() >= self.last || looks >= LOOKS {
                     break;
                 }
@@ -145,41 +183,23 @@ impl<'l> Batch<'l> {
                 tokio::task::yield_now().await;
                 continue;
             };
-            let is_whole = match &mut job.kind {
-                Kind::Solitary(_) => return (Whole::Yes, Some(job)),
-                Kind::Statement(statement) => {
-                    let ran = statement.run(connection).await;
-                    connection.is_in_transaction() && (ran || statement.left_nothing(connection))
-                }
-                Kind::Work(work) => self.run_in_savepoint(connection, &mut **work).await.is_ok(),
-            };
-            self.ran.push(job);
+            if let Kind::Solitary(_) = job.kind {
+                self.rest.push_back(job);
+                break;
+            }
+            let is_whole = run_beside_others(&mut self.running.insert(job).kind, connection, self.shared).await;
+            self.ran.extend(self.running.take());
             if !is_whole {
-                return (Whole::Broken, None);
+                return Whole::Broken;
             }
             if clock::now().saturating_duration_since(began) >= self.shared.config.batch_time {
                 break;
             }
         }
-        (Whole::Yes, None)
+        Whole::Yes
     }
 
-    /// Runs a closure so that it can be undone alone.
-    async fn run_in_savepoint(&self, connection: &mut PooledConnection, work: &mut dyn job::Work) -> Result<()> {
-        connection.control(Control::Savepoint).await?;
-        let mut transaction = connection.opened();
-        let wants_commit = job::run(work, &mut transaction, self.shared.config.write_timeout).await;
-        transaction.stays_open();
-        if !connection.is_in_transaction() {
-            return Err(Error::Misuse("the transaction is over, or a statement in it was cut short"));
-        }
-        if !wants_commit {
-            connection.control(Control::Undo).await?;
-        }
-        connection.control(Control::Release).await
-    }
-
-    /// Commits the open transaction and answers those who ran in it.
+    /// Commits the open transaction and answers those who ran in it, or leaves them to be run by themselves.
     async fn commit(&mut self, connection: &mut PooledConnection) {
         if self.ran.is_empty() {
             // Whoever it was for has left.
@@ -191,19 +211,21 @@ impl<'l> Batch<'l> {
             Err(error) => match self.after(connection, error).await {
                 Ok(end) => end,
                 // For one of them: a foreign key that is checked at the end, for example.
-                Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
+                Err(_) if self.ran.len() > 1 => return self.undo(connection),
                 Err(error) => End::RolledBack(Arc::new(error)),
             },
         };
         let_go(connection);
+        self.answer(&end);
+    }
+
+    /// Answers those who ran in a transaction that ended so.
+    fn answer(&mut self, end: &End) {
         let alone = self.ran.len() == 1;
-        for mut job in self.ran.drain(..) {
-            match &end {
+        for job in std::mem::take(&mut self.ran) {
+            match end {
                 // It may have failed for what a neighbour wrote that is not there.
-                End::RolledBack(cause) | End::Unknown(cause) if !alone && job.failed() => {
-                    job.forget();
-                    self.shared.settle(job, End::RolledBack(Arc::clone(cause)));
-                }
+                End::RolledBack(cause) | End::Unknown(cause) if !alone && job.failed() => self.undone(job, cause),
                 end => self.shared.settle(job, end.clone()),
             }
         }
@@ -227,81 +249,101 @@ impl<'l> Batch<'l> {
         }
     }
 
-    /// One of them broke the transaction of all. Undoes everything, and runs each by itself.
-    async fn run_again(&mut self, connection: &mut PooledConnection) {
+    /// One of them broke the transaction of all. Undoes everything; each is to run by itself.
+    fn undo(&mut self, connection: &mut PooledConnection) {
         discard(connection);
         self.shared.counts.broke();
-        for job in std::mem::take(&mut self.ran) {
-            self.next_alone(connection, job).await;
+        for job in self.ran.drain(..).rev() {
+            self.rest.push_front(job);
         }
     }
 
-    /// Runs a job by itself, after whatever became of the one before it.
-    async fn next_alone(&mut self, connection: &mut PooledConnection, mut job: Job) {
-        let ready = match wal::is_in_doubt(self.shared) {
-            true => wal::repair(self.shared, connection).await,
-            false => connection.renew().await,
-        };
-        match ready {
-            Ok(()) => self.alone(connection, job, &mut Tries::new(self.shared)).await,
-            Err(error) => {
-                // What it came to was undone.
-                job.forget();
-                self.shared.settle(job, End::RolledBack(Arc::new(error)));
+    /// Runs the rest, each by itself. If the lock is taken, all of them together try for it as long as one would.
+    async fn run_rest(&mut self, connection: &mut PooledConnection) {
+        let mut tries = Tries::new(self.shared);
+        while !self.rest.is_empty() {
+            // After whatever became of the one before it.
+            let ready = match wal::is_in_doubt(self.shared) {
+                true => wal::repair(self.shared, connection).await,
+                false => connection.renew().await,
+            };
+            let Some(job) = self.rest.pop_front() else { return };
+            match ready {
+                Ok(()) => self.alone(connection, job, &mut tries).await,
+                Err(error) => self.undone(job, &Arc::new(error)),
             }
         }
     }
 
     /// Runs a job in a transaction of its own.
-    async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job, tries: &mut Tries<'_>) {
+    async fn alone(&mut self, connection: &mut PooledConnection, job: Job, tries: &mut Tries<'_>) {
         self.last = 1;
-        let end = match &mut job.kind {
-            Kind::Solitary(statement) => self.solitary(connection, statement, tries).await,
-            kind => self.transaction(connection, kind, tries).await,
-        };
-        let end = match end {
-            Ok(end) => end,
-            Err(error) => self.after(connection, error).await.unwrap_or_else(|cause| End::RolledBack(Arc::new(cause))),
+        let limit = self.shared.config.write_timeout;
+        let outcome = match run_alone(&mut self.running.insert(job).kind, connection, tries, limit).await {
+            Ok(true) => Ok(self.committed(1)),
+            Ok(false) => Ok(End::Failed),
+            Err(error) => self.after(connection, error).await,
         };
         let_go(connection);
-        self.shared.settle(job, end);
-    }
-
-    /// A job in a transaction around it, so that nothing of it stays if it fails.
-    async fn transaction(
-        &mut self,
-        connection: &mut PooledConnection,
-        kind: &mut Kind,
-        tries: &mut Tries<'_>,
-    ) -> Result<End> {
-        tries.begin(connection).await?;
-        match job::run_and_end(kind, connection, self.shared.config.write_timeout).await? {
-            true => Ok(self.committed(1)),
-            false => Ok(End::Failed),
+        if let Some(job) = self.running.take() {
+            self.shared.settle(job, outcome.unwrap_or_else(|error| End::RolledBack(Arc::new(error))));
         }
     }
+}
 
-    /// A statement that cannot run inside a transaction: its commit is part of it.
-    async fn solitary(
-        &mut self,
-        connection: &mut PooledConnection,
-        statement: &mut Statement,
-        tries: &mut Tries<'_>,
-    ) -> Result<End> {
-        loop {
-            if statement.run(connection).await {
-                if !connection.is_autocommit() {
-                    return Err(Error::Misuse(NOT_ALONE));
-                }
-                return Ok(self.committed(1));
-            }
-            let Some(error) = statement.failed() else { continue };
-            if error.is_contention() {
-                tries.again(error).await?;
-                continue;
-            }
+/// Runs a job in the transaction that others share, so that it can be undone alone. Whether the transaction is whole.
+async fn run_beside_others(kind: &mut Kind, connection: &mut PooledConnection, shared: &Shared) -> bool {
+    match kind {
+        Kind::Statement(statement) | Kind::Solitary(statement) => {
+            let ran = statement.run(connection).await;
+            connection.is_in_transaction() && (ran || statement.left_nothing(connection))
+        }
+        Kind::Work(work) => run_in_savepoint(&mut **work, connection, shared.config.write_timeout).await.is_ok(),
+    }
+}
+
+async fn run_in_savepoint(work: &mut dyn Work, connection: &mut PooledConnection, limit: Duration) -> Result<()> {
+    connection.control(Control::Savepoint).await?;
+    let mut transaction = connection.opened();
+    let wants_commit = job::run(work, &mut transaction, limit).await;
+    transaction.stays_open();
+    if !connection.is_in_transaction() {
+        return Err(Error::Misuse("the transaction is over, or a statement in it was cut short"));
+    }
+    if !wants_commit {
+        connection.control(Control::Undo).await?;
+    }
+    connection.control(Control::Release).await
+}
+
+/// Runs a job in a transaction of its own, so that nothing of it stays if it fails. Whether it is committed.
+async fn run_alone(
+    kind: &mut Kind,
+    connection: &mut PooledConnection,
+    tries: &mut Tries<'_>,
+    limit: Duration,
+) -> Result<bool> {
+    match kind {
+        Kind::Solitary(statement) => run_solitary(statement, connection, tries).await.map(|()| true),
+        kind => {
+            tries.begin(connection).await?;
+            job::run_and_end(kind, connection, limit).await
+        }
+    }
+}
+
+/// A statement that cannot run inside a transaction: its commit is part of it.
+async fn run_solitary(
+    statement: &mut Statement,
+    connection: &mut PooledConnection,
+    tries: &mut Tries<'_>,
+) -> Result<()> {
+    loop {
+        match statement.run_by_itself(connection).await {
+            Err(error) if error.is_contention() => tries.again(error).await?,
             // Nothing tells whether the disk failed in the statement or in its commit.
-            return Err(if error.may_have_committed() { Error::unknown(error) } else { error });
+            Err(error) if error.may_have_committed() => return Err(Error::unknown(error)),
+            outcome => return outcome,
         }
     }
 }

@@ -146,7 +146,12 @@ impl Shared {
 
     /// It had to be started within that time, and was not.
     pub(super) fn late(limit: Duration) -> Error {
-        Error::rolled_back(Error::Deadline { stage: WriteStage::Waiting, limit })
+        Error::rolled_back(Self::too_late(limit))
+    }
+
+    /// The reason of that.
+    pub(super) fn too_late(limit: Duration) -> Error {
+        Error::Deadline { stage: WriteStage::Waiting, limit }
     }
 
     /// Who took room gives it back.

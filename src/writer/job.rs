@@ -55,6 +55,9 @@ pub(super) enum Ended {
 /// Of a job that ended in a way that it cannot have.
 const UNTOLD: &str = "a job that is committed was run, and one that failed has an error";
 
+/// What is said of a statement that began a transaction, by a savepoint for example.
+const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
+
 /// A write of some kind.
 pub(super) trait Work: Send {
     /// Runs it in an open transaction. Whether it wants to be committed.
@@ -162,13 +165,18 @@ impl Statement {
         !connection.has_begun() || matches!(&self.came_to, Some(Err(error)) if error.left_nothing())
     }
 
-    /// What it came to, if it failed.
-    pub(super) fn failed(&mut self) -> Option<Error> {
+    /// Runs it where its commit is part of it.
+    ///
+    /// # Errors
+    /// What it failed with. It has come to nothing yet then, and may run again.
+    pub(super) async fn run_by_itself(&mut self, connection: &mut PooledConnection) -> Result<()> {
+        self.run(connection).await;
         match self.came_to.take() {
-            Some(Err(error)) => Some(error),
+            Some(Err(error)) => Err(error),
+            _ if !connection.is_autocommit() => Err(Error::Misuse(NOT_ALONE)),
             came_to => {
                 self.came_to = came_to;
-                None
+                Ok(())
             }
         }
     }

@@ -12,9 +12,8 @@ use tokio::sync::watch;
 use super::batch::{self, Batch};
 use super::door::Shared;
 use super::files::Files;
-use super::job::End;
 use super::wal::{self, Checkpoints};
-use crate::catch::contain;
+use crate::catch::{contain, outlive};
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, LaneClaim, PooledConnection, clock};
 
@@ -39,16 +38,9 @@ impl Lane {
         let connection = pool.get().await?;
         connection.is_the_pools();
         let (alive, ended) = watch::channel(());
-        let works = Arc::clone(&shared);
         let files = Files::of(pool.path(), &shared.executor);
-        let task = Box::new(move || {
-            Box::pin(async move {
-                // In this order when it ends: what is queued is refused, the connection is back, the pool may have another
-                // lane, whoever waits knows.
-                let (_alive, _claim) = (alive, claim);
-                work(Works(works), connection, files).await;
-            }) as _
-        });
+        let works = Works { queue: Refuses(Arc::clone(&shared)), connection, _claim: claim, _alive: alive };
+        let task = Box::new(move || Box::pin(work(works, files)) as _);
         shared.executor.lane(task).map_err(|error| Error::Config {
             field: "the writer's thread",
             problem: format!("cannot be started: {error}; allow this process more threads"),
@@ -81,18 +73,28 @@ impl Drop for Lane {
     }
 }
 
-/// The lane's own hold on what is shared. However the lane ends, nobody waits for it any more.
-struct Works(Arc<Shared>);
+/// What the lane has. However it ends, even by a panic, it lets go of it in this order: what is queued is refused, the
+/// connection goes back, the pool may have another lane, whoever waits for the end knows.
+struct Works {
+    queue: Refuses,
+    connection: PooledConnection,
+    _claim: LaneClaim,
+    /// Whoever waits for the end has the other half.
+    _alive: watch::Sender<()>,
+}
 
-impl Drop for Works {
+/// Dropped, it closes the queue, and nobody waits for the lane any more.
+struct Refuses(Arc<Shared>);
+
+impl Drop for Refuses {
     fn drop(&mut self) {
         self.0.close();
         self.0.refuse_the_rest();
     }
 }
 
-async fn work(works: Works, mut connection: PooledConnection, files: Files) {
-    let shared = &*works.0;
+async fn work(mut works: Works, files: Files) {
+    let Works { queue: Refuses(shared), connection, .. } = &mut works;
     let mut checkpoints = Checkpoints::default();
     let mut batches = Batch::new(shared, files);
     loop {
@@ -106,34 +108,96 @@ async fn work(works: Works, mut connection: PooledConnection, files: Files) {
             // It ends. What is not copied is in the log, safe, for whoever opens the database next.
             Some(false) => break,
             None => {
-                checkpoints.run(shared, &mut connection).await;
+                outlive(checkpoints.run(shared, connection)).await;
                 continue;
             }
         }
-        match connection.renew().await {
-            Ok(()) => batches.run_caught(&mut connection).await,
-            // One job learns of it; the next one tries again.
-            Err(error) => {
-                if let Some(job) = shared.next() {
-                    shared.settle(job, End::RolledBack(Arc::new(error)));
-                }
-            }
-        }
-        batch::let_go(&mut connection);
-        if checkpoints.committed(shared) && shared.queue.len() == 0 {
-            checkpoints.run(shared, &mut connection).await;
+        let before = shared.last_commit();
+        batches.run_caught(connection).await;
+        batch::let_go(connection);
+        if shared.last_commit() != before && checkpoints.committed(shared) {
+            outlive(checkpoints.run(shared, connection)).await;
         }
     }
     if wal::is_in_doubt(shared) {
         // A last time: whoever opens the file next could not know.
-        let _ = wal::repair(shared, &mut connection).await;
+        outlive(wal::repair(shared, connection)).await;
     }
     if checkpoints.is_due() {
-        checkpoints.run(shared, &mut connection).await;
+        outlive(checkpoints.run(shared, connection)).await;
     }
 }
 
 /// Drops the engine's connection; it is damaged if that panics, but so is nothing else.
 pub(super) fn discard(connection: &mut PooledConnection) {
     contain(|| connection.discard());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::panic::Location;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::config::WriterConfig;
+    use super::super::executor::{Executor, FileStatus, Task, Threads};
+    use super::super::job::{Closure, Job, Kind};
+    use super::super::queue::Priority;
+    use super::super::wal::Wal;
+    use super::*;
+    use crate::catch::message;
+    use crate::pool::Transaction;
+
+    /// Real threads, on which a look at a file panics when it is told to.
+    #[derive(Debug, Default)]
+    struct Panics(AtomicBool);
+
+    impl Executor for Panics {
+        fn lane(&self, lane: Task) -> io::Result<()> {
+            Threads.lane(lane)
+        }
+
+        fn read(&self, read: Task) {
+            Threads.read(read);
+        }
+
+        fn file(&self, path: &Path) -> Option<FileStatus> {
+            assert!(!self.0.swap(false, Ordering::SeqCst), "the look panics");
+            Threads.file(path)
+        }
+    }
+
+    /// Writes a row; with `then_panics`, the first look at a file after it panics: the one between its commit and its answer.
+    async fn write(lane: &Lane, executor: &Arc<Panics>, then_panics: bool) -> Result<u64> {
+        let executor = Arc::clone(executor);
+        let (closure, answer) = Closure::new(async move |tx: &mut Transaction<'_>| {
+            let rows = tx.execute("INSERT INTO t VALUES (1)", ()).await;
+            executor.0.store(then_panics, Ordering::SeqCst);
+            rows
+        });
+        let job = Job { kind: Kind::Work(Box::new(closure)), site: Location::caller(), came: clock::now(), due: None };
+        lane.shared().try_room()?;
+        let answer = lane.shared().queue(job, answer, Priority::Normal)?.answer().await;
+        answer.unwrap_or_else(|panic| panic!("{}", message(&*panic))).map(|ack| ack.value)
+    }
+
+    #[tokio::test]
+    async fn whoever_a_panic_meets_in_its_commit_is_told_that_nobody_knows_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+        pool.get().await.unwrap().execute("CREATE TABLE t (x)", ()).await.unwrap();
+        let (executor, config) = (Arc::new(Panics::default()), WriterConfig::default());
+        let wal = Wal::new(pool.path(), 4096);
+        let shared = Arc::new(Shared::new(config, wal, Arc::clone(&executor) as Arc<dyn Executor>));
+        let lane = Lane::start(&pool, Arc::clone(&shared), pool.claim_lane().unwrap()).await.unwrap();
+        let outcome = write(&lane, &executor, true).await;
+        assert!(matches!(&outcome, Err(Error::Unknown { cause }) if cause.to_string().contains("the look panics")));
+        assert!(shared.wal.status().in_doubt, "nobody knows what the disk has of it");
+        assert_eq!(write(&lane, &executor, false).await.unwrap(), 1);
+        let status = shared.counts.status();
+        assert_eq!((status.unknown, status.committed, shared.wal.status().in_doubt), (1, 1, false));
+        shared.close();
+        lane.ended().await;
+    }
 }

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 
-use super::batch::NOT_ALONE;
 use super::door::Shared;
 use super::job::{self, Answer, End, Job, Kind};
 use super::outcome::CommitToken;
@@ -141,15 +140,11 @@ async fn attempt(
     begins: Control,
 ) -> Result<Option<CommitToken>> {
     if let Kind::Solitary(statement) = kind {
-        return match statement.run(connection).await {
-            true if !connection.is_autocommit() => Err(Error::Misuse(NOT_ALONE)),
-            true => Ok(Some(shared.committed())),
+        return match statement.run_by_itself(connection).await {
+            Ok(()) => Ok(Some(shared.committed())),
             // Nothing tells whether the disk failed in the statement or in its commit.
-            false => match statement.failed() {
-                Some(error) if error.is_io() || error.may_have_committed() => Err(Error::unknown(error)),
-                Some(error) => Err(error),
-                None => Ok(None),
-            },
+            Err(error) if error.is_io() || error.may_have_committed() => Err(Error::unknown(error)),
+            Err(error) => Err(error),
         };
     }
     connection.control(begins).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::door::Shared;
-use crate::error::{Error, Result, WriteStage};
+use crate::error::{Error, Result};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
 
@@ -67,7 +67,11 @@ impl<'l> Tries<'l> {
         loop {
             match connection.control(Control::BeginImmediate).await {
                 Err(error) if error.is_contention() => self.again(error).await?,
-                outcome => return outcome,
+                outcome => {
+                    // Whoever has it next begins anew.
+                    self.began = None;
+                    return outcome;
+                }
             }
         }
     }
@@ -86,7 +90,7 @@ impl<'l> Tries<'l> {
         if let Some((due, limit)) = self.due {
             left = left.min(due.saturating_duration_since(now));
             if left.is_zero() {
-                return Err(Error::Deadline { stage: WriteStage::Waiting, limit });
+                return Err(Shared::too_late(limit));
             }
         }
         self.shared.counts.retried();
