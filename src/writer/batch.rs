@@ -129,7 +129,7 @@ impl<'l> Batch<'l> {
             let job = self.shared.next()?;
             match job.due {
                 Some((due, limit)) if due <= clock::now() => {
-                    self.shared.settle(job, End::RolledBack(Arc::new(Shared::too_late(limit))));
+                    self.undone(job, &Arc::new(Shared::too_late(limit)));
                 }
                 _ => return Some(job),
             }

@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct WriterConfig {
-    /// Writes that may wait for the lane; whoever comes when it is full waits for room, in order. 1,024 unless set.
+    /// Writes that may wait for the lane, of each priority; whoever comes when that is full waits for room, in order. 1,024
+    /// unless set.
     pub queue: usize,
     /// Writes that share a commit, at most. 1,024 unless set.
     pub batch_jobs: usize,

@@ -1,6 +1,7 @@
 //! The way in: room, a place in the queue, and the answer.
 //!
-//! The queue is bounded: permits of a semaphore, which is fair, so those who wait for room are served in order too. A job
+//! The queue is bounded: permits of a semaphore for each line, which is fair, so those who wait for room are served in order
+//! too, and no crowd in the background keeps anybody else outside. A job
 //! whose caller is gone before it starts is taken out of the queue; once started it runs to its end, whether or not anybody
 //! still waits for it: nothing is ever half applied.
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use super::config::WriterConfig;
 use super::executor::Executor;
-use super::job::{Answer, End, Job};
+use super::job::{Answer, End, Ended, Job};
 use super::outcome::{CommitToken, NotDone};
 use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
@@ -29,8 +30,8 @@ use crate::pool::clock;
 /// What the lane and those who write share.
 pub(super) struct Shared {
     pub(super) queue: Queue<Job>,
-    /// Room in the queue.
-    room: Semaphore,
+    /// Room in each line of the queue. Whoever takes a job out of the queue gives its room back.
+    room: [Semaphore; 2],
     /// Somebody gave room back.
     left: Notify,
     pub(super) config: WriterConfig,
@@ -50,7 +51,7 @@ impl Shared {
 
         Self {
             queue: Queue::new(),
-            room: Semaphore::new(config.queue),
+            room: [Semaphore::new(config.queue), Semaphore::new(config.queue)],
             left: Notify::new(),
             config,
             counts: Counts::default(),
@@ -72,30 +73,37 @@ impl Shared {
     }
 
     fn started(&self, job: Option<Job>) -> Option<Job> {
-        if job.is_some() {
-            self.leaves_room();
+        if let Some(job) = &job {
+            self.leaves_room(job.priority);
         }
         job
     }
 
     /// Takes a job out whose caller leaves. False if it was started.
     fn leaves(&self, place: Place) -> bool {
-        let job = self.queue.remove(place);
-        let left = job.is_some();
-        if left {
-            self.leaves_room();
-        }
-        left
+        self.started(self.queue.remove(place)).is_some()
     }
 
-    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
+    /// Takes room, or waits for it if `waits`.
+    ///
+    /// # Errors
+    /// [`Error::RolledBack`]: for [`Error::Full`] if it does not wait, for [`Error::Deadline`], or for [`Error::Closed`].
     ///
     /// # Cancel safety
     /// Dropped before it resolves, nothing is taken.
-    pub(super) async fn room(&self, manner: Manner) -> Result<()> {
+    pub(super) async fn enter(&self, manner: Manner, waits: bool) -> Result<()> {
+        let entered = match waits {
+            true => self.room(manner).await,
+            false => self.try_room(manner.priority),
+        };
+        entered.inspect_err(|_| self.counts.refused())
+    }
+
+    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
+    async fn room(&self, manner: Manner) -> Result<()> {
         // Room that was given to this and not taken, for it was dropped meanwhile, goes back without a word: said here.
         let _left = TellsThatItLeft(&self.left);
-        let room = self.room.acquire();
+        let room = self.room[manner.priority as usize].acquire();
         let permit = match manner.limit {
             None => room.await,
             Some(limit) => match clock::within(limit, room).await {
@@ -109,12 +117,9 @@ impl Shared {
     }
 
     /// Takes room if there is some.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::Closed`].
-    pub(super) fn try_room(&self) -> Result<()> {
+    fn try_room(&self, priority: Priority) -> Result<()> {
         use tokio::sync::TryAcquireError::{Closed, NoPermits};
-        match self.room.try_acquire() {
+        match self.room[priority as usize].try_acquire() {
             Ok(permit) => {
                 permit.forget();
                 Ok(())
@@ -128,17 +133,13 @@ impl Shared {
     ///
     /// # Errors
     /// [`Error::Closed`]; the room is given back.
-    pub(super) fn queue<R, E>(
-        &self,
-        job: Job,
-        answer: oneshot::Receiver<Answer<R, E>>,
-        priority: Priority,
-    ) -> Result<Queued<'_, R, E>> {
-        let due = job.due;
+    pub(super) fn queue<R, E>(&self, job: Job, answer: oneshot::Receiver<Answer<R, E>>) -> Result<Queued<'_, R, E>> {
+        let (due, priority) = (job.due, job.priority);
         match self.queue.push(priority, job) {
             Ok(place) => Ok(Queued { shared: self, place, due, answer: Some(answer) }),
             Err(_refused) => {
-                self.leaves_room();
+                self.leaves_room(priority);
+                self.counts.refused();
                 Err(Error::rolled_back(Error::Closed))
             }
         }
@@ -155,21 +156,21 @@ impl Shared {
     }
 
     /// Who took room gives it back.
-    pub(super) fn leaves_room(&self) {
+    pub(super) fn leaves_room(&self, priority: Priority) {
         // Wakers are somebody else's: one that panics must not end the lane.
-        contain(|| self.room.add_permits(1));
+        contain(|| self.room[priority as usize].add_permits(1));
         contain(|| self.left.notify_waiters());
     }
 
     /// Whoever comes later, or waits for room, is refused.
     pub(super) fn close(&self) {
         self.queue.close();
-        self.room.close();
+        self.room.iter().for_each(Semaphore::close);
     }
 
     /// Whether nobody takes room.
     pub(super) fn is_empty(&self) -> bool {
-        self.room.available_permits() == self.config.queue
+        self.room.iter().all(|room| room.available_permits() == self.config.queue)
     }
 
     /// Resolves when nobody does.
@@ -253,7 +254,10 @@ impl<R, E: From<Error>> Queued<'_, R, E> {
             let rest = due.saturating_duration_since(clock::now());
             match clock::within(rest, &mut self).await {
                 Some(answer) => return answer,
-                None if self.leaves() => return Ok(Err(Shared::late(limit).into())),
+                None if self.leaves() => {
+                    self.shared.counts.ended(Ended::RolledBack);
+                    return Ok(Err(Shared::late(limit).into()));
+                }
                 // Started in time.
                 None => {}
             }

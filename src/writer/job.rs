@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use turso::params::Params;
 
 use super::outcome::{Ack, CommitToken, NotDone};
+use super::queue::Priority;
 use crate::catch::{catch, contain, drop_contained};
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::{PooledConnection, Transaction, clock};
@@ -204,6 +205,7 @@ pub(super) enum Kind {
 /// A write in the queue.
 pub(super) struct Job {
     pub(super) kind: Kind,
+    pub(super) priority: Priority,
     pub(super) site: &'static Location<'static>,
     /// When it came.
     pub(super) came: Instant,

@@ -141,9 +141,9 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::super::config::WriterConfig;
+    use super::super::door::Manner;
     use super::super::executor::{Executor, FileStatus, Task, Threads};
     use super::super::job::{Closure, Job, Kind};
-    use super::super::queue::Priority;
     use super::super::wal::Wal;
     use super::*;
     use crate::catch::message;
@@ -176,9 +176,10 @@ mod tests {
             executor.0.store(then_panics, Ordering::SeqCst);
             rows
         });
-        let job = Job { kind: Kind::Work(Box::new(closure)), site: Location::caller(), came: clock::now(), due: None };
-        lane.shared().try_room()?;
-        let answer = lane.shared().queue(job, answer, Priority::Normal)?.answer().await;
+        let (kind, manner) = (Kind::Work(Box::new(closure)), Manner::default());
+        let job = Job { kind, priority: manner.priority, site: Location::caller(), came: clock::now(), due: None };
+        lane.shared().enter(manner, false).await?;
+        let answer = lane.shared().queue(job, answer)?.answer().await;
         answer.unwrap_or_else(|panic| panic!("{}", message(&*panic))).map(|ack| ack.value)
     }
 

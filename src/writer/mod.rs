@@ -381,14 +381,12 @@ impl PooledDatabaseWriter {
             return Err(Error::rolled_back(Error::Misuse(why)).into());
         }
         let (came, shared) = (clock::now(), self.way.shared());
-        match waits {
-            true => shared.room(self.manner).await?,
-            false => shared.try_room()?,
-        }
-        let due = self.manner.limit.and_then(|limit| Some((came.checked_add(limit)?, limit)));
-        let job = Job { kind, site, came, due };
+        let Manner { priority, limit } = self.manner;
+        shared.enter(self.manner, waits).await?;
+        let due = limit.and_then(|limit| Some((came.checked_add(limit)?, limit)));
+        let job = Job { kind, priority, site, came, due };
         let answer = match &*self.way {
-            Way::Lane(_) => shared.queue(job, answer, self.manner.priority)?.answer().await,
+            Way::Lane(_) => shared.queue(job, answer)?.answer().await,
             Way::SideBySide(side_by_side) => side_by_side.run(job, answer).await,
         };
         answer.unwrap_or_else(|panic| resume_unwind(panic))

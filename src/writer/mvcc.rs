@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::door::Shared;
 use super::job::{self, Answer, End, Job, Kind};
 use super::outcome::CommitToken;
+use super::queue::Priority;
 use super::retry::Backoff;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
@@ -32,11 +33,11 @@ pub(super) struct SideBySide {
 }
 
 /// A write that was started, or waits for its connection. It takes room until it is settled.
-struct Running(Arc<Shared>);
+struct Running(Arc<Shared>, Priority);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.leaves_room();
+        self.0.leaves_room(self.1);
     }
 }
 
@@ -63,7 +64,7 @@ impl SideBySide {
         mut job: Job,
         answer: oneshot::Receiver<Answer<R, E>>,
     ) -> Answer<R, E> {
-        let running = Running(Arc::clone(&self.shared));
+        let running = Running(Arc::clone(&self.shared), job.priority);
         let connection = self.pool.get_from(job.site);
         let connection = match job.due {
             Some((due, limit)) => {
