@@ -58,8 +58,8 @@ pub enum Mode {
     /// when they conflict. The file is switched to that mode for good, and no other program can read it then (`PRAGMA
     /// journal_mode = 'wal'` switches it back). The lane is faster for small writes, and safer on a disk that fails; this is
     /// for long closures that write in different places. Queue, deadlines, outcomes and retries are those of the lane, but
-    /// there are no batches, priorities or checkpoints of its own, nothing is repaired after a commit that the disk refused,
-    /// files that are taken away are not noticed, and a close does not list what it did not do.
+    /// there are no batches, priorities or checkpoints of its own, writes that run take room in the queue, too, and nothing is
+    /// repaired after a commit that the disk refused.
     Mvcc,
 }
 

@@ -184,9 +184,9 @@ impl Shared {
         }
     }
 
-    /// A batch was committed.
+    /// A commit was made.
     pub(super) fn committed(&self) -> CommitToken {
-        // The lane alone counts; readers see the number after what it stands for.
+        // Readers see the number after what it stands for.
         CommitToken { writer: self.id, number: self.commits.fetch_add(1, Ordering::Release) + 1 }
     }
 
@@ -250,19 +250,36 @@ impl<R, E: From<Error>> Queued<'_, R, E> {
     /// # Cancel safety
     /// Dropped before the job starts, it leaves the queue; after that it runs to its end, unobserved.
     pub(super) async fn answer(mut self) -> Answer<R, E> {
-        if let Some((due, limit)) = self.due {
-            let rest = due.saturating_duration_since(clock::now());
+        if let Some(rest) = self.rest() {
             match clock::within(rest, &mut self).await {
                 Some(answer) => return answer,
-                None if self.leaves() => {
-                    self.shared.counts.ended(Ended::RolledBack);
-                    return Ok(Err(Shared::late(limit).into()));
+                None => {
+                    if let Some(late) = self.is_late() {
+                        return late;
+                    }
                 }
-                // Started in time.
-                None => {}
             }
         }
         self.await
+    }
+
+    /// How long the job may still wait to be started.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        self.due.map(|(due, _)| due.saturating_duration_since(clock::now()))
+    }
+
+    /// Its time is over: what its caller is told, unless the job was started in time.
+    pub(super) fn is_late(&mut self) -> Option<Answer<R, E>> {
+        let (_, limit) = self.due?;
+        self.leaves().then(|| {
+            self.shared.counts.ended(Ended::RolledBack);
+            Ok(Err(Shared::late(limit).into()))
+        })
+    }
+
+    /// Takes the job out to start it, and its room with it. `None` if somebody else has taken it out.
+    pub(super) fn starts(&self) -> Option<Job> {
+        self.shared.queue.remove(self.place)
     }
 }
 

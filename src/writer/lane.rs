@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::batch::{self, Batch};
 use super::door::Shared;
-use super::files::Files;
+use super::files::{Files, log_of};
 use super::wal::{self, Checkpoints};
 use crate::catch::{contain, outlive};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ impl Lane {
         let connection = pool.get().await?;
         connection.is_the_pools();
         let (alive, ended) = watch::channel(());
-        let files = Files::of(pool.path(), &shared.executor);
+        let files = Files::of([pool.path().to_owned(), log_of(pool.path())], &shared.executor);
         let works = Works { queue: Refuses(Arc::clone(&shared)), connection, _claim: claim, _alive: alive };
         let task = Box::new(move || Box::pin(work(works, files)) as _);
         shared.executor.lane(task).map_err(|error| Error::Config {

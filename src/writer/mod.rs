@@ -39,7 +39,7 @@ use self::door::{Manner, Shared};
 use self::executor::Threads;
 use self::job::{Closure, Job, Kind, Statement};
 use self::lane::Lane;
-use self::mvcc::SideBySide;
+use self::mvcc::{MVCC, SideBySide};
 pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
 pub use self::prepared::Prepared;
 pub use self::queue::Priority;
@@ -65,7 +65,10 @@ use crate::pool::{ConnectionPool, Transaction, clock, statement};
 ///
 /// # Threads
 /// The engine does its I/O inside `poll`, up to 134 ms for one commit. The lane has a thread of its own, and reads run on
-/// the runtime's blocking pool, so no worker of the runtime ever waits for a disk.
+/// the runtime's blocking pool, as writes do in MVCC mode: no commit, no checkpoint and no query holds up a worker of the
+/// runtime. What is done where it is awaited is opening: the database, when the writer is made, and a connection whenever the
+/// pool has no idle one for a read, a write in MVCC mode, or [`prepare`](PooledDatabaseWriter::prepare), which also reads the
+/// schema there.
 ///
 /// A guard of [`pool`](PooledDatabaseWriter::pool) that writes itself competes with the lane, which then tries again, with
 /// pauses, for [`retry_timeout`](WriterConfig::retry_timeout). Let the writer write.
@@ -125,6 +128,14 @@ impl Way {
             Way::SideBySide(side_by_side) => side_by_side.shared(),
         }
     }
+
+    /// Whoever comes later is refused.
+    fn close(&self) {
+        self.shared().close();
+        if let Way::SideBySide(side_by_side) = self {
+            side_by_side.gives_the_pool_back();
+        }
+    }
 }
 
 impl PooledDatabaseWriter {
@@ -154,11 +165,11 @@ impl PooledDatabaseWriter {
     /// A writer of the caller's own settings, on a pool of the caller's own.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot work, a pool of fewer than 2 connections or one that has a writer already,
-    /// or what [`ConnectionPool::get`] returns.
+    /// [`Error::Config`] for settings that cannot work, a pool of fewer than 2 connections or one that has a writer already, or a
+    /// database in MVCC mode if the mode is another; or what [`ConnectionPool::get`] returns.
     ///
     /// # Cancel safety
-    /// Dropped half-way, the pool is as it was.
+    /// Dropped half-way, the pool is as it was; with [`Mode::Mvcc`] the file may be in that mode already.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
         config.validate()?;
         let max = pool.status().max;
@@ -174,7 +185,14 @@ impl PooledDatabaseWriter {
         let mode = config.mode;
         #[cfg(feature = "cache")]
         let cache = cache::ReadCache::of(&pool, config.cache);
-        let wal = Wal::new(pool.path(), pool.get().await?.page_size().await?);
+        let mut connection = pool.get().await?;
+        if mode == Mode::Wal && connection.journal_mode().await? == MVCC {
+            let problem = "is Wal, and the database is in MVCC mode: choose Mvcc, or switch it back with PRAGMA journal_mode = \
+                           'wal', with nothing else open";
+            return Err(Error::Config { field: "mode", problem: problem.to_owned() });
+        }
+        let wal = Wal::new(pool.path(), connection.page_size().await?);
+        drop(connection);
         let shared = Arc::new(Shared::new(config, wal, Arc::new(Threads)));
         let way = Arc::new(match mode {
             Mode::Wal => Way::Lane(Lane::start(&pool, shared, claim).await?),
@@ -420,7 +438,7 @@ impl PooledDatabaseWriter {
     /// The lane is told at the first poll, whether or not this is awaited to its end; it may be called again. Inside a write
     /// it tells the lane and resolves at once, for the lane cannot wait for its own end.
     pub async fn stop(&self) {
-        self.way.shared().close();
+        self.way.close();
         if !job::is_inside() {
             match &*self.way {
                 Way::Lane(lane) => lane.ended().await,
