@@ -2,8 +2,7 @@
 //!
 //! No lane: each write takes a connection of the pool, begins with `BEGIN CONCURRENT`, and is made again, whole, when it
 //! conflicts with another, after a pause that grows, until [`retry_timeout`](super::WriterConfig::retry_timeout) or its deadline
-//! is over. Outcomes are those of the lane, and so is the bound on how many may wait; here those that run take room, too, until
-//! a moment after they are answered.
+//! is over. Outcomes are those of the lane, and so is the bound on how many may wait; here those that run take room, too.
 //!
 //! What the engine does in this mode (0.8.3): a conflict rolls the transaction back by itself, at a statement or at COMMIT;
 //! two that insert the same unique value learn it at COMMIT; what changes the schema needs a transaction of its own, which
@@ -52,7 +51,7 @@ struct Side {
     writes: AtomicU64,
 }
 
-/// A write that was started. It takes room until it is settled.
+/// A write that was started. It takes room until it is over.
 struct Running {
     side: Arc<Side>,
     priority: Priority,
@@ -160,10 +159,11 @@ impl Running {
                         End::Unknown(Arc::new(Error::of_panic(payload)))
                     }
                 };
-                // Back in the pool, and counted, before the caller knows that it is over.
+                // Back in the pool, counted, and its room free, before the caller knows that it is over.
                 drop(connection);
-                self.side.shared.settle(job, end);
+                self.side.shared.counts.ended(job.ended(&end));
                 drop(self);
+                job.settle(end);
             })
         }));
     }
