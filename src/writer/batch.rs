@@ -139,10 +139,7 @@ impl<'l> Batch<'l> {
     /// Whether what is written now would be there later.
     async fn is_safe(&mut self, connection: &mut PooledConnection) -> Result<()> {
         self.files.look()?;
-        match wal::is_in_doubt(self.shared) {
-            true => wal::repair(self.shared, connection).await,
-            false => Ok(()),
-        }
+        wal::make_safe(self.shared, connection).await
     }
 
     /// What was committed is, if it is where others will find it.

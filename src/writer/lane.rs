@@ -37,6 +37,7 @@ impl Lane {
     pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: LaneClaim) -> Result<Self> {
         let connection = pool.get().await?;
         connection.is_the_pools();
+        shared.wal.look(&*shared.executor);
         let (alive, ended) = watch::channel(());
         let files = Files::of([pool.path().to_owned(), log_of(pool.path())], &shared.executor);
         let works = Works { queue: Refuses(Arc::clone(&shared)), connection, _claim: claim, _alive: alive };

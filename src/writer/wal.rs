@@ -21,6 +21,12 @@
 //! `PRAGMA user_version`, set to what it was. If that is synced, the batch is gone for certain; until it is, the outcome is
 //! unknown and nothing else is written.
 //!
+//! If that fails, too, and the process ends, the next writer finds a log of which nobody knows whether it is on the disk. So
+//! before its first commit the lane copies a log that was there into the database, syncs that, and commits once: the log
+//! starts over, and nothing that is acknowledged stands behind what may be lost. (The copy costs some milliseconds, once, and
+//! only if there is a log and something is written. It leaves two holes: a power failure between the copy and that commit
+//! may tear the commit that was in doubt; and while a reader of this process pins the log it does not start over.)
+//!
 //! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
 //! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
 //! tells nothing.
@@ -55,6 +61,8 @@ pub(super) struct Wal {
     pinned: AtomicU64,
     /// A commit failed and is not known to be overwritten.
     in_doubt: AtomicBool,
+    /// It was there when the lane began, and nobody knows whether all of it is on the disk.
+    found: AtomicBool,
 }
 
 /// The log as the last checkpoint left it.
@@ -85,7 +93,13 @@ impl Wal {
             pages: zero(),
             pinned: zero(),
             in_doubt: AtomicBool::new(false),
+            found: AtomicBool::new(false),
         }
+    }
+
+    /// Looks whether somebody has left a log.
+    pub(super) fn look(&self, executor: &dyn Executor) {
+        self.found.store(self.bytes(executor).is_some_and(|bytes| bytes > 0), Ordering::Relaxed);
     }
 
     fn bytes(&self, executor: &dyn Executor) -> Option<u64> {
@@ -161,16 +175,35 @@ impl Checkpoints {
     }
 }
 
+/// Before the first acknowledgement, and after a failed commit that is not overwritten yet: makes what comes be behind
+/// nothing that can be lost.
+pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
+    if shared.wal.found.load(Ordering::Relaxed) {
+        connection.checkpoint().await?;
+        rewrite(shared, connection).await?;
+        shared.wal.found.store(false, Ordering::Relaxed);
+    }
+    match is_in_doubt(shared) {
+        true => repair(shared, connection).await,
+        false => Ok(()),
+    }
+}
+
 /// A commit failed so that nobody can tell what the disk has of it. Overwrites that. Whether it is certainly gone.
 pub(super) async fn repair(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
     doubt(shared);
     discard(connection);
     connection.renew().await?;
-    Tries::new(shared).begin(connection).await?;
-    connection.rewrite_header().await?;
-    connection.control(Control::Commit).await?;
+    rewrite(shared, connection).await?;
     shared.wal.in_doubt.store(false, Ordering::Relaxed);
     Ok(())
+}
+
+/// Commits what is there already.
+async fn rewrite(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
+    Tries::new(shared).begin(connection).await?;
+    connection.rewrite_header().await?;
+    connection.control(Control::Commit).await
 }
 
 /// What is committed is not known for certain.
