@@ -1,4 +1,4 @@
-//! Awaiting somebody else's future without going down with it.
+//! Running somebody else's code without going down with it.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -18,6 +18,21 @@ pub(crate) async fn catch<T>(future: impl Future<Output = T>) -> Result<T, Box<d
         }
     })
     .await
+}
+
+/// The same, of a future whose panic is nobody's to hear of: `None`.
+pub(crate) async fn outlive<T>(future: impl Future<Output = T>) -> Option<T> {
+    catch(future).await.map_err(std::mem::forget).ok()
+}
+
+/// Calls `work`; `None` if it panics. The payload is not even dropped: it may panic in its turn.
+pub(crate) fn contain<R>(work: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(std::mem::forget).ok()
+}
+
+/// Drops what somebody else made. Should that panic, whoever calls this goes on.
+pub(crate) fn drop_contained<T>(value: T) {
+    contain(|| drop(value));
 }
 
 /// What a panic said.

@@ -18,7 +18,7 @@ use std::io::ErrorKind::{self, Other, StorageFull};
 
 use disk::{Call, Fault, Style, Which};
 use ledger::Told;
-use poolproof::Error;
+use poolproof::{Error, Mode, WriterConfig};
 use story::{Story, Write, with_checkpoints, without_checkpoints};
 
 /// The ways in which the disk refuses a commit.
@@ -129,7 +129,7 @@ async fn while_the_disk_keeps_failing_nothing_is_written_and_reads_go_on() {
             let warning = status.warning().expect("a warning");
             assert!(status.wal.in_doubt && warning.contains("nothing is written"), "{warning}: {status:?}");
             story.is_seen().await.unwrap();
-            story.holds().await.unwrap_or_else(|wrong| panic!("{style:?}: {wrong}"));
+            story.holds_in_doubt().await.unwrap_or_else(|wrong| panic!("{style:?}: {wrong}"));
             let refused = story.write(write, 100, None).await;
             assert_eq!(Told::of(&refused), Told::RolledBack, "{refused:?}");
         }
@@ -151,8 +151,7 @@ async fn those_who_share_a_commit_of_which_nobody_knows_are_all_told_so() {
     for outcome in story.together(5, 100, Some(fault)).await {
         assert_eq!(Told::of(&outcome), Told::Unknown, "{outcome:?}");
     }
-    assert!(story.db.status().wal.in_doubt);
-    story.holds().await.unwrap_or_else(|wrong| panic!("{wrong}"));
+    story.holds_in_doubt().await.unwrap_or_else(|wrong| panic!("{wrong}"));
     story.write(Write::Closure, 100, None).await.unwrap();
     story.holds().await.unwrap_or_else(|wrong| panic!("mended: {wrong}"));
 }
@@ -218,4 +217,27 @@ async fn whoever_failed_for_what_a_neighbour_wrote_is_not_told_so_if_that_is_gon
         assert!(matches!(error, Error::RolledBack { .. }) && error.constraint().is_none(), "{error}");
     }
     assert_eq!(db.execute("INSERT INTO u VALUES (1)", ()).await.unwrap().value, 1);
+}
+
+/// In MVCC mode nothing is repaired: whoever meets the fault is told that nobody knows, and readers find it whole or not.
+#[tokio::test]
+async fn in_mvcc_mode_a_commit_that_the_disk_refuses_is_told_to_be_unknown() {
+    for (style, write) in [Style::Inline, Style::Completion]
+        .into_iter()
+        .flat_map(|style| [(style, Write::Statement), (style, Write::Closure)])
+    {
+        let what = format!("{style:?}, {write:?}");
+        let mut story = Story::begin(WriterConfig { mode: Mode::Mvcc, ..WriterConfig::default() }).await;
+        story.write(write, 100, None).await.unwrap();
+        // Its log is not the one of the lane.
+        let sync = Fault { which: Which::Database, call: Call::Sync, after: 0, times: 1, style, kind: Other };
+        let outcome = story.write(write, 100, Some(sync)).await;
+        assert_eq!(story.disk.is_mended(), 1, "{what}");
+        assert_eq!(Told::of(&outcome), Told::Unknown, "{what}: {outcome:?}");
+        story.is_seen().await.unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        story.write(write, 100, None).await.unwrap_or_else(|error| panic!("{what}: it does not go on: {error}"));
+        story.is_seen().await.unwrap_or_else(|wrong| panic!("{what}, mended: {wrong}"));
+        let status = story.db.status();
+        assert_eq!((status.unknown, status.committed, status.pool.in_use), (1, 4, 0), "{what}: {status:?}");
+    }
 }

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use poolproof::{Behavior, ConnectionPool, ConstraintKind, Error, Mode, PooledDatabaseWriter, Result, WriterConfig};
+use poolproof::{
+    Behavior, ConnectionPool, ConstraintKind, Error, Mode, PooledConnection, PooledDatabaseWriter, Result, WriteStage,
+    WriterConfig,
+};
 use tempfile::TempDir;
 use tokio::sync::Barrier;
 
@@ -185,8 +188,165 @@ async fn close_hears_of_one_who_was_given_room_and_left() {
     assert!(waiting.poll().is_pending());
     release.notify_one();
     running.await.unwrap();
+    while !waiting.is_woken() {
+        tokio::task::yield_now().await;
+    }
     let mut close = tokio_test::task::spawn(db.stop());
     assert!(close.poll().is_pending());
     drop(waiting);
     assert!(close.is_woken() && close.poll().is_ready());
+}
+
+/// All connections of the pool.
+async fn lend_all(db: &PooledDatabaseWriter) -> Vec<PooledConnection> {
+    let mut guards = Vec::new();
+    for _ in 0..db.pool().status().max {
+        guards.push(db.pool().get().await.unwrap());
+    }
+    guards
+}
+
+const INCREMENT: &str = "UPDATE counters SET n = n + 1 WHERE id = 1";
+
+#[tokio::test]
+async fn a_close_that_gives_up_lists_who_waits_for_a_connection_and_who_holds_one() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    let mut guards = lend_all(&db).await;
+    guards.pop();
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = Arc::clone(&release);
+    let mut running = tokio_test::task::spawn(db.write(async move |tx| {
+        tx.execute(INCREMENT, ()).await?;
+        held.notified().await;
+        Ok::<_, Error>(())
+    }));
+    assert!(running.poll().is_pending());
+    while !db.pool().holders().iter().any(|holder| holder.last_sql.as_deref() == Some(INCREMENT)) {
+        tokio::task::yield_now().await;
+    }
+    let mut waits = tokio_test::task::spawn(db.execute("UPDATE counters SET n = n + 10 WHERE id = 1", ()));
+    let mut closure = tokio_test::task::spawn(db.write(async |tx| tx.execute("DELETE FROM counters", ()).await));
+    assert!(waits.poll().is_pending() && closure.poll().is_pending());
+    assert_eq!(db.status().queued, 2);
+    let report = db.close_within(Duration::from_millis(20)).await;
+    let [first, second] = &report.not_done[..] else { panic!("two wait: {report}") };
+    assert_eq!(first.sql.as_deref(), Some("UPDATE counters SET n = n + 10 WHERE id = 1"));
+    assert!(second.sql.is_none() && first.site.file().ends_with("mvcc.rs") && first.site.line() < second.site.line());
+    assert!(report.is_running && report.holders.len() == 8, "{report}");
+    let running_one = report.holders.iter().find(|holder| holder.last_sql.as_deref() == Some(INCREMENT));
+    assert!(running_one.is_some_and(|holder| holder.site.file().ends_with("mvcc.rs")), "{report}");
+    // Whoever is on the list is not run, though there are connections now.
+    drop(guards);
+    for error in [waits.await.unwrap_err(), closure.await.unwrap_err()] {
+        assert!(matches!(error, Error::RolledBack { .. }) && matches!(error.cause(), Error::Closed), "{error:?}");
+    }
+    release.notify_one();
+    running.await.unwrap();
+    let report = db.close_within(Duration::from_secs(60)).await;
+    assert!(report.is_clean(), "{report}");
+    let status = db.status();
+    assert_eq!((status.committed, status.rolled_back, status.unknown, status.queued), (3, 2, 0, 0));
+}
+
+#[tokio::test]
+async fn a_file_in_mvcc_mode_is_not_opened_as_another() {
+    let (db, folder) = writer(WriterConfig::default()).await;
+    db.close().await;
+    drop(db);
+    let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+    let error = PooledDatabaseWriter::new(pool.clone()).await.unwrap_err();
+    assert!(matches!(&error, Error::Config { field: "mode", .. }), "{error:?}");
+    assert!(error.to_string().contains("choose Mvcc"), "{error}");
+    let config = WriterConfig { mode: Mode::Mvcc, ..WriterConfig::default() };
+    let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+    assert_eq!(db.execute(INCREMENT, ()).await.unwrap().value, 1);
+}
+
+#[tokio::test]
+async fn a_pool_whose_writer_was_stopped_may_have_another() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    let config = WriterConfig { mode: Mode::Mvcc, ..WriterConfig::default() };
+    let another = async || PooledDatabaseWriter::with_config(db.pool().clone(), config.clone()).await;
+    assert!(matches!(another().await.unwrap_err(), Error::Config { field: "the database", .. }));
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = Arc::clone(&release);
+    let mut running = tokio_test::task::spawn(db.write(async move |_| {
+        held.notified().await;
+        Ok::<_, Error>(())
+    }));
+    assert!(running.poll().is_pending());
+    let mut stop = tokio_test::task::spawn(db.stop());
+    assert!(stop.poll().is_pending());
+    assert!(another().await.is_err(), "one of its writes still runs");
+    release.notify_one();
+    stop.await;
+    // The first handle is still there.
+    let second = another().await.unwrap();
+    assert_eq!(second.execute(INCREMENT, ()).await.unwrap().value, 1);
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_is_noticed_before_an_acknowledgement() {
+    for name in ["t.db", "t.db-log"] {
+        let (db, folder) = writer(WriterConfig::default()).await;
+        let path = folder.path().join(name);
+        let gone = path.clone();
+        let error = db
+            .write(async move |tx| {
+                std::fs::remove_file(&gone).expect("it is there");
+                tx.execute(INCREMENT, ()).await
+            })
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Unknown { .. }), "{name}: {error:?}");
+        assert!(matches!(error.cause(), Error::Open { path: told, .. } if *told == path), "{name}: {error:?}");
+        std::fs::write(&path, "another").unwrap();
+        for error in
+            [db.execute(INCREMENT, ()).await.unwrap_err(), db.execute("DROP TABLE counters", ()).await.unwrap_err()]
+        {
+            assert!(matches!(error, Error::RolledBack { .. }), "{name}: {error:?}");
+            assert!(matches!(error.cause(), Error::Open { .. }), "{name}: {error:?}");
+        }
+        let status = db.status();
+        assert_eq!((status.committed, status.rolled_back, status.unknown), (2, 2, 1), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_is_for_room_and_for_a_connection_together() {
+    let (db, _folder) = writer(WriterConfig { queue: 1, ..WriterConfig::default() }).await;
+    let guards = lend_all(&db).await;
+    let limit = Duration::from_millis(20);
+    let late = |outcome: Result<poolproof::Ack<u64>>| match outcome {
+        Err(error @ Error::RolledBack { .. }) => {
+            matches!(error.cause(), Error::Deadline { stage: WriteStage::Waiting, limit: told } if *told == limit)
+        }
+        _ => false,
+    };
+    let began = std::time::Instant::now();
+    assert!(late(db.within(limit).execute(INCREMENT, ()).await), "for a connection");
+    let mut waits = tokio_test::task::spawn(db.execute(INCREMENT, ()));
+    assert!(waits.poll().is_pending());
+    assert!(late(db.within(limit).execute(INCREMENT, ()).await), "for room");
+    assert!(began.elapsed() >= 2 * limit && began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let full = db.try_execute(INCREMENT, ()).await.unwrap_err();
+    assert!(matches!(full.cause(), Error::Full(1)), "{full:?}");
+    drop(guards);
+    waits.await.unwrap();
+    let status = db.status();
+    assert_eq!((counter(&db, 1).await, status.refused, status.rolled_back, status.queued), (1, 2, 1, 0));
+}
+
+#[tokio::test]
+async fn whoever_leaves_before_there_is_a_connection_is_not_run_and_gives_its_room_back() {
+    let (db, _folder) = writer(WriterConfig { queue: 1, ..WriterConfig::default() }).await;
+    let guards = lend_all(&db).await;
+    for _ in 0..3 {
+        let mut leaves = tokio_test::task::spawn(db.try_execute(INCREMENT, ()));
+        assert!(leaves.poll().is_pending());
+    }
+    drop(guards);
+    db.execute("UPDATE counters SET n = n + 10 WHERE id = 1", ()).await.unwrap();
+    assert_eq!((counter(&db, 1).await, db.status().skipped, db.status().queued), (10, 3, 0));
 }

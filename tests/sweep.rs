@@ -45,6 +45,7 @@ mod world;
 
 use std::collections::HashSet;
 
+use poolproof::Mode;
 use server::Call;
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +83,15 @@ async fn an_operation_of_the_engine_that_ends_at_any_moment_leaves_all_or_nothin
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_of_the_writer_that_ends_at_any_moment_leaves_all_or_nothing() {
     for scenario in lane_table::SCENARIOS {
-        let swept = lane::sweep(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let swept = lane::sweep(scenario, Mode::Wal).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        println!("{}: {} polls, {} cases, {} panics", scenario.name, swept.most_polls, swept.cases, swept.panics);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_of_a_writer_in_mvcc_mode_that_ends_at_any_moment_leaves_all_or_nothing() {
+    for scenario in lane_table::SIDE_BY_SIDE {
+        let swept = lane::sweep(scenario, Mode::Mvcc).await.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!("{}: {} polls, {} cases, {} panics", scenario.name, swept.most_polls, swept.cases, swept.panics);
     }
 }

@@ -27,21 +27,38 @@ fn log_pages(database: &Path) -> u64 {
 
 /// Resolves when the lane has made another checkpoint, which it does whenever it rests, as long as a page is pinned.
 async fn checkpoint(db: &PooledDatabaseWriter) {
-    let before = db.status().wal.checkpoints;
-    while db.status().wal.checkpoints == before {
+    checkpoint_after(db, db.status().wal.checkpoints).await;
+}
+
+/// Resolves when it has made more than `before`.
+async fn checkpoint_after(db: &PooledDatabaseWriter, before: u64) {
+    let began = std::time::Instant::now();
+    while db.status().wal.checkpoints <= before {
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint: {:?}", db.status());
         yield_now().await;
     }
 }
 
+/// The snapshot begins when all that was written is copied, or before: to the engine those are two kinds of reader.
 #[tokio::test]
 async fn a_long_snapshot_holds_up_nobody_and_the_log_that_it_pins_is_copied_after_it() {
+    for is_all_copied in [false, true] {
+        hold_a_long_snapshot(is_all_copied).await;
+    }
+}
+
+async fn hold_a_long_snapshot(is_all_copied: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.db");
     let pool = ConnectionPool::open(&path).await.unwrap();
     let config = WriterConfig { checkpoint_idle: Duration::from_millis(1), ..WriterConfig::default() };
     let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
     db.execute("CREATE TABLE t (x INTEGER, body BLOB)", ()).await.unwrap();
+    let before = db.status().wal.checkpoints;
     db.execute("INSERT INTO t VALUES (0, NULL)", ()).await.unwrap();
+    if is_all_copied {
+        checkpoint_after(&db, before).await;
+    }
 
     let (begun, begins) = oneshot::channel();
     let (end, ends) = oneshot::channel::<()>();
@@ -86,7 +103,9 @@ async fn a_long_snapshot_holds_up_nobody_and_the_log_that_it_pins_is_copied_afte
 
     end.send(()).unwrap();
     assert_eq!(snapshot.await.unwrap().unwrap(), (1, 1), "one moment, from its first query to its last");
+    let began = std::time::Instant::now();
     while db.status().wal.pinned_pages > 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "still pinned: {:?}", db.status());
         yield_now().await;
     }
     assert!(db.status().warning().is_none(), "{:?}", db.status());
@@ -98,4 +117,52 @@ async fn a_long_snapshot_holds_up_nobody_and_the_log_that_it_pins_is_copied_afte
     let sqlite = rusqlite::Connection::open(&path).unwrap();
     let rows: i64 = sqlite.query_row("SELECT COUNT(*) FROM t", (), |row| row.get(0)).unwrap();
     assert_eq!(rows, WRITES + 2);
+}
+
+/// All of them are queued before the first is run, so the lane rests only after the last.
+#[tokio::test]
+async fn a_lane_that_does_not_rest_checkpoints_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+    let never = Duration::from_hours(1);
+    // The engine makes one by itself only at 1,000 pages.
+    let config = WriterConfig {
+        checkpoint_bytes: 100 * FRAME,
+        checkpoint_idle: never,
+        batch_jobs: 1,
+        write_timeout: never,
+        ..WriterConfig::default()
+    };
+    let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+    db.execute("CREATE TABLE t (body BLOB)", ()).await.unwrap();
+    let (release, held) = oneshot::channel::<()>();
+    let mut held = Some(held);
+    let writer = db.clone();
+    let holds = tokio::spawn(async move {
+        let wait = writer.write(async move |_| {
+            if let Some(held) = held.take() {
+                held.await.unwrap();
+            }
+            Ok::<_, Error>(())
+        });
+        wait.await.map(drop)
+    });
+    let mut writes = Vec::new();
+    for _ in 0..500 {
+        let db = db.clone();
+        writes.push(tokio::spawn(async move { db.execute("INSERT INTO t VALUES (zeroblob(5000))", ()).await }));
+    }
+    while db.status().queued < writes.len() {
+        yield_now().await;
+    }
+    release.send(()).unwrap();
+    holds.await.unwrap().unwrap();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    db.close().await;
+    let wal = db.status().wal;
+    println!("{wal:?}");
+    // After the last one, and at the close.
+    assert!(wal.checkpoints > 2, "{wal:?}");
 }

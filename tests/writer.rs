@@ -20,6 +20,8 @@ mod messages;
 mod order;
 #[path = "writer/outcomes.rs"]
 mod outcomes;
+#[path = "writer/panics.rs"]
+mod panics;
 #[path = "writer/priorities.rs"]
 mod priorities;
 #[path = "writer/read_after.rs"]

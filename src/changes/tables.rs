@@ -14,17 +14,18 @@ use super::versions::Slots;
 use super::walk::walk;
 
 /// Pragmas that change neither a table nor what later statements of the connection write.
-const HARMLESS: [&str; 27] = [
+const HARMLESS: [&str; 29] = [
+    "application_id",
     "busy_timeout",
     "cache_size",
     "cache_spill",
-    "database_list",
     "data_sync_retry",
+    "database_list",
     "foreign_key_list",
     "foreign_keys",
     "freelist_count",
-    "function_list",
     "fullfsync",
+    "function_list",
     "i_am_a_dummy",
     "ignore_check_constraints",
     "index_info",
@@ -41,6 +42,7 @@ const HARMLESS: [&str; 27] = [
     "table_list",
     "table_xinfo",
     "temp_store",
+    "user_version",
     "wal_checkpoint",
 ];
 

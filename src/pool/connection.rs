@@ -15,7 +15,7 @@ use super::activity::Doing;
 use super::control::{Control, Controls};
 use super::engine::engine;
 use super::parameters::Parameters;
-use super::row::Row;
+use super::row::{FromValue, Row};
 use super::statement;
 use super::statements::{Prepared, Schema, Statements};
 use super::transaction::{Behavior, Transaction};
@@ -327,22 +327,33 @@ impl Connection {
 
     /// Bytes in a page of the database.
     pub(crate) async fn page_size(&mut self) -> Result<u64> {
-        Ok(self.pragma("PRAGMA page_size").await?.unsigned_abs())
+        Ok(self.pragma::<i64>("PRAGMA page_size").await?.unsigned_abs())
     }
 
-    /// What a pragma says that changes nothing; 0 if it says nothing.
-    async fn pragma(&mut self, sql: &str) -> Result<i64> {
+    /// How the database is kept safe: `wal`, or `mvcc`.
+    pub(crate) async fn journal_mode(&mut self) -> Result<String> {
+        self.pragma("PRAGMA journal_mode").await
+    }
+
+    /// Switches the database to MVCC mode, if the engine does. How it is kept safe then.
+    pub(crate) async fn switch_to_mvcc(&mut self) -> Result<String> {
+        self.pragma("PRAGMA journal_mode = 'mvcc'").await
+    }
+
+    /// What a pragma of the pool's own says; 0, or no text, if it says nothing.
+    async fn pragma<T: FromValue + Default>(&mut self, sql: &str) -> Result<T> {
         self.settle().await?;
         let mut rows = self.query_as_is(sql, None, Params::None).await?;
-        match rows.next().await? {
-            Some(row) => row.get(0),
-            None => Ok(0),
+        let mut said = None;
+        while let Some(row) = rows.next().await? {
+            said = Some(row.get(0)?);
         }
+        Ok(said.unwrap_or_default())
     }
 
     /// Writes the database's first page again as it is, in the open transaction.
     pub(crate) async fn rewrite_header(&mut self) -> Result<()> {
-        let version = self.pragma("PRAGMA user_version").await?;
+        let version: i64 = self.pragma("PRAGMA user_version").await?;
         self.run_as_is(&format!("PRAGMA user_version = {version}")).await
     }
 

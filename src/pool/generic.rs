@@ -252,7 +252,7 @@ impl<M: Manage> Pool<M> {
     /// # Cancel safety
     /// As for [`Pool::close`].
     pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
-        let closed = Stopwatch::new(None, limit).run(limit, self.close()).await;
+        let closed = clock::within(limit, self.close()).await;
         closed.ok_or_else(|| StillOpen { holders: self.holders() })
     }
 }

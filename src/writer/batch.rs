@@ -20,18 +20,18 @@
 //! Ok            Ok            (a crash before this: neither; after it: both)
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use super::door::Shared;
 use super::files::Files;
-use super::job::{self, End, Job, Kind, Statement};
-use super::lane::{Shared, drop_caught};
-use super::retry::Backoff;
+use super::job::{self, End, Job, Kind, Statement, Work};
+use super::lane::discard;
+use super::retry::Tries;
 use super::wal;
 use crate::catch::catch;
-use crate::error::{Error, Result, WriteStage};
+use crate::error::{Error, Result};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
 
@@ -39,12 +39,6 @@ use crate::pool::{PooledConnection, clock};
 /// then are likely to be on their way back, and without that they split into two halves that take turns. Each look costs
 /// about 0.1 us, a commit some hundred; a lone writer is never waited for.
 const LOOKS: u32 = 400;
-
-/// What is said of a statement that began a transaction, by a savepoint for example.
-pub(super) const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
-
-/// Of a write whose own error is what its caller is told.
-pub(super) const FAILED: &str = "the write failed by itself";
 
 /// What becomes of a transaction that is open.
 enum Whole {
@@ -54,11 +48,16 @@ enum Whole {
     Broken,
 }
 
-/// The batches of one lane.
+/// The batches of one lane. Every job that was taken out of the queue is in one of its three places until it is answered, so
+/// that none is forgotten whatever panics.
 pub(super) struct Batch<'l> {
     shared: &'l Shared,
     /// Jobs that ran in the open transaction, in their order.
     ran: Vec<Job>,
+    /// The one that runs.
+    running: Option<Job>,
+    /// Those that are to run by themselves, in their order. Nothing of them is in the database.
+    rest: VecDeque<Job>,
     /// How many the last one had.
     last: usize,
     files: Files,
@@ -66,56 +65,81 @@ pub(super) struct Batch<'l> {
 
 impl<'l> Batch<'l> {
     pub(super) fn new(shared: &'l Shared, files: Files) -> Self {
-        Self { shared, ran: Vec::new(), last: 0, files }
+        Self { shared, ran: Vec::new(), running: None, rest: VecDeque::new(), last: 0, files }
     }
 
-    /// Runs one batch, and outlives whatever panics in it beside closures and statements, which are caught by themselves.
+    /// Runs one batch, and outlives whatever panics in it beside closures and statements, which are caught by themselves: a
+    /// hook, for example.
     pub(super) async fn run_caught(&mut self, connection: &mut PooledConnection) {
         let Err(payload) = catch(self.run(connection)).await else { return };
         let cause = Arc::new(Error::of_panic(payload));
-        for job in std::mem::take(&mut self.ran) {
-            self.shared.settle(job, End::Unknown(Arc::clone(&cause)));
+        // Whoever is told of it finds the write lock free.
+        discard(connection);
+        self.ran.extend(self.running.take());
+        if !self.ran.is_empty() {
+            // It may have been in the middle of their commit.
+            wal::doubt(self.shared);
+            self.answer(&End::Unknown(Arc::clone(&cause)));
+        } else if self.rest.is_empty() {
+            // One that waits learns of it, and the next one tries again.
+            self.rest.extend(self.next());
         }
-        wal::doubt(self.shared);
-        drop_caught(connection);
+        for job in std::mem::take(&mut self.rest) {
+            self.undone(job, &cause);
+        }
     }
 
     /// Runs one batch of what is queued, and answers.
-    pub(super) async fn run(&mut self, connection: &mut PooledConnection) {
+    async fn run(&mut self, connection: &mut PooledConnection) {
+        if let Err(error) = connection.renew().await {
+            // One job learns of it; the next one tries again.
+            if let Some(job) = self.next() {
+                self.undone(job, &Arc::new(error));
+            }
+            return;
+        }
         let end = self.shared.queue.end();
         if let Err(error) = self.is_safe(connection).await {
             return self.refuse_before(end, error);
         }
         if self.last <= 1 && self.shared.queue.len() == 1 {
             // Probably a lone writer: its closure needs no savepoint.
-            if let Some(job) = self.shared.next() {
+            if let Some(job) = self.next() {
                 // It has to wait for the lock no longer than for its turn.
-                let tries = Tries::of(self.shared, job.due);
-                self.alone(connection, job, tries).await;
+                let mut tries = Tries::of(self.shared, job.due);
+                self.alone(connection, job, &mut tries).await;
             }
             return;
         }
-        if let Err(error) = begin(self.shared, connection).await {
+        if let Err(error) = Tries::new(self.shared).begin(connection).await {
             return self.refuse_before(end, error);
         }
-        let (whole, solitary) = self.fill(connection).await;
+        let whole = self.fill(connection).await;
         self.last = self.ran.len();
         match whole {
             Whole::Yes => self.commit(connection).await,
-            Whole::Broken => self.run_again(connection).await,
+            Whole::Broken => self.undo(connection),
         }
-        if let Some(job) = solitary {
-            self.next_alone(connection, job).await;
+        self.run_rest(connection).await;
+    }
+
+    /// Takes the next job out to start it. One whose time is over is told so instead: its caller may not have looked.
+    fn next(&self) -> Option<Job> {
+        loop {
+            let job = self.shared.next()?;
+            match job.due {
+                Some((due, limit)) if due <= clock::now() => {
+                    self.undone(job, &Arc::new(Shared::too_late(limit)));
+                }
+                _ => return Some(job),
+            }
         }
     }
 
     /// Whether what is written now would be there later.
     async fn is_safe(&mut self, connection: &mut PooledConnection) -> Result<()> {
         self.files.look()?;
-        match wal::is_in_doubt(self.shared) {
-            true => wal::repair(self.shared, connection).await,
-            false => Ok(()),
-        }
+        wal::make_safe(self.shared, connection).await
     }
 
     /// What was committed is, if it is where others will find it.
@@ -133,16 +157,22 @@ impl<'l> Batch<'l> {
     fn refuse_before(&self, end: u64, error: Error) {
         let cause = Arc::new(error);
         while let Some(job) = self.shared.next_before(end) {
-            self.shared.settle(job, End::RolledBack(Arc::clone(&cause)));
+            self.undone(job, &cause);
         }
     }
 
+    /// Nothing of a job is in the database. If it ran, what it came to was undone.
+    fn undone(&self, mut job: Job, cause: &Arc<Error>) {
+        job.forget();
+        self.shared.settle(job, End::RolledBack(Arc::clone(cause)));
+    }
+
     /// Runs what is queued, and what comes meanwhile, in the open transaction. A job that has to be alone ends it.
-    async fn fill(&mut self, connection: &mut PooledConnection) -> (Whole, Option<Job>) {
+    async fn fill(&mut self, connection: &mut PooledConnection) -> Whole {
         let began = clock::now();
         let mut looks = 0;
         while self.ran.len() < self.shared.config.batch_jobs {
-            let Some(mut job) = self.shared.next() else {
+            let Some(job) = self.next() else {
                 if self.ran.len() >= self.last || looks >= LOOKS {
                     break;
                 }
@@ -150,41 +180,23 @@ impl<'l> Batch<'l> {
                 tokio::task::yield_now().await;
                 continue;
             };
-            let is_whole = match &mut job.kind {
-                Kind::Solitary(_) => return (Whole::Yes, Some(job)),
-                Kind::Statement(statement) => {
-                    let ran = statement.run(connection).await;
-                    connection.is_in_transaction() && (ran || statement.left_nothing(connection))
-                }
-                Kind::Work(work) => self.run_in_savepoint(connection, &mut **work).await.is_ok(),
-            };
-            self.ran.push(job);
+            if let Kind::Solitary(_) = job.kind {
+                self.rest.push_back(job);
+                break;
+            }
+            let is_whole = run_beside_others(&mut self.running.insert(job).kind, connection, self.shared).await;
+            self.ran.extend(self.running.take());
             if !is_whole {
-                return (Whole::Broken, None);
+                return Whole::Broken;
             }
             if clock::now().saturating_duration_since(began) >= self.shared.config.batch_time {
                 break;
             }
         }
-        (Whole::Yes, None)
+        Whole::Yes
     }
 
-    /// Runs a closure so that it can be undone alone.
-    async fn run_in_savepoint(&self, connection: &mut PooledConnection, work: &mut dyn job::Work) -> Result<()> {
-        connection.control(Control::Savepoint).await?;
-        let mut transaction = connection.opened();
-        let wants_commit = job::run(work, &mut transaction, self.shared.config.write_timeout).await;
-        transaction.stays_open();
-        if !connection.is_in_transaction() {
-            return Err(Error::misuse("the transaction is over, or a statement in it was cut short"));
-        }
-        if !wants_commit {
-            connection.control(Control::Undo).await?;
-        }
-        connection.control(Control::Release).await
-    }
-
-    /// Commits the open transaction and answers those who ran in it.
+    /// Commits the open transaction and answers those who ran in it, or leaves them to be run by themselves.
     async fn commit(&mut self, connection: &mut PooledConnection) {
         if self.ran.is_empty() {
             // Whoever it was for has left.
@@ -193,144 +205,142 @@ impl<'l> Batch<'l> {
         }
         let end = match connection.opened().commit_synced().await {
             Ok(()) => self.committed(self.ran.len()),
-            Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
-            Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
-            // Certainly not committed, for one of them: a foreign key that is checked at the end, for example.
-            Err(_) if self.ran.len() > 1 => return self.run_again(connection).await,
-            Err(error) => End::RolledBack(Arc::new(error)),
+            Err(error) => match self.after(connection, error).await {
+                Ok(end) => end,
+                // For one of them: a foreign key that is checked at the end, for example.
+                Err(_) if self.ran.len() > 1 => return self.undo(connection),
+                Err(error) => End::RolledBack(Arc::new(error)),
+            },
         };
         let_go(connection);
+        self.answer(&end);
+    }
+
+    /// Answers those who ran in a transaction that ended so.
+    fn answer(&mut self, end: &End) {
         let alone = self.ran.len() == 1;
-        for mut job in self.ran.drain(..) {
-            match &end {
+        for job in std::mem::take(&mut self.ran) {
+            match end {
                 // It may have failed for what a neighbour wrote that is not there.
-                End::RolledBack(cause) | End::Unknown(cause) if !alone && job.failed() => {
-                    job.forget();
-                    self.shared.settle(job, End::RolledBack(Arc::clone(cause)));
-                }
+                End::RolledBack(cause) | End::Unknown(cause) if !alone && job.failed() => self.undone(job, cause),
                 end => self.shared.settle(job, end.clone()),
             }
         }
     }
 
     /// A commit failed. Nothing is known of it, unless the disk refused it and it can be overwritten.
-    async fn doubted(&self, connection: &mut PooledConnection, cause: Arc<Error>) -> End {
-        let may_be_committed = self.may_be_checkpointed_inside();
-        match wal::repair(self.shared, connection).await {
-            Ok(()) if cause.is_io() && !may_be_committed => End::RolledBack(cause),
-            _ => End::Unknown(cause),
-        }
-    }
-
-    /// Whether a commit may have taken effect though there was no room for a page: that may have been one of the database.
-    fn is_doubtful(&self, error: &Error) -> bool {
-        error.is_full() && self.may_be_checkpointed_inside()
-    }
-
-    fn may_be_checkpointed_inside(&self) -> bool {
-        self.shared.wal.may_be_checkpointed_inside(&*self.shared.executor)
-    }
-
-    /// One of them broke the transaction of all. Undoes everything, and runs each by itself.
-    async fn run_again(&mut self, connection: &mut PooledConnection) {
-        drop_caught(connection);
-        self.shared.counts.broke();
-        for job in std::mem::take(&mut self.ran) {
-            self.next_alone(connection, job).await;
-        }
-    }
-
-    /// Runs a job by itself, after whatever became of the one before it.
-    async fn next_alone(&mut self, connection: &mut PooledConnection, mut job: Job) {
-        let ready = match wal::is_in_doubt(self.shared) {
-            true => wal::repair(self.shared, connection).await,
-            false => connection.renew().await,
+    ///
+    /// # Errors
+    /// Certainly nothing was committed: why.
+    async fn after(&self, connection: &mut PooledConnection, error: Error) -> Result<End> {
+        let may_be_committed = self.shared.wal.may_be_checkpointed_inside(&*self.shared.executor);
+        let cause = match error {
+            Error::Unknown { cause } => cause,
+            // The page for which there was no room may have been one of the database.
+            error if error.is_full() && may_be_committed => Arc::new(error),
+            error => return Err(error),
         };
-        match ready {
-            Ok(()) => self.alone(connection, job, Tries::new(self.shared)).await,
-            Err(error) => {
-                // What it came to was undone.
-                job.forget();
-                self.shared.settle(job, End::RolledBack(Arc::new(error)));
+        match wal::repair(self.shared, connection).await {
+            Ok(()) if cause.is_io() && !may_be_committed => Ok(End::RolledBack(cause)),
+            _ => Ok(End::Unknown(cause)),
+        }
+    }
+
+    /// One of them broke the transaction of all. Undoes everything; each is to run by itself.
+    fn undo(&mut self, connection: &mut PooledConnection) {
+        discard(connection);
+        self.shared.counts.broke();
+        for job in self.ran.drain(..).rev() {
+            self.rest.push_front(job);
+        }
+    }
+
+    /// Runs the rest, each by itself. If the lock is taken, all of them together try for it as long as one would.
+    async fn run_rest(&mut self, connection: &mut PooledConnection) {
+        let mut tries = Tries::new(self.shared);
+        while !self.rest.is_empty() {
+            // After whatever became of the one before it.
+            let ready = match wal::is_in_doubt(self.shared) {
+                true => wal::repair(self.shared, connection).await,
+                false => connection.renew().await,
+            };
+            let Some(job) = self.rest.pop_front() else { return };
+            match ready {
+                Ok(()) => self.alone(connection, job, &mut tries).await,
+                Err(error) => self.undone(job, &Arc::new(error)),
             }
         }
     }
 
     /// Runs a job in a transaction of its own.
-    async fn alone(&mut self, connection: &mut PooledConnection, mut job: Job, tries: Tries<'_>) {
+    async fn alone(&mut self, connection: &mut PooledConnection, job: Job, tries: &mut Tries<'_>) {
         self.last = 1;
-        let end = match &mut job.kind {
-            Kind::Statement(statement) => self.statement(connection, statement, tries).await,
-            Kind::Solitary(statement) => self.solitary(connection, statement, tries).await,
-            Kind::Work(work) => self.transaction(connection, &mut **work, tries).await,
-        };
-        let end = match end {
-            Ok(end) => end,
-            Err(Error::Unknown { cause }) => self.doubted(connection, cause).await,
-            Err(error) if self.is_doubtful(&error) => self.doubted(connection, Arc::new(error)).await,
-            Err(error) => End::RolledBack(Arc::new(error)),
+        let limit = self.shared.config.write_timeout;
+        let outcome = match run_alone(&mut self.running.insert(job).kind, connection, tries, limit).await {
+            Ok(true) => Ok(self.committed(1)),
+            Ok(false) => Ok(End::Failed),
+            Err(error) => self.after(connection, error).await,
         };
         let_go(connection);
-        self.shared.settle(job, end);
-    }
-
-    /// A statement in a transaction around it, so that nothing of it stays if it fails.
-    async fn statement(
-        &mut self,
-        connection: &mut PooledConnection,
-        statement: &mut Statement,
-        tries: Tries<'_>,
-    ) -> Result<End> {
-        tries.begin(connection).await?;
-        let ran = statement.run(connection).await;
-        if ran && connection.is_in_transaction() {
-            connection.opened().commit_synced().await?;
-            return Ok(self.committed(1));
+        if let Some(job) = self.running.take() {
+            self.shared.settle(job, outcome.unwrap_or_else(|error| End::RolledBack(Arc::new(error))));
         }
-        // Fails if it has rolled back by itself.
-        let _ = connection.opened().rollback().await;
-        Ok(End::RolledBack(Arc::new(Error::misuse(FAILED))))
     }
+}
 
-    /// A statement that cannot run inside a transaction: its commit is part of it.
-    async fn solitary(
-        &mut self,
-        connection: &mut PooledConnection,
-        statement: &mut Statement,
-        mut tries: Tries<'_>,
-    ) -> Result<End> {
-        loop {
-            if statement.run(connection).await {
-                if !connection.is_autocommit() {
-                    return Err(Error::misuse(NOT_ALONE));
-                }
-                return Ok(self.committed(1));
-            }
-            let Some(error) = statement.failed() else { continue };
-            if error.is_contention() {
-                tries.again(connection).await?;
-                continue;
-            }
+/// Runs a job in the transaction that others share, so that it can be undone alone. Whether the transaction is whole.
+async fn run_beside_others(kind: &mut Kind, connection: &mut PooledConnection, shared: &Shared) -> bool {
+    match kind {
+        Kind::Statement(statement) | Kind::Solitary(statement) => {
+            let ran = statement.run(connection).await;
+            connection.is_in_transaction() && (ran || statement.left_nothing(connection))
+        }
+        Kind::Work(work) => run_in_savepoint(&mut **work, connection, shared.config.write_timeout).await.is_ok(),
+    }
+}
+
+async fn run_in_savepoint(work: &mut dyn Work, connection: &mut PooledConnection, limit: Duration) -> Result<()> {
+    connection.control(Control::Savepoint).await?;
+    let mut transaction = connection.opened();
+    let wants_commit = job::run(work, &mut transaction, limit).await;
+    transaction.stays_open();
+    if !connection.is_in_transaction() {
+        return Err(Error::misuse("the transaction is over, or a statement in it was cut short"));
+    }
+    if !wants_commit {
+        connection.control(Control::Undo).await?;
+    }
+    connection.control(Control::Release).await
+}
+
+/// Runs a job in a transaction of its own, so that nothing of it stays if it fails. Whether it is committed.
+async fn run_alone(
+    kind: &mut Kind,
+    connection: &mut PooledConnection,
+    tries: &mut Tries<'_>,
+    limit: Duration,
+) -> Result<bool> {
+    match kind {
+        Kind::Solitary(statement) => run_solitary(statement, connection, tries).await.map(|()| true),
+        kind => {
+            tries.begin(connection).await?;
+            job::run_and_end(kind, connection, limit).await
+        }
+    }
+}
+
+/// A statement that cannot run inside a transaction: its commit is part of it.
+async fn run_solitary(
+    statement: &mut Statement,
+    connection: &mut PooledConnection,
+    tries: &mut Tries<'_>,
+) -> Result<()> {
+    loop {
+        match statement.run_by_itself(connection).await {
+            Err(error) if error.is_contention() => tries.again(connection).await?,
             // Nothing tells whether the disk failed in the statement or in its commit.
-            return Err(if error.may_have_committed() { Error::unknown(error) } else { error });
-        }
-    }
-
-    async fn transaction(
-        &mut self,
-        connection: &mut PooledConnection,
-        work: &mut dyn job::Work,
-        tries: Tries<'_>,
-    ) -> Result<End> {
-        tries.begin(connection).await?;
-        let mut transaction = connection.opened();
-        if job::run(work, &mut transaction, self.shared.config.write_timeout).await {
-            transaction.commit_synced().await?;
-            Ok(self.committed(1))
-        } else {
-            // If even that fails, the lane discards the connection, and the engine rolls back with its last handle.
-            let _ = transaction.rollback().await;
-            Ok(End::RolledBack(Arc::new(Error::misuse(FAILED))))
+            Err(error) if error.may_have_committed() => return Err(Error::unknown(error)),
+            outcome => return outcome,
         }
     }
 }
@@ -339,63 +349,6 @@ impl<'l> Batch<'l> {
 /// unlocked by this, and replaced before it is used again.
 pub(super) fn let_go(connection: &mut PooledConnection) {
     if connection.is_open() && !connection.is_reusable() {
-        drop_caught(connection);
-    }
-}
-
-/// Takes the write lock; tries again while somebody outside the lane holds it. `Busy` means that nothing happened.
-pub(super) async fn begin(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
-    Tries::new(shared).begin(connection).await
-}
-
-/// The tries of one who finds the write lock taken: how long there may be another, and what comes between them.
-struct Tries<'l> {
-    shared: &'l Shared,
-    backoff: Backoff,
-    /// When the first one failed.
-    began: Option<Instant>,
-    /// The same, of the job that it is for, and the time that this had.
-    due: Option<(Instant, Duration)>,
-}
-
-impl<'l> Tries<'l> {
-    fn new(shared: &'l Shared) -> Self {
-        Self::of(shared, None)
-    }
-
-    /// Of a job that has to be started in time.
-    fn of(shared: &'l Shared, due: Option<(Instant, Duration)>) -> Self {
-        Self { shared, backoff: Backoff::new(shared.counts.retries()), began: None, due }
-    }
-
-    async fn begin(mut self, connection: &mut PooledConnection) -> Result<()> {
-        loop {
-            match connection.control(Control::BeginImmediate).await {
-                Err(error) if error.is_contention() => self.again(connection).await?,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// A try on this connection failed. Waits for the time of the next.
-    ///
-    /// # Errors
-    /// When there is no time for another: why.
-    async fn again(&mut self, connection: &PooledConnection) -> Result<()> {
-        let now = clock::now();
-        let tried = now.saturating_duration_since(*self.began.get_or_insert(now));
-        let mut left = self.shared.config.retry_timeout.saturating_sub(tried);
-        if left.is_zero() {
-            return Err(Error::Locked { tried, holders: connection.others_in_transactions() });
-        }
-        if let Some((due, limit)) = self.due {
-            left = left.min(due.saturating_duration_since(now));
-            if left.is_zero() {
-                return Err(Error::Deadline { stage: WriteStage::Waiting, limit });
-            }
-        }
-        self.shared.counts.retried();
-        clock::sleep(self.backoff.pause().min(left)).await;
-        Ok(())
+        discard(connection);
     }
 }

@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::watch;
 
+use super::door::Shared;
 use super::executor::Executor;
 use super::files::Identity;
-use super::lane::Shared;
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, LaneClaim};
 use crate::sync::Mutex;

@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct WriterConfig {
-    /// Writes that may wait for the lane; whoever comes when it is full waits for room, in order. 1,024 unless set.
+    /// Writes that may wait for the lane, of each priority; whoever comes when that is full waits for room, in order. 1,024
+    /// unless set.
     pub queue: usize,
     /// Writes that share a commit, at most. 1,024 unless set.
     pub batch_jobs: usize,
@@ -32,8 +33,8 @@ pub struct WriterConfig {
     /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
     /// unless set.
     pub retry_timeout: Duration,
-    /// The lane copies the log into the database when it has grown by so many bytes and nobody waits. 2 MiB unless set; the
-    /// engine does so by itself at about 4 MiB, inside a commit.
+    /// The lane copies the log into the database when it has grown by so many bytes and nobody waits, or by twice as many if
+    /// somebody always does. 2 MiB unless set; the engine does so by itself at about 4 MiB, inside a commit.
     pub checkpoint_bytes: u64,
     /// The same when nobody has written for so long. 1 s unless set.
     pub checkpoint_idle: Duration,
@@ -57,8 +58,8 @@ pub enum Mode {
     /// when they conflict. The file is switched to that mode for good, and no other program can read it then (`PRAGMA
     /// journal_mode = 'wal'` switches it back). The lane is faster for small writes, and safer on a disk that fails; this is
     /// for long closures that write in different places. Queue, deadlines, outcomes and retries are those of the lane, but
-    /// there are no batches, priorities or checkpoints of its own, nothing is repaired after a commit that the disk refused,
-    /// files that are taken away are not noticed, and a close does not list what it did not do.
+    /// there are no batches, priorities or checkpoints of its own, writes that run take room in the queue, too, and nothing is
+    /// repaired after a commit that the disk refused.
     Mvcc,
 }
 

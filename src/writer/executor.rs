@@ -16,7 +16,8 @@ use tokio::runtime::{Builder, Handle};
 
 use super::files::Identity;
 
-/// A future that is made where it will be polled, and never leaves that thread. It never panics.
+/// A future that is made where it will be polled, and never leaves that thread. What may panic in it is caught in it, wakers of
+/// its callers excepted; if one does panic, that ends it and nothing else, and whoever waits for it is told.
 pub(crate) type Task = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// Runs what must not hold up its caller's runtime.

@@ -2,7 +2,7 @@
 //!
 //! The engine keeps them open, and to the operating system a file that was removed, or that another took the place of, is a
 //! file as good as any until the last handle is closed: writes succeed, and are lost with it. So the lane looks before a
-//! batch and before it acknowledges one: two calls of some microseconds.
+//! batch and before it acknowledges one, and so does each write in MVCC mode: two calls of some microseconds.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +14,15 @@ use crate::error::Error;
 pub(super) type Identity = (u64, u64);
 
 /// A database's two files, and which they were when they were first seen.
+#[derive(Debug)]
 pub(super) struct Files {
     executor: Arc<dyn Executor>,
     files: [(PathBuf, Option<Identity>); 2],
 }
 
 impl Files {
-    pub(super) fn of(database: &Path, executor: &Arc<dyn Executor>) -> Self {
-        let files = [database.to_owned(), log_of(database)].map(|path| {
+    pub(super) fn of(files: [PathBuf; 2], executor: &Arc<dyn Executor>) -> Self {
+        let files = files.map(|path| {
             let identity = executor.file(&path).map(|file| file.identity);
             (path, identity)
         });
@@ -51,4 +52,9 @@ pub(super) fn log_of(database: &Path) -> PathBuf {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     log.into()
+}
+
+/// The log of a database in MVCC mode, which the engine names so whatever the database is called.
+pub(super) fn logical_log_of(database: &Path) -> PathBuf {
+    database.with_extension("db-log")
 }

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use turso::params::Params;
 
 use super::outcome::{Ack, CommitToken, NotDone};
-use crate::catch::catch;
+use super::queue::Priority;
+use crate::catch::{catch, contain, drop_contained};
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::{PooledConnection, Transaction, clock};
 
@@ -39,6 +40,8 @@ pub(super) type Answer<R, E> = std::result::Result<Result<Ack<R>, E>, Box<dyn An
 #[derive(Clone)]
 pub(super) enum End {
     Committed(CommitToken),
+    /// The job failed by itself, and its own error is what its caller is told.
+    Failed,
     RolledBack(Arc<Error>),
     Unknown(Arc<Error>),
 }
@@ -50,6 +53,12 @@ pub(super) enum Ended {
     RolledBack,
     Unknown,
 }
+
+/// Of a job that ended in a way that it cannot have.
+const UNTOLD: &str = "a job that is committed was run, and one that failed has an error";
+
+/// What is said of a statement that began a transaction, by a savepoint for example.
+const NOT_ALONE: &str = "execute runs one statement by itself; use write for a transaction: it was undone";
 
 /// A write of some kind.
 pub(super) trait Work: Send {
@@ -92,7 +101,7 @@ where
 {
     fn run<'a>(&'a mut self, transaction: &'a mut Transaction<'_>) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
         // What an earlier run came to.
-        drop_caught(self.came_to.take());
+        drop_contained(self.came_to.take());
         Box::pin(async move {
             // The call is inside, too: it may panic before there is a future.
             let came_to = catch(async { (self.work)(transaction).await }).await;
@@ -103,7 +112,7 @@ where
     }
 
     fn fails(&mut self, error: Error) {
-        drop_caught(self.came_to.take());
+        drop_contained(self.came_to.take());
         // Made by somebody else's code, too.
         self.came_to = Some(catch_unwind(AssertUnwindSafe(|| Err(error.into()))));
     }
@@ -113,7 +122,7 @@ where
     }
 
     fn forget(&mut self) {
-        drop_caught(self.came_to.take());
+        drop_contained(self.came_to.take());
     }
 
     fn settle(self: Box<Self>, end: End) {
@@ -123,7 +132,7 @@ where
             (Some(Ok(Ok(value))), End::Committed(token)) => Ok(Ok(Ack { value, token })),
             (_, End::Unknown(cause)) => Ok(Err(Error::unknown(cause).into())),
             (_, End::RolledBack(cause)) => Ok(Err(Error::rolled_back(cause).into())),
-            (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
+            (None, End::Committed(_)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
         };
         // Fails only if the caller left meanwhile.
         let _ = self.reply.send(answer);
@@ -158,13 +167,18 @@ impl Statement {
         !connection.has_begun() || matches!(&self.came_to, Some(Err(error)) if error.left_nothing())
     }
 
-    /// What it came to, if it failed.
-    pub(super) fn failed(&mut self) -> Option<Error> {
+    /// Runs it where its commit is part of it.
+    ///
+    /// # Errors
+    /// What it failed with. It has come to nothing yet then, and may run again.
+    pub(super) async fn run_by_itself(&mut self, connection: &mut PooledConnection) -> Result<()> {
+        self.run(connection).await;
         match self.came_to.take() {
-            Some(Err(error)) => Some(error),
+            Some(Err(error)) => Err(error),
+            _ if !connection.is_autocommit() => Err(Error::misuse(NOT_ALONE)),
             came_to => {
                 self.came_to = came_to;
-                None
+                Ok(())
             }
         }
     }
@@ -175,7 +189,7 @@ impl Statement {
             (Some(Err(error)), _) => Err(Error::rolled_back(error)),
             (_, End::Unknown(cause)) => Err(Error::unknown(cause)),
             (_, End::RolledBack(cause)) => Err(Error::rolled_back(cause)),
-            (None, End::Committed(_)) => unreachable!("a job that was not run is not committed"),
+            (None, End::Committed(_)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
         };
         let _ = self.reply.send(Ok(answer));
     }
@@ -192,6 +206,7 @@ pub(super) enum Kind {
 /// A write in the queue.
 pub(super) struct Job {
     pub(super) kind: Kind,
+    pub(super) priority: Priority,
     pub(super) site: &'static Location<'static>,
     /// When it came.
     pub(super) came: Instant,
@@ -267,7 +282,7 @@ impl Job {
         match end {
             _ if self.failed() => Ended::RolledBack,
             End::Committed(_) => Ended::Committed,
-            End::RolledBack(_) => Ended::RolledBack,
+            End::Failed | End::RolledBack(_) => Ended::RolledBack,
             End::Unknown(_) => Ended::Unknown,
         }
     }
@@ -275,12 +290,10 @@ impl Job {
     /// Answers its caller. Nothing of the job's own may end the lane by a panic: not the drop of what it captured, and not
     /// that of an answer that nobody waits for.
     pub(super) fn settle(self, end: End) {
-        let settled = catch_unwind(AssertUnwindSafe(|| match self.kind {
+        contain(|| match self.kind {
             Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
             Kind::Work(work) => work.settle(end),
-        }));
-        // Not even dropped: the payload may panic in its turn.
-        std::mem::forget(settled);
+        });
     }
 
     /// What it is, for a report.
@@ -291,6 +304,30 @@ impl Job {
         };
         Label { site: self.site, came: self.came, sql }
     }
+}
+
+/// Runs a job in the transaction that is open on `connection`, for `limit` at most if it is a closure, and ends that: commits
+/// it, synced, or rolls it back if the job failed by itself. Whether it is committed.
+///
+/// # Errors
+/// The commit's.
+pub(super) async fn run_and_end(kind: &mut Kind, connection: &mut PooledConnection, limit: Duration) -> Result<bool> {
+    let wants_commit = match kind {
+        Kind::Statement(statement) | Kind::Solitary(statement) => statement.run(connection).await,
+        Kind::Work(work) => {
+            let mut transaction = connection.opened();
+            let wants_commit = run(&mut **work, &mut transaction, limit).await;
+            transaction.stays_open();
+            wants_commit
+        }
+    };
+    if wants_commit {
+        connection.opened().commit_synced().await?;
+    } else if !connection.is_autocommit() {
+        // If even that fails, the connection is discarded, and the engine rolls back with its last handle.
+        let _ = connection.opened().rollback().await;
+    }
+    Ok(wants_commit)
 }
 
 /// Runs `work` in the transaction that is open on `connection`, for `limit` at most. Whether it wants to be committed.
@@ -307,20 +344,13 @@ pub(super) async fn run(work: &mut dyn Work, transaction: &mut Transaction<'_>, 
             .await
         };
         let _inside = Inside(IN_A_WRITE.replace(true));
-        drop_caught(running);
+        drop_contained(running);
         wants_commit
     };
     wants_commit.unwrap_or_else(|| {
         work.fails(Error::rolled_back(Error::Deadline { stage: WriteStage::Running, limit }));
         false
     })
-}
-
-/// Drops what somebody else made. Should that panic, the lane goes on; the payload, which may panic in its turn, stays.
-fn drop_caught<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        std::mem::forget(payload);
-    }
 }
 
 struct Inside(bool);

@@ -3,243 +3,20 @@
 //! A WAL database has one write lock. Whoever wants to write queues here instead of fighting for it, so nobody ever sees
 //! `database is locked`, and those who queue share a commit and its fsync ([`batch`](super::batch)). The lane runs where
 //! its polls hold up nobody ([`executor`](super::executor)).
-//!
-//! The queue is bounded: permits of a semaphore, which is fair, so those who wait for room are served in order too. A job
-//! whose caller is gone before it starts is taken out of the queue; once started it runs to its end, whether or not anybody
-//! still waits for it: nothing is ever half applied.
 
-use std::fmt;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use super::batch::{self, Batch};
 use super::claim::Claim;
-use super::config::WriterConfig;
-use super::executor::Executor;
-use super::files::Files;
-use super::job::{Answer, End, Job, Label, Unanswered};
-use super::outcome::{CommitToken, NotDone};
-use super::queue::{Place, Priority, Queue};
-use super::status::Counts;
-use super::wal::{self, Checkpoints, Wal};
-use crate::error::{Error, Result, WriteStage};
+use super::door::Shared;
+use super::files::{Files, log_of};
+use super::wal::{self, Checkpoints};
+use crate::catch::{contain, outlive};
+use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, PooledConnection, clock};
-use crate::sync::Mutex;
-
-/// What the lane and those who write share.
-pub(super) struct Shared {
-    pub(super) queue: Queue<Job>,
-    /// Room in the queue.
-    room: Semaphore,
-    /// Somebody gave room back.
-    left: Notify,
-    unanswered: Unanswered,
-    /// What the lane started last, while it is at work.
-    started: Mutex<Option<Label>>,
-    pub(super) config: WriterConfig,
-    pub(super) counts: Counts,
-    pub(super) wal: Wal,
-    pub(super) executor: Arc<dyn Executor>,
-    /// Which writer of this process it is.
-    id: u64,
-    /// The number of the last commit.
-    commits: AtomicU64,
-}
-
-impl Shared {
-    pub(super) fn new(config: WriterConfig, wal: Wal, executor: Arc<dyn Executor>) -> Self {
-        /// Tells one writer of this process from another.
-        static WRITERS: AtomicU64 = AtomicU64::new(0);
-
-        Self {
-            queue: Queue::new(),
-            room: Semaphore::new(config.queue),
-            left: Notify::new(),
-            unanswered: Unanswered::default(),
-            started: Mutex::new(None),
-            config,
-            counts: Counts::default(),
-            wal,
-            executor,
-            id: WRITERS.fetch_add(1, Ordering::Relaxed),
-            commits: AtomicU64::new(0),
-        }
-    }
-
-    /// Takes the next job out to start it.
-    pub(super) fn next(&self) -> Option<Job> {
-        let job = self.taken(self.queue.pop())?;
-        let before = self.started.with(|started| started.replace(job.label()));
-        drop(before);
-        Some(job)
-    }
-
-    /// Takes the next job out that came before `end`, to refuse it.
-    pub(super) fn next_before(&self, end: u64) -> Option<Job> {
-        self.taken(self.queue.pop_before(end))
-    }
-
-    fn taken(&self, job: Option<Job>) -> Option<Job> {
-        if job.is_some() {
-            self.leaves_room();
-        }
-        job
-    }
-
-    /// What the lane is at: the write that it started last, which it runs or commits. `None` if it is at rest.
-    pub(super) fn running(&self) -> Option<NotDone> {
-        self.started.with(|started| started.as_ref().map(Label::not_done))
-    }
-
-    /// What the lane had started is done.
-    fn rests(&self) {
-        drop(self.started.with(Option::take));
-    }
-
-    /// Takes a job out whose caller leaves. False if it was started.
-    fn leaves(&self, place: Place) -> bool {
-        let job = self.queue.remove(place);
-        let left = job.is_some();
-        if left {
-            self.leaves_room();
-        }
-        left
-    }
-
-    /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
-    ///
-    /// # Cancel safety
-    /// Dropped before it resolves, nothing is taken.
-    pub(super) async fn room(&self, manner: Manner) -> Result<Option<Instant>> {
-        let began = manner.limit.map(|limit| (clock::now(), limit));
-        // Room that was given to this and not taken, for it was dropped meanwhile, goes back without a word: said here.
-        let _left = TellsThatItLeft(&self.left);
-        let room = self.room.acquire();
-        let permit = match manner.limit {
-            None => room.await,
-            Some(limit) => match clock::within(limit, room).await {
-                Some(permit) => permit,
-                None => return Err(Self::late(limit)),
-            },
-        };
-        // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
-        permit.map_err(|_| Error::rolled_back(Error::Closed))?.forget();
-        Ok(began.and_then(|(began, limit)| began.checked_add(limit)))
-    }
-
-    /// Takes room if there is some.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::Closed`].
-    pub(super) fn try_room(&self) -> Result<()> {
-        use tokio::sync::TryAcquireError::{Closed, NoPermits};
-        match self.room.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(NoPermits) => Err(Error::rolled_back(Error::Full(self.config.queue))),
-            Err(Closed) => Err(Error::rolled_back(Error::Closed)),
-        }
-    }
-
-    /// It had to be started within that time, and was not.
-    pub(super) fn late(limit: Duration) -> Error {
-        Error::rolled_back(Error::Deadline { stage: WriteStage::Waiting, limit })
-    }
-
-    /// Who took room gives it back.
-    pub(super) fn leaves_room(&self) {
-        // Wakers are somebody else's: one that panics must not end the lane.
-        std::mem::forget(catch_unwind(AssertUnwindSafe(|| self.room.add_permits(1))));
-        std::mem::forget(catch_unwind(AssertUnwindSafe(|| self.left.notify_waiters())));
-    }
-
-    /// Whoever comes later, or waits for room, is refused.
-    pub(super) fn close(&self) {
-        self.queue.close();
-        self.room.close();
-    }
-
-    /// Whether whoever comes is refused.
-    pub(super) fn is_closed(&self) -> bool {
-        self.room.is_closed()
-    }
-
-    /// Whether nobody takes room.
-    pub(super) fn is_empty(&self) -> bool {
-        self.room.available_permits() == self.config.queue
-    }
-
-    /// Resolves when nobody does.
-    pub(super) async fn everybody_left(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.is_empty() {
-                return;
-            }
-            left.await;
-        }
-    }
-
-    /// A batch was committed.
-    pub(super) fn committed(&self) -> CommitToken {
-        // The lane alone counts; readers see the number after what it stands for.
-        CommitToken { writer: self.id, number: self.commits.fetch_add(1, Ordering::Release) + 1 }
-    }
-
-    pub(super) fn last_commit(&self) -> CommitToken {
-        CommitToken { writer: self.id, number: self.commits.load(Ordering::Acquire) }
-    }
-
-    /// Counts how a job ended, and answers it: whoever is told finds it counted.
-    pub(super) fn settle(&self, mut job: Job, end: End) {
-        self.counts.ended(job.ended(&end));
-        drop(job.counted.take());
-        job.settle(end);
-    }
-
-    /// Takes out whatever is still queued, and tells their callers that nothing was written.
-    pub(super) fn refuse_the_rest(&self) -> Vec<NotDone> {
-        let refuse = |job: Job| {
-            let not_done = job.label().not_done();
-            self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
-            not_done
-        };
-        std::iter::from_fn(|| self.taken(self.queue.pop())).map(refuse).collect()
-    }
-}
-
-/// Dropped last, when the room is back.
-struct TellsThatItLeft<'a>(&'a Notify);
-
-impl Drop for TellsThatItLeft<'_> {
-    fn drop(&mut self) {
-        self.0.notify_waiters();
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("queued", &self.queue.len()).field("last_commit", &self.last_commit()).finish()
-    }
-}
-
-/// How one call goes about it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Manner {
-    pub(super) priority: Priority,
-    /// How long it may wait until it is started.
-    pub(super) limit: Option<Duration>,
-}
 
 /// The way into a lane. When the last one is dropped, the lane ends after what is queued.
 #[derive(Debug)]
@@ -262,17 +39,11 @@ impl Lane {
         let connection = pool.get().await?;
         connection.is_the_lanes();
         claim.is_for(&shared);
+        shared.wal.look(&*shared.executor);
         let (alive, ended) = watch::channel(());
-        let works = Arc::clone(&shared);
-        let files = Files::of(pool.path(), &shared.executor);
-        let task = Box::new(move || {
-            Box::pin(async move {
-                // In this order when it ends: what is queued is refused, the connection is back, the pool may have another
-                // lane, whoever waits knows.
-                let (_alive, _claim) = (alive, claim);
-                work(Works(works), connection, files).await;
-            }) as _
-        });
+        let files = Files::of([pool.path().to_owned(), log_of(pool.path())], &shared.executor);
+        let works = Works { queue: Refuses(Arc::clone(&shared)), connection, _claim: claim, _alive: alive };
+        let task = Box::new(move || Box::pin(work(works, files)) as _);
         shared.executor.lane(task).map_err(|error| Error::Config {
             field: "the writer's thread",
             problem: format!("cannot be started: {error}; allow this process more threads"),
@@ -282,48 +53,6 @@ impl Lane {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// Queues a job for which there is room, and waits for its answer, until `deadline` if it has not started by then.
-    ///
-    /// # Cancel safety
-    /// Dropped before the job starts, it leaves the queue; after that it runs to its end, unobserved.
-    pub(super) async fn run<R, E: From<Error>>(
-        &self,
-        mut job: Job,
-        answer: oneshot::Receiver<Answer<R, E>>,
-        manner: Manner,
-        deadline: Option<Instant>,
-    ) -> Answer<R, E> {
-        let at_once = manner.limit.filter(Duration::is_zero);
-        job.counted = match at_once {
-            None => Some(self.shared.unanswered.one_more()),
-            Some(_) => self.shared.unanswered.only_one(),
-        };
-        if let (Some(limit), None) = (at_once, &job.counted) {
-            self.shared.leaves_room();
-            return Ok(Err(Shared::late(limit).into()));
-        }
-        let place = match self.shared.queue.push(manner.priority, job) {
-            Ok(place) => place,
-            Err(_refused) => {
-                self.shared.leaves_room();
-                return Ok(Err(Error::rolled_back(Error::Closed).into()));
-            }
-        };
-        let mut queued = Queued { shared: &self.shared, place, answer: Some(answer) };
-        // Nobody is before it: how soon the lane's thread wakes up is not looked at.
-        let deadline = deadline.filter(|_| at_once.is_none());
-        if let (Some(deadline), Some(limit)) = (deadline, manner.limit) {
-            let rest = deadline.saturating_duration_since(clock::now());
-            match clock::within(rest, &mut queued).await {
-                Some(answer) => return answer,
-                None if queued.leaves() => return Ok(Err(Shared::late(limit).into())),
-                // Started in time.
-                None => {}
-            }
-        }
-        queued.await
     }
 
     /// Resolves when the lane's connection is back in the pool.
@@ -347,57 +76,28 @@ impl Drop for Lane {
     }
 }
 
-/// A job in the queue, or started. Dropped before it is answered, it leaves the queue.
-struct Queued<'a, R, E> {
-    shared: &'a Shared,
-    place: Place,
-    /// `None` once it was answered.
-    answer: Option<oneshot::Receiver<Answer<R, E>>>,
+/// What the lane has. However it ends, even by a panic, it lets go of it in this order: what is queued is refused, the
+/// connection goes back, the pool may have another lane, whoever waits for the end knows.
+struct Works {
+    queue: Refuses,
+    connection: PooledConnection,
+    _claim: Claim,
+    /// Whoever waits for the end has the other half.
+    _alive: watch::Sender<()>,
 }
 
-impl<R, E> Queued<'_, R, E> {
-    /// Takes the job out of the queue. False if it was started, or answered.
-    fn leaves(&mut self) -> bool {
-        let left = self.answer.is_some() && self.shared.leaves(self.place);
-        if left {
-            self.answer = None;
-        }
-        left
-    }
-}
+/// Dropped, it closes the queue, and nobody waits for the lane any more.
+struct Refuses(Arc<Shared>);
 
-impl<R, E: From<Error>> Future for Queued<'_, R, E> {
-    type Output = Answer<R, E>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = self.answer.as_mut().expect("not polled after it was ready");
-        let answer = ready!(Pin::new(answer).poll(context));
-        self.answer = None;
-        // No answer: the lane is gone, in the middle of this.
-        Poll::Ready(answer.unwrap_or_else(|_| Ok(Err(Error::unknown(Error::Closed).into()))))
-    }
-}
-
-impl<R, E> Drop for Queued<'_, R, E> {
-    fn drop(&mut self) {
-        if self.leaves() {
-            self.shared.counts.skipped();
-        }
-    }
-}
-
-/// The lane's own hold on what is shared. However the lane ends, nobody waits for it any more.
-struct Works(Arc<Shared>);
-
-impl Drop for Works {
+impl Drop for Refuses {
     fn drop(&mut self) {
         self.0.close();
         self.0.refuse_the_rest();
     }
 }
 
-async fn work(works: Works, mut connection: PooledConnection, files: Files) {
-    let shared = &*works.0;
+async fn work(mut works: Works, files: Files) {
+    let Works { queue: Refuses(shared), connection, .. } = &mut works;
     let mut checkpoints = Checkpoints::default();
     let mut batches = Batch::new(shared, files);
     loop {
@@ -411,37 +111,106 @@ async fn work(works: Works, mut connection: PooledConnection, files: Files) {
             // It ends. What is not copied is in the log, safe, for whoever opens the database next.
             Some(false) => break,
             None => {
-                checkpoints.run(shared, &mut connection).await;
+                outlive(checkpoints.run(shared, connection)).await;
                 continue;
             }
         }
-        match connection.renew().await {
-            Ok(()) => batches.run_caught(&mut connection).await,
-            // One job learns of it; the next one tries again.
-            Err(error) => {
-                if let Some(job) = shared.next() {
-                    shared.settle(job, End::RolledBack(Arc::new(error)));
-                }
-            }
-        }
-        batch::let_go(&mut connection);
+        let before = shared.last_commit();
+        batches.run_caught(connection).await;
+        batch::let_go(connection);
         shared.rests();
-        if checkpoints.committed(shared) && shared.queue.len() == 0 {
-            checkpoints.run(shared, &mut connection).await;
+        if shared.last_commit() != before && checkpoints.committed(shared) {
+            outlive(checkpoints.run(shared, connection)).await;
         }
     }
     if wal::is_in_doubt(shared) {
         // A last time: whoever opens the file next could not know.
-        let _ = wal::repair(shared, &mut connection).await;
+        outlive(wal::repair(shared, connection)).await;
     }
     if checkpoints.is_due() {
-        checkpoints.run(shared, &mut connection).await;
+        outlive(checkpoints.run(shared, connection)).await;
     }
 }
 
 /// Drops the engine's connection; it is damaged if that panics, but so is nothing else.
-pub(super) fn drop_caught(connection: &mut PooledConnection) {
-    let dropped = catch_unwind(AssertUnwindSafe(|| connection.discard()));
-    // Not even dropped: a payload may panic in its turn.
-    dropped.unwrap_or_else(std::mem::forget);
+pub(super) fn discard(connection: &mut PooledConnection) {
+    contain(|| connection.discard());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::panic::Location;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::config::WriterConfig;
+    use super::super::door::Manner;
+    use super::super::executor::{Executor, FileStatus, Task, Threads};
+    use super::super::job::{Closure, Job, Kind};
+    use super::super::wal::Wal;
+    use super::*;
+    use crate::catch::message;
+    use crate::pool::Transaction;
+
+    /// Real threads, on which a look at a file panics when it is told to.
+    #[derive(Debug, Default)]
+    struct Panics(AtomicBool);
+
+    impl Executor for Panics {
+        fn lane(&self, lane: Task) -> io::Result<()> {
+            Threads.lane(lane)
+        }
+
+        fn read(&self, read: Task) {
+            Threads.read(read);
+        }
+
+        fn file(&self, path: &Path) -> Option<FileStatus> {
+            assert!(!self.0.swap(false, Ordering::SeqCst), "the look panics");
+            Threads.file(path)
+        }
+    }
+
+    /// Writes a row; with `then_panics`, the first look at a file after it panics: the one between its commit and its answer.
+    async fn write(lane: &Lane, executor: &Arc<Panics>, then_panics: bool) -> Result<u64> {
+        let executor = Arc::clone(executor);
+        let (closure, answer) = Closure::new(async move |tx: &mut Transaction<'_>| {
+            let rows = tx.execute("INSERT INTO t VALUES (1)", ()).await;
+            executor.0.store(then_panics, Ordering::SeqCst);
+            rows
+        });
+        let (kind, manner) = (Kind::Work(Box::new(closure)), Manner::default());
+        let job = Job {
+            kind,
+            priority: manner.priority,
+            site: Location::caller(),
+            came: clock::now(),
+            due: None,
+            counted: None,
+        };
+        lane.shared().enter(manner, false).await?;
+        let answer = lane.shared().queue(job, answer)?.answer().await;
+        answer.unwrap_or_else(|panic| panic!("{}", message(&*panic))).map(|ack| ack.value)
+    }
+
+    #[tokio::test]
+    async fn whoever_a_panic_meets_in_its_commit_is_told_that_nobody_knows_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+        pool.get().await.unwrap().execute("CREATE TABLE t (x)", ()).await.unwrap();
+        let (executor, config) = (Arc::new(Panics::default()), WriterConfig::default());
+        let wal = Wal::new(pool.path(), 4096);
+        let shared = Arc::new(Shared::new(config, wal, Arc::clone(&executor) as Arc<dyn Executor>));
+        let claim = Claim::of(&pool, &*executor).await.unwrap();
+        let lane = Lane::start(&pool, Arc::clone(&shared), claim).await.unwrap();
+        let outcome = write(&lane, &executor, true).await;
+        assert!(matches!(&outcome, Err(Error::Unknown { cause }) if cause.to_string().contains("the look panics")));
+        assert!(shared.wal.status().in_doubt, "nobody knows what the disk has of it");
+        assert_eq!(write(&lane, &executor, false).await.unwrap(), 1);
+        let status = shared.counts.status();
+        assert_eq!((status.unknown, status.committed, shared.wal.status().in_doubt), (1, 1, false));
+        shared.close();
+        lane.ended().await;
+    }
 }

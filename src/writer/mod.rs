@@ -1,15 +1,17 @@
 //! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
 //!
-//! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `retry`,
-//! `executor` (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one writer a file), `wal`
-//! (checkpoints, and repair after a failed commit), `job` (one write), `batch` (writes that share a commit), `lane` (the way
-//! in, and the task that does the batches), `mvcc` (the other way, side by side), `read`, `prepared`, and this face.
+//! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `executor`
+//! (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one writer for one file),
+//! `wal` (checkpoints, and repair after a failed commit), `job` (one write), `door` (the way in), `retry` (tries for a lock
+//! that is taken), `batch` (writes that share a commit), `lane` (the task that does the batches), `mvcc` (the other way, side
+//! by side), `read`, `prepared`, and this face.
 
 mod batch;
 #[cfg(feature = "cache")]
 mod cache;
 mod claim;
 mod config;
+mod door;
 mod executor;
 mod files;
 mod job;
@@ -35,12 +37,13 @@ use turso::params::Params;
 pub use self::cache::{CacheStatus, CachedRows};
 use self::claim::Claim;
 pub use self::config::{Mode, WriterConfig};
+use self::door::{Manner, Shared};
 use self::executor::Threads;
 #[cfg(feature = "harness")]
 pub(crate) use self::executor::{Executor, FileStatus, Task};
 use self::job::{Closure, Job, Kind, Statement};
-use self::lane::{Lane, Manner, Shared};
-use self::mvcc::SideBySide;
+use self::lane::Lane;
+use self::mvcc::{MVCC, SideBySide};
 pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
 pub use self::prepared::Prepared;
 pub use self::queue::Priority;
@@ -66,7 +69,10 @@ use crate::pool::{ConnectionPool, Transaction, clock, statement};
 ///
 /// # Threads
 /// The engine does its I/O inside `poll`, up to 134 ms for one commit. The lane has a thread of its own, and reads run on
-/// the runtime's blocking pool, so no worker of the runtime ever waits for a disk.
+/// the runtime's blocking pool, as writes do in MVCC mode: no commit, no checkpoint and no query holds up a worker of the
+/// runtime. What is done where it is awaited is opening: the database, when the writer is made, and a connection whenever the
+/// pool has no idle one for a read, a write in MVCC mode, or [`prepare`](PooledDatabaseWriter::prepare), which also reads the
+/// schema there.
 ///
 /// A guard of [`pool`](PooledDatabaseWriter::pool) that writes itself competes with the lane, which then tries again, with
 /// pauses, for [`retry_timeout`](WriterConfig::retry_timeout). Let the writer write.
@@ -126,6 +132,14 @@ impl Way {
             Way::SideBySide(side_by_side) => side_by_side.shared(),
         }
     }
+
+    /// Whoever comes later is refused.
+    fn close(&self) {
+        self.shared().close();
+        if let Way::SideBySide(side_by_side) = self {
+            side_by_side.gives_the_pool_back();
+        }
+    }
 }
 
 impl PooledDatabaseWriter {
@@ -156,12 +170,12 @@ impl PooledDatabaseWriter {
     /// A writer of the caller's own settings, on a pool of the caller's own.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot work, a pool of fewer than 2 connections, or a file that has a writer in this
-    /// process already, on whatever pool; one that was closed or dropped, and still writes what was queued, is waited for.
-    /// What [`ConnectionPool::get`] returns.
+    /// [`Error::Config`] for settings that cannot work, a pool of fewer than 2 connections, a file that has a writer in this
+    /// process already, on whatever pool (one that was closed or dropped, and still writes what was queued, is waited for),
+    /// or a database in MVCC mode if the mode is another. What [`ConnectionPool::get`] returns.
     ///
     /// # Cancel safety
-    /// Dropped half-way, the pool is as it was.
+    /// Dropped half-way, the pool is as it was; with [`Mode::Mvcc`] the file may be in that mode already.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
         Self::with_executor(pool, config, Arc::new(Threads)).await
     }
@@ -182,7 +196,14 @@ impl PooledDatabaseWriter {
         let mode = config.mode;
         #[cfg(feature = "cache")]
         let cache = cache::ReadCache::of(&pool, config.cache);
-        let wal = Wal::new(pool.path(), pool.get().await?.page_size().await?);
+        let mut connection = pool.get().await?;
+        if mode == Mode::Wal && connection.journal_mode().await? == MVCC {
+            let problem = "is Wal, and the database is in MVCC mode: choose Mvcc, or switch it back with PRAGMA journal_mode = \
+                           'wal', with nothing else open";
+            return Err(Error::Config { field: "mode", problem: problem.to_owned() });
+        }
+        let wal = Wal::new(pool.path(), connection.page_size().await?);
+        drop(connection);
         let shared = Arc::new(Shared::new(config, wal, executor));
         let way = Arc::new(match mode {
             Mode::Wal => Way::Lane(Lane::start(&pool, shared, claim).await?),
@@ -399,17 +420,16 @@ impl PooledDatabaseWriter {
             return Err(Error::rolled_back(Error::misuse(why)).into());
         }
         let (came, shared) = (clock::now(), self.way.shared());
-        let deadline = match waits {
-            true => shared.room(self.manner).await?,
-            false => {
-                shared.try_room()?;
-                self.manner.limit.and_then(|limit| came.checked_add(limit))
-            }
-        };
-        let job = Job { kind, site, came, due: deadline.zip(self.manner.limit), counted: None };
+        let Manner { priority, limit } = self.manner;
+        shared.enter(self.manner, waits).await?;
+        let due = limit.and_then(|limit| Some((came.checked_add(limit)?, limit)));
+        let mut job = Job { kind, priority, site, came, due, counted: None };
         let answer = match &*self.way {
-            Way::Lane(lane) => lane.run(job, answer, self.manner, deadline).await,
-            Way::SideBySide(side_by_side) => side_by_side.run(job, answer, self.manner, deadline).await,
+            Way::Lane(_) => {
+                shared.count(&mut job)?;
+                shared.queue(job, answer)?.answer().await
+            }
+            Way::SideBySide(side_by_side) => side_by_side.run(job, answer).await,
         };
         answer.unwrap_or_else(|panic| resume_unwind(panic))
     }
@@ -442,7 +462,7 @@ impl PooledDatabaseWriter {
     /// The lane is told at the first poll, whether or not this is awaited to its end; it may be called again. Inside a write
     /// it tells the lane and resolves at once, for the lane cannot wait for its own end.
     pub async fn stop(&self) {
-        self.way.shared().close();
+        self.way.close();
         if !job::is_inside() {
             match &*self.way {
                 Way::Lane(lane) => lane.ended().await,

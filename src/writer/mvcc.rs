@@ -2,7 +2,7 @@
 //!
 //! No lane: each write takes a connection of the pool, begins with `BEGIN CONCURRENT`, and is made again, whole, when it
 //! conflicts with another, after a pause that grows, until [`retry_timeout`](super::WriterConfig::retry_timeout) or its deadline
-//! is over. Outcomes are those of the lane, and so is the bound on how many may wait.
+//! is over. Outcomes are those of the lane, and so is the bound on how many may wait; here those that run take room, too.
 //!
 //! What the engine does in this mode (0.8.3): a conflict rolls the transaction back by itself, at a statement or at COMMIT;
 //! two that insert the same unique value learn it at COMMIT; what changes the schema needs a transaction of its own, which
@@ -10,36 +10,60 @@
 //! write a little (see the README's table). And the mode is not safe on a disk that fails: a commit whose sync failed
 //! returns [`Error::Unknown`], its rows stay visible, and later commits can be lost with it.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use super::batch::{FAILED, NOT_ALONE};
 use super::claim::Claim;
+use super::door::Shared;
+use super::files::{Files, logical_log_of};
 use super::job::{self, Answer, End, Job, Kind};
-use super::lane::{Manner, Shared};
-use super::outcome::CommitToken;
+use super::lane::discard;
+use super::queue::Priority;
 use super::retry::Backoff;
+use crate::catch::catch;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
 use crate::pool::{ConnectionPool, Hindrance, PooledConnection, clock};
+use crate::sync::Mutex;
+
+/// What the engine calls the mode.
+pub(super) const MVCC: &str = "mvcc";
 
 /// The way of those who write side by side.
 #[derive(Debug)]
 pub(super) struct SideBySide {
-    shared: Arc<Shared>,
+    side: Arc<Side>,
     pool: ConnectionPool,
-    _claim: Claim,
+    /// Gone once it is closed; each write that was accepted before has its own.
+    claim: Mutex<Option<Arc<Claim>>>,
 }
 
-/// A write that was started, or waits for its connection. It takes room until it is settled.
-struct Running(Arc<Shared>);
+/// What the writes share.
+#[derive(Debug)]
+struct Side {
+    shared: Arc<Shared>,
+    files: Mutex<Files>,
+    /// How many were started: where each begins to spread its pauses.
+    writes: AtomicU64,
+}
+
+/// A write that was started. It takes room until it is over.
+struct Running {
+    side: Arc<Side>,
+    priority: Priority,
+    claim: Option<Arc<Claim>>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.leaves_room();
+        // First: whoever hears that nobody is left may open another writer.
+        self.claim = None;
+        self.side.shared.leaves_room(self.priority);
     }
 }
 
@@ -47,136 +71,169 @@ impl SideBySide {
     /// Switches the database to MVCC mode, for good: it is written into the file.
     ///
     /// # Errors
-    /// What [`ConnectionPool::get`] returns, or the engine's error.
+    /// What [`ConnectionPool::get`] returns, the engine's error, or [`Error::Config`] if the engine does not switch.
     pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: Claim) -> Result<Self> {
-        pool.get().await?.run_as_is("PRAGMA journal_mode = 'mvcc'").await?;
-        Ok(Self { shared, pool: pool.clone(), _claim: claim })
+        let mode = pool.get().await?.switch_to_mvcc().await?;
+        if mode != MVCC {
+            let problem = format!("is Mvcc, and the database stays in mode {mode}: close whatever else has it open");
+            return Err(Error::Config { field: "mode", problem });
+        }
+        let files = [pool.path().to_owned(), logical_log_of(pool.path())];
+        let files = Mutex::new(Files::of(files, &shared.executor));
+        let side = Arc::new(Side { shared, files, writes: AtomicU64::new(0) });
+        Ok(Self { side, pool: pool.clone(), claim: Mutex::new(Some(Arc::new(claim))) })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.side.shared
     }
 
-    /// Runs a job for which there is room on a connection of the pool, and waits for its answer.
+    /// The pool may have another writer when those that were accepted have ended.
+    pub(super) fn gives_the_pool_back(&self) {
+        drop(self.claim.with(Option::take));
+    }
+
+    /// Runs a job for which there is room on a connection of the pool, and waits for its answer. Until it has one it is in
+    /// the queue, where a close finds it.
     ///
     /// # Cancel safety
     /// Dropped before it has its connection, the job is not run; after that it runs to its end, unobserved.
     pub(super) async fn run<R, E: From<Error>>(
         &self,
-        mut job: Job,
+        job: Job,
         answer: oneshot::Receiver<Answer<R, E>>,
-        manner: Manner,
-        deadline: Option<Instant>,
     ) -> Answer<R, E> {
-        let running = Running(Arc::clone(&self.shared));
-        let connection = self.pool.get_from(job.site);
-        let connection = match (deadline, manner.limit) {
-            (Some(deadline), Some(limit)) => {
-                let rest = deadline.saturating_duration_since(clock::now());
-                match clock::within(rest, connection).await {
-                    Some(connection) => connection,
-                    None => return Ok(Err(Shared::late(limit).into())),
+        let (site, claim) = (job.site, self.claim.with(|claim| claim.clone()));
+        let mut queued = match self.side.shared.queue(job, answer) {
+            Ok(queued) => queued,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        // Dropped before the job leaves the queue, for the same reason as in `Running`.
+        let claim = claim;
+        let rest = queued.rest();
+        let connection = {
+            let mut getting = pin!(self.pool.get_from(site));
+            let first = poll_fn(|context| match Pin::new(&mut queued).poll(context) {
+                Poll::Ready(answer) => Poll::Ready(Err(answer)),
+                Poll::Pending => getting.as_mut().poll(context).map(Ok),
+            });
+            match rest {
+                Some(rest) => clock::within(rest, first).await,
+                None => Some(first.await),
+            }
+        };
+        match connection {
+            Some(Ok(Ok(connection))) => {
+                if let Some(job) = queued.starts() {
+                    let (side, priority) = (Arc::clone(&self.side), job.priority);
+                    Running { side, priority, claim }.starts(job, connection);
                 }
             }
-            _ => connection.await,
-        };
-        let mut connection = match connection {
-            Ok(connection) => connection,
-            Err(error) => return Ok(Err(Error::rolled_back(error).into())),
-        };
-        let shared = Arc::clone(&self.shared);
-        self.shared.executor.read(Box::new(move || {
+            Some(Ok(Err(error))) => {
+                if let Some(job) = queued.starts() {
+                    self.side.shared.leaves_room(job.priority);
+                    self.side.shared.settle(job, End::RolledBack(Arc::new(error)));
+                }
+            }
+            // It was refused.
+            Some(Err(answer)) => return answer,
+            None => {
+                if let Some(late) = queued.is_late() {
+                    return late;
+                }
+            }
+        }
+        queued.await
+    }
+}
+
+impl Running {
+    fn starts(self, mut job: Job, mut connection: PooledConnection) {
+        let executor = Arc::clone(&self.side.shared.executor);
+        executor.read(Box::new(move || {
             Box::pin(async move {
                 connection.moves_here(job.site);
-                let end = write(&shared, &mut connection, &mut job, deadline).await;
-                // Back in the pool, and counted, before the caller knows that it is over.
+                let end = match catch(self.side.write(&mut connection, &mut job)).await {
+                    Ok(end) => end,
+                    Err(payload) => {
+                        discard(&mut connection);
+                        End::Unknown(Arc::new(Error::of_panic(payload)))
+                    }
+                };
+                // Back in the pool, counted, and its room free, before the caller knows that it is over.
                 drop(connection);
-                shared.settle(job, end);
-                drop(running);
+                self.side.shared.counts.ended(job.ended(&end));
+                drop(self);
+                job.settle(end);
             })
         }));
-        // No answer: the runtime is shutting down, in the middle of this.
-        answer.await.unwrap_or_else(|_| Ok(Err(Error::unknown(Error::Closed).into())))
     }
 }
 
-/// Makes a write until it does not conflict.
-async fn write(shared: &Shared, connection: &mut PooledConnection, job: &mut Job, deadline: Option<Instant>) -> End {
-    static WRITES: AtomicU64 = AtomicU64::new(0);
+impl Side {
+    /// Makes a write until it does not conflict.
+    async fn write(&self, connection: &mut PooledConnection, job: &mut Job) -> End {
+        let shared = &*self.shared;
+        let mut backoff = Backoff::new(self.writes.fetch_add(1, Ordering::Relaxed));
+        let began = clock::now();
+        let mut begins = Control::BeginConcurrent;
+        // Of whoever had it before.
+        let _ = connection.take_hindrance();
+        loop {
+            let ready = match self.files.with(Files::look) {
+                Ok(()) => connection.renew().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ready {
+                return End::RolledBack(Arc::new(error));
+            }
+            let outcome = attempt(shared, connection, &mut job.kind, begins).await;
+            let hindrance = connection.take_hindrance();
+            if !connection.is_reusable() {
+                connection.discard();
+            }
+            let now = clock::now();
+            let is_late = now.saturating_duration_since(began) >= shared.config.retry_timeout
+                || job.due.is_some_and(|(due, _)| due <= now);
+            match (outcome, hindrance) {
+                (Ok(true), _) => return self.committed(),
+                (Err(Error::Unknown { cause }), _) => return End::Unknown(cause),
+                (_, Some(Hindrance::NeedsToBeAlone)) if begins == Control::BeginConcurrent => {
+                    begins = Control::BeginImmediate;
+                }
+                (_, Some(Hindrance::Conflict)) if !is_late => {
+                    shared.counts.retried();
+                    clock::sleep(backoff.pause()).await;
+                }
+                (Ok(false), _) => return End::Failed,
+                (Err(error), _) => return End::RolledBack(Arc::new(error)),
+            }
+        }
+    }
 
-    let mut backoff = Backoff::new(WRITES.fetch_add(1, Ordering::Relaxed));
-    let began = clock::now();
-    let mut begins = Control::BeginConcurrent;
-    // Of whoever had it before.
-    let _ = connection.take_hindrance();
-    loop {
-        if let Err(error) = connection.renew().await {
-            return End::RolledBack(Arc::new(error));
-        }
-        let outcome = attempt(shared, connection, &mut job.kind, begins).await;
-        let hindrance = connection.take_hindrance();
-        if !connection.is_reusable() {
-            connection.discard();
-        }
-        let now = clock::now();
-        let is_late = now.saturating_duration_since(began) >= shared.config.retry_timeout
-            || deadline.is_some_and(|deadline| deadline <= now);
-        match (outcome, hindrance) {
-            (Ok(Some(token)), _) => return End::Committed(token),
-            (Err(Error::Unknown { cause }), _) => return End::Unknown(cause),
-            (_, Some(Hindrance::NeedsToBeAlone)) if begins == Control::BeginConcurrent => {
-                begins = Control::BeginImmediate;
-            }
-            (_, Some(Hindrance::Conflict)) if !is_late => {
-                shared.counts.retried();
-                clock::sleep(backoff.pause()).await;
-            }
-            (Ok(None), _) => return End::RolledBack(Arc::new(Error::misuse(FAILED))),
-            (Err(error), _) => return End::RolledBack(Arc::new(error)),
+    /// What was committed is, if it is where others will find it.
+    fn committed(&self) -> End {
+        match self.files.with(Files::look) {
+            Ok(()) => End::Committed(self.shared.committed()),
+            Err(error) => End::Unknown(Arc::new(error)),
         }
     }
 }
 
-/// Makes it once. `None` if it failed by itself.
-async fn attempt(
-    shared: &Shared,
-    connection: &mut PooledConnection,
-    kind: &mut Kind,
-    begins: Control,
-) -> Result<Option<CommitToken>> {
-    if let Kind::Solitary(statement) = kind {
-        return match statement.run(connection).await {
-            true if !connection.is_autocommit() => Err(Error::misuse(NOT_ALONE)),
-            true => Ok(Some(shared.committed())),
-            // Nothing tells whether the disk failed in the statement or in its commit.
-            false => match statement.failed() {
-                Some(error) if error.is_io() || error.may_have_committed() => Err(Error::unknown(error)),
-                Some(error) => Err(error),
-                None => Ok(None),
-            },
-        };
-    }
-    connection.control(begins).await?;
-    let wants_commit = match kind {
-        Kind::Work(work) => {
-            let mut transaction = connection.opened();
-            let wants_commit = job::run(&mut **work, &mut transaction, shared.config.write_timeout).await;
-            transaction.stays_open();
-            wants_commit
+/// Makes it once. Whether it is committed: if not, it failed by itself.
+async fn attempt(shared: &Shared, connection: &mut PooledConnection, kind: &mut Kind, begins: Control) -> Result<bool> {
+    let is_alone = matches!(kind, Kind::Solitary(_));
+    let outcome = match kind {
+        Kind::Solitary(statement) => statement.run_by_itself(connection).await.map(|()| true),
+        kind => {
+            connection.control(begins).await?;
+            job::run_and_end(kind, connection, shared.config.write_timeout).await
         }
-        Kind::Statement(statement) | Kind::Solitary(statement) => statement.run(connection).await,
     };
-    if wants_commit {
-        return match connection.opened().commit_synced().await {
-            Ok(()) => Ok(Some(shared.committed())),
-            // In this mode the rows of a commit that the disk refused can stay.
-            Err(error) if error.is_io() => Err(Error::unknown(error)),
-            Err(error) => Err(error),
-        };
-    }
-    if !connection.is_autocommit() {
-        // If even that fails, the connection is discarded, and the engine rolls back with its last handle.
-        let _ = connection.opened().rollback().await;
-    }
-    Ok(None)
+    // Of a solitary one nothing tells whether the disk failed in it or in its commit; and in this mode the rows of a commit
+    // that the disk refused can stay.
+    outcome.map_err(|error| match error.is_io() || is_alone && error.may_have_committed() {
+        true => Error::unknown(error),
+        false => error,
+    })
 }

@@ -16,7 +16,7 @@ pub struct Ack<R> {
     pub token: CommitToken,
 }
 
-/// A commit of one writer. Later ones are greater.
+/// A commit of one writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommitToken {
     /// The writer.
@@ -25,7 +25,9 @@ pub struct CommitToken {
 }
 
 impl CommitToken {
-    /// The number of the commit, counted from 1 since the writer was opened. Writes that share it were committed together.
+    /// The number of the commit, counted from 1 since the writer was opened. Writes that share it were committed together. Of two
+    /// that the lane made the later one is greater; in MVCC mode the numbers are those of who was counted first, and two commits
+    /// at the same time may be counted in either order.
     #[must_use]
     pub fn number(self) -> u64 {
         self.number
@@ -57,8 +59,8 @@ impl fmt::Display for NotDone {
 pub struct CloseReport {
     /// Writes that were still queued when the time was over. Their callers were told that nothing was written.
     pub not_done: Vec<NotDone>,
-    /// Whether the lane was still at work when the time was over: on a write that had been started, or on its commit. It
-    /// ends after that.
+    /// Whether a write that had been started, or its commit, was still running when the time was over. It runs to its end. In
+    /// MVCC mode there may be several; whose they are and what they run is said of the holders.
     pub is_running: bool,
     /// That write, or the last of those that it was committing; `None` where that cannot be told, as in MVCC mode.
     pub running: Option<NotDone>,

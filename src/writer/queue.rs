@@ -31,7 +31,8 @@ pub enum Priority {
     /// Somebody waits for it.
     #[default]
     Normal,
-    /// It can wait: at most 32 normal writes overtake the oldest of these, then it has its turn.
+    /// It can wait: at most 32 normal writes overtake the oldest of these, then it has its turn. However many of them wait, for
+    /// their turn or for room, they take no room from normal ones.
     Background,
 }
 

@@ -1,10 +1,17 @@
 //! How long to wait before the next try: exponential backoff with jitter.
 //!
-//! Full jitter in the sense of AWS's "Exponential Backoff And Jitter" (2015): each pause is a part of a limit that doubles.
-//! The parts are the multiples of the golden ratio modulo 1, which are evenly spread and need no randomness: the same
-//! writer makes the same pauses, and two that begin at different counts make different ones.
+//! Equal jitter in the sense of AWS's "Exponential Backoff And Jitter" (2015): each pause is half of a limit that doubles, and
+//! a part of the other half. The parts are the multiples of the golden ratio modulo 1, which are evenly spread and need no
+//! randomness: the same writer makes the same pauses, and two that begin at different counts make different ones.
 
 use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::door::Shared;
+use crate::error::{Error, Result};
+use crate::pool::control::Control;
+use crate::pool::{PooledConnection, clock};
 
 /// The first pause is at most this long.
 const SHORTEST: Duration = Duration::from_micros(500);
@@ -32,6 +39,63 @@ impl Backoff {
         let pause = self.limit.mul_f64(0.5 + part / 2.0);
         self.limit = (self.limit * 2).min(LONGEST);
         pause
+    }
+}
+
+/// The tries of one who finds the write lock taken: how long there may be another, and what comes between them.
+pub(super) struct Tries<'l> {
+    shared: &'l Shared,
+    backoff: Backoff,
+    /// When the first one failed.
+    began: Option<Instant>,
+    /// The same, of the job that it is for, and the time that this had.
+    due: Option<(Instant, Duration)>,
+}
+
+impl<'l> Tries<'l> {
+    pub(super) fn new(shared: &'l Shared) -> Self {
+        Self::of(shared, None)
+    }
+
+    /// Of a job that has to be started in time.
+    pub(super) fn of(shared: &'l Shared, due: Option<(Instant, Duration)>) -> Self {
+        Self { shared, backoff: Backoff::new(shared.counts.retries()), began: None, due }
+    }
+
+    /// Takes the write lock; tries again while somebody outside the lane holds it. `Busy` means that nothing happened.
+    pub(super) async fn begin(&mut self, connection: &mut PooledConnection) -> Result<()> {
+        loop {
+            match connection.control(Control::BeginImmediate).await {
+                Err(error) if error.is_contention() => self.again(connection).await?,
+                outcome => {
+                    // Whoever has it next begins anew.
+                    self.began = None;
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// A try on this connection failed. Waits for the time of the next.
+    ///
+    /// # Errors
+    /// When there is no time for another: why.
+    pub(super) async fn again(&mut self, connection: &PooledConnection) -> Result<()> {
+        let now = clock::now();
+        let tried = now.saturating_duration_since(*self.began.get_or_insert(now));
+        let mut left = self.shared.config.retry_timeout.saturating_sub(tried);
+        if left.is_zero() {
+            return Err(Error::Locked { tried, holders: connection.others_in_transactions() });
+        }
+        if let Some((due, limit)) = self.due {
+            left = left.min(due.saturating_duration_since(now));
+            if left.is_zero() {
+                return Err(Shared::too_late(limit));
+            }
+        }
+        self.shared.counts.retried();
+        clock::sleep(self.backoff.pause().min(left)).await;
+        Ok(())
     }
 }
 

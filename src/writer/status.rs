@@ -1,4 +1,4 @@
-//! What the lane has done so far.
+//! What a writer has done so far.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,21 +12,25 @@ use crate::pool::Status;
 pub struct WriterStatus {
     /// The pool below; the lane holds one of its connections.
     pub pool: Status,
-    /// Writes in the lane's queue.
+    /// Writes that are accepted and not started.
     pub queued: usize,
     /// Writes that were committed.
     pub committed: u64,
-    /// Writes that returned an error or panicked, and had no effect.
+    /// Writes that returned an error or panicked, or were not started in time, and had no effect.
     pub rolled_back: u64,
     /// Writes of which cannot be told whether they were committed.
     pub unknown: u64,
     /// Writes whose caller was gone before they started.
     pub skipped: u64,
+    /// Writes that never were in the queue: there was no room, or none in time, or the writer was closed. Each that was in it is
+    /// counted by one of the four above.
+    pub refused: u64,
     /// Commits, each of a batch of writes.
     pub commits: u64,
     /// The most writes that ever shared a commit.
     pub largest_batch: u64,
-    /// Tries that found the write lock taken, by somebody outside the lane.
+    /// Tries that found the write lock taken, by somebody outside the lane; in MVCC mode, writes that were made again because they
+    /// conflicted with others.
     pub retries: u64,
     /// Times that a batch was run again, one write after the other, because one of them had broken its transaction.
     pub broken_batches: u64,
@@ -54,13 +58,14 @@ impl WriterStatus {
     }
 }
 
-/// Counts since the lane began.
+/// Counts since the writer was opened.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     committed: AtomicU64,
     rolled_back: AtomicU64,
     unknown: AtomicU64,
     skipped: AtomicU64,
+    refused: AtomicU64,
     largest_batch: AtomicU64,
     retries: AtomicU64,
     broken_batches: AtomicU64,
@@ -81,6 +86,10 @@ impl Counts {
 
     pub(super) fn skipped(&self) {
         one_more(&self.skipped);
+    }
+
+    pub(super) fn refused(&self) {
+        one_more(&self.refused);
     }
 
     pub(super) fn retried(&self) {
@@ -107,6 +116,7 @@ impl Counts {
             rolled_back: count(&self.rolled_back),
             unknown: count(&self.unknown),
             skipped: count(&self.skipped),
+            refused: count(&self.refused),
             largest_batch: count(&self.largest_batch),
             retries: count(&self.retries),
             broken_batches: count(&self.broken_batches),

@@ -4,10 +4,11 @@
 //! A checkpoint copies what is committed from the log into the database, and syncs that; a log that is copied to its end
 //! starts over with the next write. The lane checkpoints when nobody waits: once the log has grown by
 //! [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes), and when it has rested for
-//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle). It is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget
+//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle); and though others wait once the log has grown by twice as much. It
+//! is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget
 //! the log before the database is synced: if that sync fails, the next commit overwrites what was acknowledged. A checkpoint
 //! that fails loses nothing and is made again. The engine makes one itself, inside the commit that brings the log to 1,000
-//! pages more than are copied; that cannot be switched off, but a lane that ever rests comes first.
+//! pages more than are copied; that cannot be switched off, but with the default settings the lane comes first.
 //!
 //! A reader keeps the log from being copied beyond the moment that it reads, and from starting over; the status counts the
 //! pages that are pinned so.
@@ -20,6 +21,12 @@
 //! `PRAGMA user_version`, set to what it was. If that is synced, the batch is gone for certain; until it is, the outcome is
 //! unknown and nothing else is written.
 //!
+//! If that fails, too, and the process ends, the next writer finds a log of which nobody knows whether it is on the disk. So
+//! before its first commit the lane copies a log that was there into the database, syncs that, and commits once: the log
+//! starts over, and nothing that is acknowledged stands behind what may be lost. (The copy costs some milliseconds, once, and
+//! only if there is a log and something is written. It leaves two holes: a power failure between the copy and that commit
+//! may tear the commit that was in doubt; and while a reader of this process pins the log it does not start over.)
+//!
 //! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
 //! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
 //! tells nothing.
@@ -27,9 +34,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::door::Shared;
 use super::executor::Executor;
 use super::files::log_of;
-use super::lane::{Shared, drop_caught};
+use super::lane::discard;
+use super::retry::Tries;
 use crate::error::Result;
 use crate::pool::PooledConnection;
 use crate::pool::control::Control;
@@ -52,6 +61,8 @@ pub(super) struct Wal {
     pinned: AtomicU64,
     /// A commit failed and is not known to be overwritten.
     in_doubt: AtomicBool,
+    /// It was there when the lane began, and nobody knows whether all of it is on the disk.
+    found: AtomicBool,
 }
 
 /// The log as the last checkpoint left it.
@@ -82,7 +93,13 @@ impl Wal {
             pages: zero(),
             pinned: zero(),
             in_doubt: AtomicBool::new(false),
+            found: AtomicBool::new(false),
         }
+    }
+
+    /// Looks whether somebody has left a log.
+    pub(super) fn look(&self, executor: &dyn Executor) {
+        self.found.store(self.bytes(executor).is_some_and(|bytes| bytes > 0), Ordering::Relaxed);
     }
 
     fn bytes(&self, executor: &dyn Executor) -> Option<u64> {
@@ -116,13 +133,15 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Something was committed. Whether the log has grown enough for a checkpoint.
+    /// Something was committed. Whether the log has grown enough for a checkpoint: if somebody waits, by twice as much, for
+    /// a lane that never rests must make one, too.
     pub(super) fn committed(&mut self, shared: &Shared) -> bool {
         self.is_due = true;
         let Some(bytes) = shared.wal.bytes(&*shared.executor) else { return false };
         // It has started over.
         self.bytes = self.bytes.min(bytes);
-        bytes - self.bytes >= shared.config.checkpoint_bytes
+        let patience = if shared.queue.len() == 0 { 1 } else { 2 };
+        bytes - self.bytes >= shared.config.checkpoint_bytes.saturating_mul(patience)
     }
 
     /// Whether there is something to copy when the lane rests.
@@ -135,7 +154,7 @@ impl Checkpoints {
         let wal = &shared.wal;
         self.bytes = wal.bytes(&*shared.executor).unwrap_or(0);
         let outcome = match connection.renew().await {
-            Ok(()) => connection.checkpoint().await,
+            Ok(()) => copy(shared, connection).await,
             Err(error) => Err(error),
         };
         match outcome {
@@ -156,16 +175,50 @@ impl Checkpoints {
     }
 }
 
+/// Copies what can be copied: how many pages the log has, and how many of them are in the database now.
+///
+/// To whoever began to read when all was copied the log was empty, and as long as that goes on the engine copies nothing.
+/// It answers as it does if the disk fails, so that is told by who reads.
+async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64, u64)> {
+    let outcome = connection.checkpoint().await;
+    match outcome {
+        Err(error) if error.is_contention() && !connection.others_in_transactions().is_empty() => {
+            let bytes = shared.wal.bytes(&*shared.executor).unwrap_or(0);
+            Ok((bytes / (shared.wal.page_size + FRAME_HEADER), 0))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Before the first acknowledgement, and after a failed commit that is not overwritten yet: makes what comes be behind
+/// nothing that can be lost.
+pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
+    if shared.wal.found.load(Ordering::Relaxed) {
+        copy(shared, connection).await?;
+        rewrite(shared, connection).await?;
+        shared.wal.found.store(false, Ordering::Relaxed);
+    }
+    match is_in_doubt(shared) {
+        true => repair(shared, connection).await,
+        false => Ok(()),
+    }
+}
+
 /// A commit failed so that nobody can tell what the disk has of it. Overwrites that. Whether it is certainly gone.
 pub(super) async fn repair(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
     doubt(shared);
-    drop_caught(connection);
+    discard(connection);
     connection.renew().await?;
-    super::batch::begin(shared, connection).await?;
-    connection.rewrite_header().await?;
-    connection.control(Control::Commit).await?;
+    rewrite(shared, connection).await?;
     shared.wal.in_doubt.store(false, Ordering::Relaxed);
     Ok(())
+}
+
+/// Commits what is there already.
+async fn rewrite(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
+    Tries::new(shared).begin(connection).await?;
+    connection.rewrite_header().await?;
+    connection.control(Control::Commit).await
 }
 
 /// What is committed is not known for certain.

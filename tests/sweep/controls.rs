@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use poolproof::{Behavior, PoolConfig};
+use poolproof::{Behavior, Mode, PoolConfig};
 use tokio_test::task;
 
 use crate::drive;
@@ -169,8 +169,8 @@ async fn a_guard_that_is_forgotten_inside_its_transaction_keeps_the_lock() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_of_the_writer_that_has_become_empty_is_found() {
-    says(lane::sweep(&lane::Scenario { polls: (2, 9), ..WRITE }).await, "1 polls, not 2 to 9");
-    says(lane::sweep(&lane::Scenario { places: 1, ..WRITE }).await, "it does not panic");
+    says(lane::sweep(&lane::Scenario { polls: (2, 9), ..WRITE }, Mode::Wal).await, "1 polls, not 2 to 9");
+    says(lane::sweep(&lane::Scenario { places: 1, ..WRITE }, Mode::Wal).await, "it does not panic");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,13 +187,13 @@ async fn two_writes_that_should_be_one_are_found_torn() {
         },
         ..WRITE
     };
-    says(lane::sweep(&torn).await, "it is torn: it left 1 rows of 2");
+    says(lane::sweep(&torn, Mode::Wal).await, "it is torn: it left 1 rows of 2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_is_acknowledged_and_missing_or_there_twice_is_found() {
     let missing = lane::Scenario { leaves: 2, ..WRITE };
-    says(lane::sweep(&missing).await, "it succeeded, and left 0 rows of 2");
+    says(lane::sweep(&missing, Mode::Wal).await, "it succeeded, and left 0 rows of 2");
     let twice = lane::Scenario {
         polls: (1, 9),
         leaves: 2,
@@ -205,7 +205,7 @@ async fn a_write_that_is_acknowledged_and_missing_or_there_twice_is_found() {
         },
         ..WRITE
     };
-    says(lane::sweep(&twice).await, "4 rows of 2");
+    says(lane::sweep(&twice, Mode::Wal).await, "4 rows of 2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -220,5 +220,5 @@ async fn a_write_that_goes_on_after_its_caller_was_refused_is_found() {
         },
         ..WRITE
     };
-    says(lane::sweep(&refused).await, "it failed: the pool, or its writer, is closed");
+    says(lane::sweep(&refused, Mode::Wal).await, "it failed: the pool, or its writer, is closed");
 }

@@ -5,6 +5,8 @@
 //! one step after the other. Each poll and each of their steps is a moment at which the operation can end: dropped, unwound,
 //! or by a panic of its own at any place where the user's code runs.
 //!
+//! In MVCC mode there is no lane: an operation waits for room, for a connection, and while it runs or conflicts.
+//!
 //! Afterwards: what was acknowledged is there, once; what was rolled back is not; what nobody was told of is there wholly or
 //! not at all. The lane serves, its connection is the only one in use and in no transaction, and there is as much room as at
 //! first.
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use poolproof::{CommitToken, ConnectionPool, Error, PooledConnection, PooledDatabaseWriter, WriterConfig};
+use poolproof::{CommitToken, ConnectionPool, Error, Mode, PooledConnection, PooledDatabaseWriter, WriterConfig};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -80,7 +82,7 @@ pub enum Start {
     Busy,
     /// And its queue, of two, is full.
     Full,
-    /// All readers' connections are lent.
+    /// All connections but the lane's are lent.
     Lent,
     /// Somebody outside the lane has the write lock.
     Locked,
@@ -110,6 +112,7 @@ enum End {
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
+    mode: Mode,
     start: Start,
     end: End,
     moment: usize,
@@ -133,12 +136,12 @@ struct Came {
 
 /// # Errors
 /// What is wrong, of which case.
-pub async fn sweep(scenario: &Scenario) -> Result<Swept, String> {
+pub async fn sweep(scenario: &Scenario, mode: Mode) -> Result<Swept, String> {
     let mut swept = Swept::default();
     for start in scenario.starts {
         for end in [End::Dropped, End::Unwound] {
             for moment in 0.. {
-                let case = Case { start: *start, end, moment, panics_at: usize::MAX };
+                let case = Case { mode, start: *start, end, moment, panics_at: usize::MAX };
                 let came = run(scenario, case).await?;
                 swept.cases += 1;
                 if came.complete {
@@ -151,7 +154,7 @@ pub async fn sweep(scenario: &Scenario) -> Result<Swept, String> {
             }
         }
         for panics_at in 0..scenario.places {
-            let case = Case { start: *start, end: End::Dropped, moment: usize::MAX, panics_at };
+            let case = Case { mode, start: *start, end: End::Dropped, moment: usize::MAX, panics_at };
             let came = run(scenario, case).await?;
             ensure!(came.panicked, "{}, {case:?}: it does not panic", scenario.name);
             swept.panics += 1;
@@ -219,6 +222,7 @@ fn unwind(held: Spawn<Work>) {
 
 struct World {
     folder: TempDir,
+    mode: Mode,
     db: PooledDatabaseWriter,
     user: Arc<User>,
     /// Lets the one that keeps the lane end.
@@ -238,15 +242,16 @@ impl World {
         let (folder, path) = database();
         let wrong = |error: Error| error.to_string();
         let pool = ConnectionPool::builder(&path).max_connections(1 + READERS).build().await.map_err(wrong)?;
-        let config = WriterConfig { queue: 2, ..WriterConfig::default() };
+        let config = WriterConfig { queue: 2, mode: case.mode, ..WriterConfig::default() };
         let db = PooledDatabaseWriter::with_config(pool, config).await.map_err(wrong)?;
         let token = db.execute("INSERT INTO later VALUES (0)", ()).await.map_err(wrong)?.token;
         let user = User::new(case.panics_at);
         let hands = Hands { db: db.clone(), token, path: path.with_extension("second"), user: Arc::clone(&user) };
         let (release, others, readers, locks) = (None, Vec::new(), Vec::new(), None);
-        let mut world = Self { folder, db, user, release, others, readers, locks, written: 0, later: 1 };
+        let mut world =
+            Self { folder, mode: case.mode, db, user, release, others, readers, locks, written: 0, later: 1 };
         if matches!(case.start, Start::Busy | Start::Full) {
-            world.keep_the_lane().await;
+            world.keep_the_lane().await?;
         }
         if case.start == Start::Full {
             for _ in 0..2 {
@@ -259,9 +264,7 @@ impl World {
             }
         }
         if case.start == Start::Lent {
-            for _ in 0..READERS {
-                world.readers.push(world.db.pool().get().await.map_err(wrong)?);
-            }
+            world.lend().await?;
         }
         if case.start == Start::Locked {
             let mut guard = world.db.pool().get().await.map_err(wrong)?;
@@ -271,7 +274,24 @@ impl World {
         Ok((world, hands))
     }
 
-    async fn keep_the_lane(&mut self) {
+    /// Connections that the lane keeps.
+    fn kept(&self) -> usize {
+        if self.mode == Mode::Wal { 1 } else { 0 }
+    }
+
+    /// Lends all connections but those.
+    async fn lend(&mut self) -> Result<(), String> {
+        for _ in 0..1 + READERS - self.kept() {
+            self.readers.push(self.db.pool().get().await.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    }
+
+    /// Whoever writes waits.
+    async fn keep_the_lane(&mut self) -> Result<(), String> {
+        if self.mode == Mode::Mvcc {
+            return self.lend().await;
+        }
         let (release, held) = watch::channel(false);
         let (started, mut begun) = watch::channel(false);
         let db = self.db.clone();
@@ -286,6 +306,7 @@ impl World {
         self.written += 1;
         let _ = begun.wait_for(|begun| *begun).await;
         self.release = Some(release);
+        Ok(())
     }
 
     /// The next thing that others do for an operation that waits; if there is none, it is the lane's turn, or its reader's.
@@ -338,6 +359,9 @@ impl World {
         // A second writer's lane ends by itself, once its last handle is gone.
         let all_closed = until(|| open_below(folder.path()).is_empty()).await;
         all_closed.map_err(|_| format!("still open: {:?}", open_below(folder.path())))?;
+        if self.mode == Mode::Mvcc {
+            switch_back(&path).await.map_err(|error| format!("it cannot be switched back: {error}"))?;
+        }
         read_by_sqlite(&path, self.later, self.written)
     }
 
@@ -348,10 +372,10 @@ impl World {
         self.db.write(async |tx| tx.execute("INSERT INTO later VALUES (1)", ()).await).await.map_err(wrong)?;
         self.later += 2;
         // A reader that was cancelled ends where it is, and gives its connection back a moment later.
-        until(|| self.db.status().pool.in_use == 1)
+        until(|| self.db.status().pool.in_use == self.kept())
             .await
             .map_err(|_| format!("slots are lost: {:?}", self.db.status()))?;
-        self.keep_the_lane().await;
+        self.keep_the_lane().await?;
         let pool = self.db.pool().clone();
         let mut room: Vec<Spawn<Work>> = (0..3)
             .map(|_| {
@@ -365,13 +389,14 @@ impl World {
         ensure!(refused == 1, "{refused} of three are refused by a queue of two");
         drop(room);
         ensure!(self.db.status().queued == 0, "they do not leave");
-        let mut guards = Vec::new();
-        for _ in 0..READERS {
-            guards.push(pool.get().await.map_err(|error| error.to_string())?);
+        if self.readers.is_empty() {
+            self.lend().await?;
         }
-        ensure!(guards.iter().all(|guard| guard.is_autocommit()), "a connection is lent inside a transaction");
-        drop(guards);
-        self.goes_on(|| true).await?;
+        ensure!(self.readers.iter().all(|guard| guard.is_autocommit()), "a connection is lent inside a transaction");
+        self.readers.clear();
+        if self.release.is_some() {
+            self.goes_on(|| true).await?;
+        }
         for other in std::mem::take(&mut self.others) {
             other.await.map_err(|panic| panic.to_string())?.map_err(wrong)?;
         }
@@ -382,6 +407,14 @@ impl World {
         self.later += 1;
         Ok(())
     }
+}
+
+/// So that SQLite can read it.
+async fn switch_back(path: &std::path::Path) -> Result<(), Error> {
+    let pool = ConnectionPool::open(path).await?;
+    pool.get().await?.run("PRAGMA journal_mode = 'wal'").await?;
+    pool.close().await;
+    Ok(())
 }
 
 /// Lets others go on until it holds.

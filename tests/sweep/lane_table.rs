@@ -215,6 +215,70 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Where it can be held up in MVCC mode.
+const BESIDE: &[Start] = &[Start::Free, Start::Lent, Start::Locked];
+
+/// In MVCC mode: those that go another way there.
+pub const SIDE_BY_SIDE: &[Scenario] = &[
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::execute",
+        starts: BESIDE,
+        leaves: 2,
+        operation: |hands| Box::pin(async move { hands.db.execute(TWO, ()).await.map(drop) }),
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::execute: within a time",
+        starts: BESIDE,
+        polls: (1, 4),
+        leaves: 2,
+        operation: |hands| {
+            Box::pin(async move { hands.db.within(Duration::from_secs(600)).execute(TWO, ()).await.map(drop) })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::try_execute",
+        starts: BESIDE,
+        leaves: 2,
+        operation: |hands| Box::pin(async move { hands.db.try_execute(TWO, ()).await.map(drop) }),
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::write",
+        starts: BESIDE,
+        leaves: 2,
+        places: 3,
+        operation: |hands| write(hands, true),
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::close",
+        starts: &[Start::Free, Start::Lent],
+        ends_it: true,
+        operation: |hands| {
+            Box::pin(async move {
+                hands.db.close().await;
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::close_within",
+        starts: &[Start::Free, Start::Lent],
+        ends_it: true,
+        operation: |hands| {
+            Box::pin(async move {
+                let report = hands.db.close_within(Duration::from_secs(600)).await;
+                assert!(report.is_clean(), "{report}");
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+];
+
 /// A closure that stops at each of its awaits.
 fn write(hands: Hands, waits: bool) -> Work {
     Box::pin(async move {

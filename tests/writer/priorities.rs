@@ -85,13 +85,16 @@ struct Write {
 /// Thousands of writes of both priorities come in bursts, while the lane is at work and while it is held; some callers leave
 /// again. Who was started when is held against who came when.
 ///
-/// With `b` background writes ahead of it, one sees at most `(b + 1) * 32` normal ones started that came after it.
+/// With `b` background writes ahead of it, one sees at most `(b + 1) * 32` normal ones started that came after it. With `n`
+/// normal writes ahead of it, a normal one sees at most `n / 32 + 1` background ones started.
 #[tokio::test]
 async fn whatever_comes_and_goes_nobody_is_overtaken_more_often_than_is_said() {
     let (db, _folder) = writer_of(WriterConfig { queue: 100_000, ..patient() }).await;
     let (diary, mut random) = (Diary::default(), Random(7));
     let mut priorities = Vec::new();
     let mut ahead: HashMap<usize, usize> = HashMap::new();
+    // Of a normal one that waits, how many were started before it had its place.
+    let mut came_at: HashMap<usize, usize> = HashMap::new();
     let mut waiting: Vec<Write> = Vec::new();
     let (mut left, mut done) = (0, 0);
     for burst in 0..40 {
@@ -113,6 +116,9 @@ async fn whatever_comes_and_goes_nobody_is_overtaken_more_often_than_is_said() {
             if polled.is_ready() {
                 done += 1;
                 continue;
+            }
+            if priority == Priority::Normal {
+                came_at.insert(number, diary.lock().unwrap().len());
             }
             waiting.push(Write { priority, future });
             if random.below(8) == 0 {
@@ -160,5 +166,16 @@ async fn whatever_comes_and_goes_nobody_is_overtaken_more_often_than_is_said() {
         most = most.max(overtook);
     }
     println!("the background write that was overtaken most was by {most}");
+    let mut most_of_the_background = 0;
+    for (place, number) in order.iter().enumerate() {
+        let Some(came_at) = came_at.get(number).filter(|came_at| **came_at < place) else { continue };
+        let of_the_background = |other: &&usize| priorities[**other] == Priority::Background;
+        let background = order[*came_at..place].iter().filter(of_the_background).count();
+        let normal = place - came_at - background;
+        // One more may have been taken out before, and noted after it came.
+        assert!(background <= normal / OVERTAKES + 2, "{number}, behind {normal}, saw {background} of the background");
+        most_of_the_background = most_of_the_background.max(background);
+    }
+    assert!(most_of_the_background >= 2, "the other bound was never near: too little was tried");
     assert!(most >= OVERTAKES, "the bound was never reached: too little was tried");
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use poolproof::{Ack, Error, PooledDatabaseWriter, Result, WriteStage, WriterConfig};
 use tokio::task::JoinHandle;
 
-use crate::world::{column, commit_of, insert, lock, locked, patient, queue_row, unlock, until, writer, writer_of};
+use crate::world::{
+    column, commit_of, hold, insert, lock, locked, patient, queue, queue_row, unlock, until, writer, writer_of,
+};
 
 /// How many tries there can have been since then: the pauses are 0.25, 0.5, 1, 2, 4 ms at least, and then 8.
 fn most_retries(began: Instant) -> u64 {
@@ -229,4 +231,48 @@ async fn no_limit_is_too_long_for_the_clock() {
         unlock(guard).await;
         waiting.await.unwrap().unwrap();
     }
+}
+
+/// ```text
+/// lane                            outside
+/// undoes a batch of four
+///                                 takes the lock
+/// tries for the first one, in vain, until its time is over
+/// tries once for each other
+/// ```
+#[tokio::test]
+async fn those_of_a_batch_that_runs_again_try_for_the_lock_no_longer_than_one() {
+    let timeout = Duration::from_millis(400);
+    let (db, _folder) = writer_of(WriterConfig { retry_timeout: timeout, ..patient() }).await;
+    db.execute_batch("CREATE TABLE u (x INTEGER PRIMARY KEY); INSERT INTO u VALUES (1)").await.unwrap();
+    let guard = db.pool().get().await.unwrap();
+    let held = hold(&db).await;
+    let rows = [queue_row(&db, 1).await, queue_row(&db, 2).await, queue_row(&db, 3).await];
+    let (locks, mut guard) = (std::sync::Arc::new(std::sync::Mutex::new(None)), Some(guard));
+    let keeps = std::sync::Arc::clone(&locks);
+    let breaks = queue(&db, |db| async move {
+        let work = async move |tx: &mut poolproof::Transaction<'_>| {
+            let failed = tx.execute("INSERT OR ROLLBACK INTO u VALUES (1)", ()).await.map(drop);
+            // The first time: the lock is free now that all is undone.
+            if let Some(mut guard) = guard.take() {
+                guard.execute("BEGIN IMMEDIATE", ()).await?;
+                *keeps.lock().unwrap() = Some(guard);
+            }
+            failed
+        };
+        db.write(work).await
+    })
+    .await;
+    let began = Instant::now();
+    held.let_go().await;
+    for row in rows {
+        let error = row.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::RolledBack { .. }) && error.is_contention(), "{error:?}");
+    }
+    assert!(breaks.await.unwrap().is_err());
+    let took = began.elapsed();
+    assert!(took >= timeout && took < 3 * timeout, "{took:?}");
+    drop(locks.lock().unwrap().take());
+    insert(db.clone(), 4).await.unwrap();
+    assert_eq!(column(&db, "t").await, [4]);
 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::Poll;
 
-use poolproof::{Ack, Error, PooledDatabaseWriter, Result, WriterConfig};
+use poolproof::{Ack, Error, PooledDatabaseWriter, Priority, Result, WriterConfig};
 use tokio_test::task::{self, Spawn};
 
 use crate::world::{column, hold, insert, patient, queue_row, rows, writer_of};
@@ -150,4 +150,55 @@ async fn whoever_waits_for_room_is_refused_when_the_writer_is_closed() {
     queued.await.unwrap().unwrap();
     db.stop().await;
     assert_eq!(column(&db, "t").await, [1]);
+}
+
+/// ```text
+/// background               normal
+/// 2 in their line, full
+/// 20 wait for room
+///                          comes last: there is room
+/// ```
+#[tokio::test]
+async fn a_crowd_in_the_background_takes_no_room_from_others() {
+    let (db, _folder) = writer_of(WriterConfig { queue: 2, ..patient() }).await;
+    let held = hold(&db).await;
+    let background = db.priority(Priority::Background);
+    let mut crowd: Vec<Waiting> = (0..22).map(|x| comes(&background, x)).collect();
+    assert_eq!(db.status().queued, 2);
+    let (mut waits, mut tries) = (comes(&db, 100), task::spawn(db.try_execute("INSERT INTO t VALUES (101)", ())));
+    assert!(tries.poll().is_pending());
+    assert_eq!(db.status().queued, 4, "both have room");
+    assert!(is_full(db.try_execute("INSERT INTO t VALUES (102)", ()).await));
+    assert!(is_full(background.try_execute("INSERT INTO t VALUES (103)", ()).await));
+    held.let_go().await;
+    tries.await.unwrap();
+    crate::world::until(|| goes_on(&mut waits)).await;
+    while !crowd.is_empty() {
+        crowd.retain_mut(|other| !goes_on(other));
+        tokio::task::yield_now().await;
+    }
+    let order = column(&db, "t").await;
+    assert_eq!((&order[..2], order.len()), (&[100, 101][..], 24), "{order:?}");
+    assert_eq!(db.status().refused, 2);
+}
+
+/// Whatever becomes of a write, it is counted once.
+#[tokio::test]
+async fn whoever_does_not_come_in_is_counted_apart() {
+    let (db, _folder) = writer_of(WriterConfig { queue: 1, ..patient() }).await;
+    let (before, held) = (db.status(), hold(&db).await);
+    let queued = queue_row(&db, 1).await;
+    assert!(db.try_execute("INSERT INTO t VALUES (2)", ()).await.is_err(), "it is full");
+    let limit = std::time::Duration::from_millis(1);
+    assert!(insert(db.within(limit), 3).await.is_err(), "there is no room in time");
+    assert_eq!((db.status().refused, db.status().queued), (2, 1));
+    queued.abort();
+    assert!(queued.await.unwrap_err().is_cancelled());
+    assert!(insert(db.within(limit), 4).await.is_err(), "it has room, and no turn in time");
+    held.let_go().await;
+    db.stop().await;
+    assert!(insert(db.clone(), 5).await.is_err(), "it is closed");
+    let after = db.status();
+    let counts = (after.refused, after.skipped, after.rolled_back, after.committed - before.committed, after.unknown);
+    assert_eq!(counts, (3, 1, 1, 1, 0));
 }
