@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,6 @@ use super::minimise::{Minimised, minimise};
 use super::notation::{Picture, Schedule};
 use super::run::{Course, Ran, run};
 use super::{Sim, World};
-
-/// For how long a failure is made smaller.
-const MINIMISES: Duration = Duration::from_secs(30);
 
 /// A seed that failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -202,7 +199,7 @@ impl Sim {
     {
         let before = plan.decisions.len();
         let runs = |plan: &super::Plan| run(Course::Plan(plan), self.faults, false, check);
-        let Minimised { plan, runs } = minimise(plan, &failure, MINIMISES, &runs);
+        let Minimised { plan, runs } = minimise(plan, &failure, self.minimises, &runs);
         let ran = run(Course::Plan(&plan), self.faults, true, check);
         let picture = Picture::of(&ran.events, &ran.names);
         let schedule = Schedule::of(&self.workload, self.faults, &plan, &picture);

@@ -2,7 +2,7 @@
 //!
 //! Zeller and Hildebrandt's ddmin ("Simplifying and Isolating Failure-Inducing Input", 2002) on the answers that were not the
 //! default: parts of the plan are taken out, first large ones and then small, as long as the run still fails in the same
-//! way. Numbers that stay are made smaller by halves. Since a question is named by whose it is and which of theirs, the
+//! way. Numbers that stay become 1, or are made smaller by halves. Since a question is named by whose it is and which of theirs, the
 //! rest of a plan still means what it meant.
 
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ impl Search<'_> {
         Instant::now() >= self.until
     }
 
-    /// Takes the plan if it fails still.
+    /// Takes the plan if it fails still, and with no more decisions. Whether it was taken.
     fn tries(&mut self, decisions: Vec<Decision>) -> bool {
         if self.is_late() {
             return false;
@@ -55,11 +55,12 @@ impl Search<'_> {
         self.runs += 1;
         let ran = (self.run)(&Plan { seed: self.best.seed, decisions });
         let is_like = ran.failure.is_some_and(|failure| failure.is_like(self.failure));
-        // What it did not come to is no part of it any more.
-        if is_like && ran.plan.decisions.len() <= self.best.decisions.len() {
+        let is_taken = is_like && ran.plan.decisions.len() <= self.best.decisions.len();
+        if is_taken {
+            // What it did not come to is no part of it any more.
             self.best = ran.plan;
         }
-        is_like
+        is_taken
     }
 
     /// All faults but those that it takes, and all that is not about order.
@@ -113,25 +114,28 @@ impl Search<'_> {
         }
     }
 
+    /// 1 if that does, and otherwise as many halves as it bears.
     fn with_smaller_numbers(&mut self) {
         for place in 0..self.best.decisions.len() {
-            let mut upto = 64;
-            while let Some(Decision {
+            if !self.tries_number(place, |_| 1) {
+                while self.tries_number(place, |number| number / 2) {}
+            }
+        }
+    }
+
+    /// Takes another number for an answer that is more than 1. Whether that went.
+    fn tries_number(&mut self, place: usize, other: impl Fn(u64) -> u64) -> bool {
+        match self.best.decisions.get(place) {
+            Some(&Decision {
                 about: About::Number | About::Pass | About::Crash,
                 answer: Answer::Number(number),
                 ..
-            }) = self.best.decisions.get(place)
-                && *number > 1
-                && upto > 0
-            {
-                let smaller = if upto == 64 { 1 } else { *number / 2 };
+            }) if number > 1 => {
                 let mut decisions = self.best.decisions.clone();
-                decisions[place].answer = Answer::Number(smaller);
-                if !self.tries(decisions) && upto < 64 {
-                    break;
-                }
-                upto -= 1;
+                decisions[place].answer = Answer::Number(other(number));
+                self.tries(decisions)
             }
+            _ => false,
         }
     }
 }

@@ -92,6 +92,7 @@ pub struct Sim {
     jobs: usize,
     time: Option<Duration>,
     keeps_going: bool,
+    minimises: Duration,
     workload: String,
 }
 
@@ -122,6 +123,7 @@ impl Sim {
             jobs: 1,
             time: None,
             keeps_going: false,
+            minimises: Duration::from_secs(30),
             workload: String::new(),
         }
     }
@@ -174,6 +176,12 @@ impl Sim {
     /// Goes on after a seed that failed.
     pub fn keep_going(mut self, keeps_going: bool) -> Self {
         self.keeps_going = keeps_going;
+        self
+    }
+
+    /// For how long a failure is made smaller. 30 seconds unless set; with 0 it is told as it was found.
+    pub fn minimise_for(mut self, time: Duration) -> Self {
+        self.minimises = time;
         self
     }
 

@@ -63,8 +63,7 @@ impl World {
 
     /// A pool on a database of this world's disk.
     pub fn pool(&self, name: &str) -> ConnectionPoolBuilder {
-        let life = self.shared.state().life;
-        ConnectionPool::builder(self.path(name)).io(Machine::new(&self.shared, life))
+        ConnectionPool::builder(self.path(name)).io(self.io())
     }
 
     /// A writer, and its pool, on a database of this world's disk.
@@ -106,8 +105,17 @@ impl World {
         self.shared.state().watches.push(Box::new(watch));
     }
 
-    /// Each world has its own: the engine knows a database by its path, too.
-    fn path(&self, name: &str) -> String {
+    /// The disk, the clock and the random numbers of this life, for an engine that is opened without the pool. After a power
+    /// failure it is of no use any more.
+    #[must_use]
+    pub fn io(&self) -> Arc<dyn turso::core::IO> {
+        let life = self.shared.state().life;
+        Machine::new(&self.shared, life)
+    }
+
+    /// Where a database is on this world's disk. Each world has its own: the engine knows a database by its path, too.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
         let life = self.shared.state().machine;
         format!("/sim/{life}/{name}")
     }
