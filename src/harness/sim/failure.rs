@@ -48,6 +48,12 @@ impl Failure {
         Self { kind, message: message.into() }
     }
 
+    /// Without the number of its world, which is another in each run.
+    pub(super) fn of_any_world(mut self, world: u64) -> Self {
+        self.message = self.message.replace(&format!("/sim/{world}"), "/sim");
+        self
+    }
+
     /// Whether it is the same fault, seen with other numbers or details perhaps: all up to the first colon, without digits.
     pub(super) fn is_like(&self, other: &Failure) -> bool {
         let gist = |failure: &Failure| {

@@ -44,6 +44,10 @@ pub(super) fn location() -> Option<String> {
 
 /// The path from the crate's folder on, which is the same on every machine.
 fn shortened(path: &str) -> &str {
+    let in_registry = path.split_once("/registry/src/").and_then(|(_, rest)| rest.split_once('/'));
+    if let Some((_, of_crate)) = in_registry {
+        return of_crate;
+    }
     let from = path.rfind("/src/").and_then(|src| path[..src].rfind('/')).map_or(0, |folder| folder + 1);
     &path[from..]
 }

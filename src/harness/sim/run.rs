@@ -85,7 +85,7 @@ where
             let left_over = state.decider.left_over();
             let obsolete = || left_over.map(|line| Failure::new(FailureKind::Schedule, line));
             Ran {
-                failure: state.failure.take().or_else(obsolete),
+                failure: state.failure.take().or_else(obsolete).map(|failure| failure.of_any_world(life)),
                 hash: state.trace.hash(),
                 canonical: state.trace.canonical(),
                 steps: state.trace.count(),
