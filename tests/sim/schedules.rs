@@ -63,7 +63,7 @@ fn a_schedule_that_cannot_be_read_says_where_and_why() {
     let problems = [
         ("", "there is no table: it begins with the names of the tasks, and disk: client-1 | lane | disk"),
         ("seed: many", "line 1: \"many\" is no seed"),
-        ("speed: 3", "line 1: \"speed\" is none of workload, seed, faults, answer"),
+        ("speed: 3", "line 1: \"speed\" is none of workload, seed, faults, answer, order: answers"),
         ("answer: number client-1", "line 1: an answer is written as: answer: number client-1 0 = 7"),
         ("client-1 | lane", "line 1: the table begins with the names of the tasks, and disk: client-1 | lane | disk"),
         ("a | disk\nx | y | z", "line 2: 3 cells under 2 names"),
@@ -74,4 +74,20 @@ fn a_schedule_that_cannot_be_read_says_where_and_why() {
         let outcome = Sim::replay(text, async |world| Workload::Bank.run(world).await);
         assert_eq!(outcome, Err(problem.to_owned()), "{text:?}");
     }
+}
+
+#[test]
+fn every_step_of_a_line_is_followed() {
+    let head = "workload: bank\nseed: 1\nfaults: crash=1\nanswer: number main 0 = 1\n\n";
+    let replayed = replay(&format!("{head}client-1 | lane | disk\n | . | fsync log; power failure\n"));
+    assert_eq!(replayed.failure, None, "{}", replayed.interleaving);
+    let [synced, failed] = ["fsync log", "power failure"].map(|step| replayed.interleaving.find(step));
+    assert!(synced < failed, "{}", replayed.interleaving);
+}
+
+#[test]
+fn a_table_beside_an_order_by_answers_is_only_read() {
+    let head = "workload: bank\nseed: 1\nfaults: none\norder: answers\nanswer: number main 0 = 1\n\n";
+    let replayed = replay(&format!("{head}client-1 | disk\nwrite 7 ok |\n"));
+    assert_eq!(replayed.failure, None, "{}", replayed.interleaving);
 }

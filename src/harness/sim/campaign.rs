@@ -32,7 +32,7 @@ pub struct Found {
     pub decisions: (usize, usize),
     /// Runs that this took.
     pub runs: u64,
-    /// Whether the table alone repeats the failure. If not, the seed does.
+    /// Whether the schedule repeats the failure. If not, the seed does.
     pub is_repeated: bool,
 }
 
@@ -202,12 +202,18 @@ impl Sim {
         let Minimised { plan, runs } = minimise(plan, &failure, self.minimises, &runs);
         let ran = run(Course::Plan(&plan), self.faults, true, check);
         let picture = Picture::of(&ran.events, &ran.names);
-        let schedule = Schedule::of(&self.workload, self.faults, &plan, &picture);
-        let repeated = run(Course::Schedule(&schedule), self.faults, false, check);
+        let mut schedule = Schedule::of(&self.workload, self.faults, &plan, &picture);
+        let repeats = |schedule: &Schedule| {
+            let repeated = run(Course::Schedule(schedule), self.faults, false, check);
+            repeated.failure.is_some_and(|repeated| repeated.is_like(&failure))
+        };
+        if !repeats(&schedule) {
+            schedule = schedule.by_answers(&plan);
+        }
         let smallest = ran.failure.unwrap_or_else(|| failure.clone());
         Found {
             seed,
-            is_repeated: repeated.failure.is_some_and(|repeated| repeated.is_like(&failure)),
+            is_repeated: repeats(&schedule),
             failure: smallest.to_string(),
             schedule: schedule.file(&picture),
             lines: picture.len(),

@@ -2,8 +2,8 @@
 //!
 //! Zeller and Hildebrandt's ddmin ("Simplifying and Isolating Failure-Inducing Input", 2002) on the answers that were not the
 //! default: parts of the plan are taken out, first large ones and then small, as long as the run still fails in the same
-//! way. Numbers that stay become 1, or are made smaller by halves. Since a question is named by whose it is and which of theirs, the
-//! rest of a plan still means what it meant.
+//! way. Numbers that stay become 1, or are made smaller by halves. Since a question is named by whose it is and which of
+//! theirs, the rest of a plan still means what it meant.
 
 use std::time::{Duration, Instant};
 

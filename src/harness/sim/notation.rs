@@ -13,14 +13,16 @@
 //!
 //! A line is what one task did until another one went on, and what the disk did for it. Shown is what a task notes, that it
 //! ends, syncs, and whatever fails; a task that only let the disk work has a dot. `answer:` lines before the table are what
-//! is no matter of order: numbers, faults, how much survived a crash.
+//! is no matter of order: numbers, faults, how much survived a crash. If the table does not tell enough to repeat the run,
+//! the head says `order: answers`: there is an answer for each step that is not the default
+//! (`answer: next client-1 4 = disk/lane`), those decide, and the table is only to be read.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::decisions::{About, Actor, Answer, Decision, Plan};
+use super::decisions::{About, Actor, Answer, Decider, Decision, Plan};
 use super::faults::Faults;
 use super::script::{Line, Script, family, is_preparing};
 use super::trace::Event;
@@ -35,6 +37,8 @@ pub struct Schedule {
     /// The faults that it may have.
     pub faults: Faults,
     pub(super) script: Script,
+    /// The table is only to be read.
+    is_by_answers: bool,
 }
 
 /// What stands between two events of a cell.
@@ -42,6 +46,9 @@ const AND: &str = "; ";
 
 /// What stands for a task that only let the disk work.
 const DOT: &str = ".";
+
+/// How a head says that not the table decides who goes next.
+const BY_ANSWERS: &str = "answers";
 
 /// A row: whose it is, what that did, and the disk for it.
 struct Row {
@@ -134,16 +141,31 @@ impl fmt::Display for Picture {
 impl Schedule {
     /// What a run did, to be repeated.
     pub(super) fn of(workload: &str, faults: Faults, plan: &Plan, picture: &Picture) -> Self {
-        let lines = picture.rows.iter().enumerate().map(|(place, row)| Line {
-            number: place + 1,
-            who: row.who.clone(),
-            is_disk: !row.disk.is_empty(),
-            until: row.disk.last().or(row.does.last()).cloned().unwrap_or_default(),
+        let lines = picture.rows.iter().zip(1..).flat_map(|(row, number)| {
+            let does = row.does.iter().map(|until| (false, until));
+            let all = does.chain(row.disk.iter().map(|until| (true, until)));
+            all.map(move |(is_disk, until)| Line { number, who: row.who.clone(), until: until.clone(), is_disk })
         });
         let is_answer = |decision: &&Decision| !matches!(decision.about, About::Next);
         let decisions = plan.decisions.iter().filter(is_answer).cloned().collect();
         let script = Script { lines: lines.collect(), decisions, ..Script::default() };
-        Self { workload: workload.to_owned(), seed: plan.seed, faults, script }
+        Self { workload: workload.to_owned(), seed: plan.seed, faults, script, is_by_answers: false }
+    }
+
+    /// The same by its answers alone, of which there is one for each step that is not the default: for a run that
+    /// depends on more than the table shows.
+    pub(super) fn by_answers(mut self, plan: &Plan) -> Self {
+        self.script.decisions.clone_from(&plan.decisions);
+        self.is_by_answers = true;
+        self
+    }
+
+    /// Who settles the questions of a run along it.
+    pub(super) fn decider(&self) -> Decider {
+        match self.is_by_answers {
+            true => Decider::of_plan(&Plan { seed: self.seed, decisions: self.script.decisions.clone() }),
+            false => Decider::of_script(self.seed, self.script.clone()),
+        }
     }
 
     /// As a file: the head, and the picture.
@@ -154,17 +176,22 @@ impl Schedule {
         }
         let _ = writeln!(text, "seed: {}", self.seed);
         let _ = writeln!(text, "faults: {}", self.faults);
+        if self.is_by_answers {
+            let _ = writeln!(text, "order: {BY_ANSWERS}");
+        }
         for Decision { about, whose, nth, answer } in &self.script.decisions {
-            if let Answer::Number(number) = answer {
-                let _ = writeln!(text, "answer: {} {whose} {nth} = {number}", about_name(*about));
-            }
+            let _ = match answer {
+                Answer::Number(number) => writeln!(text, "answer: {} {whose} {nth} = {number}", about_name(*about)),
+                Answer::Actor(name) => writeln!(text, "answer: {} {whose} {nth} = {name}", about_name(*about)),
+            };
         }
         let _ = write!(text, "\n{picture}");
         text
     }
 }
 
-const ABOUTS: [(About, &str); 7] = [
+const ABOUTS: [(About, &str); 8] = [
+    (About::Next, "next"),
     (About::Order, "order"),
     (About::Fault, "fault"),
     (About::Crash, "crash"),
@@ -175,15 +202,18 @@ const ABOUTS: [(About, &str); 7] = [
 ];
 
 fn about_name(about: About) -> &'static str {
-    ABOUTS.iter().find(|(known, _)| *known == about).map_or("next", |(_, name)| name)
+    ABOUTS.iter().find(|(known, _)| *known == about).map(|(_, name)| *name).expect("each has a name")
 }
 
 fn answer(text: &str) -> Option<Decision> {
-    let (question, number) = text.split_once('=')?;
+    let (question, answer) = text.split_once('=')?;
     let mut words = question.split_whitespace();
     let (name, whose, nth) = (words.next()?, words.next()?, words.next()?);
     let (about, _) = ABOUTS.into_iter().find(|(_, known)| *known == name)?;
-    let answer = Answer::Number(number.trim().parse().ok()?);
+    let answer = match about {
+        About::Next => Answer::Actor(answer.trim().to_owned()),
+        _ => Answer::Number(answer.trim().parse().ok()?),
+    };
     let decision = Decision { about, whose: whose.to_owned(), nth: nth.parse().ok()?, answer };
     words.next().is_none().then_some(decision)
 }
@@ -216,7 +246,12 @@ impl FromStr for Schedule {
                                 let problem = "an answer is written as: answer: number client-1 0 = 7";
                                 schedule.script.decisions.push(answer(value).ok_or_else(|| wrong(problem))?);
                             }
-                            key => return Err(wrong(&format!("{key:?} is none of workload, seed, faults, answer"))),
+                            "order" if value == BY_ANSWERS => schedule.is_by_answers = true,
+                            key => {
+                                let problem =
+                                    format!("{key:?} is none of workload, seed, faults, answer, order: answers");
+                                return Err(wrong(&problem));
+                            }
                         }
                     }
                     _ if cells.len() >= 2 && cells.last() == Some(&"disk") => {
@@ -237,16 +272,19 @@ impl FromStr for Schedule {
             let [(column, does)] = tasks.collect::<Vec<_>>()[..] else {
                 return Err(wrong("a line is about one task; one that only lets the disk work has a dot"));
             };
-            let last = |cell: &str| cell.rsplit(AND.trim()).next().unwrap_or_default().trim().to_owned();
-            let disk = cells.get(columns.len() - 1).filter(|cell| !cell.is_empty());
-            let until = match disk {
-                Some(disk) => last(disk),
-                None if *does == DOT => {
-                    return Err(wrong("a dot is for a task that lets the disk work: say what it does"));
-                }
-                None => last(does),
-            };
-            lines.push_back(Line { number, who: columns[column].clone(), until, is_disk: disk.is_some() });
+            let disk = cells.get(columns.len() - 1).copied().unwrap_or_default();
+            if *does == DOT && disk.is_empty() {
+                return Err(wrong("a dot is for a task that lets the disk work: say what it does"));
+            }
+            for (cell, is_disk) in [(*does, false), (disk, true)] {
+                let steps = cell.split(AND.trim()).map(str::trim).filter(|step| !step.is_empty() && *step != DOT);
+                lines.extend(steps.map(|step| Line {
+                    number,
+                    who: columns[column].clone(),
+                    until: step.to_owned(),
+                    is_disk,
+                }));
+            }
         }
         if columns.is_none() {
             return Err(

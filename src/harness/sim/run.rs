@@ -53,7 +53,7 @@ where
         let (decider, seed) = match course {
             Course::Seed(seed, strategy) => (Decider::of_seed(seed, strategy), seed),
             Course::Plan(plan) => (Decider::of_plan(plan), plan.seed),
-            Course::Schedule(schedule) => (Decider::of_script(schedule.seed, schedule.script.clone()), schedule.seed),
+            Course::Schedule(schedule) => (schedule.decider(), schedule.seed),
         };
         let life = next_life();
         let shared = Shared::new(State {

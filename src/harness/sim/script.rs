@@ -109,9 +109,17 @@ impl Script {
         }
     }
 
+    /// Whether answers, which say which call of this disk they are about, settle that.
+    fn is_answered(&self, about: About, disk: &str) -> bool {
+        self.decisions.iter().any(|decision| decision.about == about && decision.whose == disk)
+    }
+
     /// Why the call that this disk is about to do fails, if the line says so.
     pub(super) fn fault(&self, disk: &str, call: &str) -> Option<String> {
         let line = self.lines.front().filter(|line| self.has_begun && line.is_disk && line.who == family(disk))?;
+        if self.is_answered(About::Fault, disk) {
+            return None;
+        }
         let (failing, why) = line.until.split_once(" fails: ")?;
         (failing == call).then(|| why.to_owned())
     }
@@ -119,7 +127,7 @@ impl Script {
     /// Whether the line says that the power fails instead of what this disk is about to do.
     pub(super) fn crashes(&self, disk: &str) -> bool {
         let line = self.lines.front().filter(|line| self.has_begun && line.is_disk && line.who == family(disk));
-        line.is_some_and(|line| line.until == "power failure")
+        line.is_some_and(|line| line.until == "power failure") && !self.is_answered(About::Crash, disk)
     }
 
     /// The line that was not reached.

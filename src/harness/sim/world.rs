@@ -105,8 +105,8 @@ impl World {
         self.shared.state().watches.push(Box::new(watch));
     }
 
-    /// The disk, the clock and the random numbers of this life, for an engine that is opened without the pool. After a power
-    /// failure it is of no use any more.
+    /// The disk, the clock and the random numbers of this life, for an engine that is opened without the pool. After a
+    /// power failure it is of no use any more.
     #[must_use]
     pub fn io(&self) -> Arc<dyn turso::core::IO> {
         let life = self.shared.state().life;
