@@ -2,8 +2,10 @@
 
 #[path = "sim/clients.rs"]
 mod clients;
-#[path = "sim/lost_update.rs"]
-mod lost_update;
+#[path = "sim/hunt.rs"]
+mod hunt;
+#[path = "sim/mutants/mod.rs"]
+mod mutants;
 #[path = "sim/schedules.rs"]
 mod schedules;
 #[path = "sim/workloads.rs"]
