@@ -2,8 +2,11 @@
 
 #[path = "sim/clients.rs"]
 mod clients;
+mod common;
 #[path = "sim/hunt.rs"]
 mod hunt;
+#[path = "sim/leaks.rs"]
+mod leaks;
 #[path = "sim/mutants/mod.rs"]
 mod mutants;
 #[path = "sim/schedules.rs"]
