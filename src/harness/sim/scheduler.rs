@@ -32,6 +32,10 @@ const BARREN: u64 = 20_000;
 /// And from so many on, time passes: whoever polls until something changes may be waiting for that.
 const BUSY: u64 = 200;
 
+/// Whoever was polled so often, woke itself each time and did nothing waits for somebody else: that one goes first. Otherwise
+/// a strategy that is not fair, and the plainest order of all, would never let it.
+const SPINS: u32 = 8;
+
 /// The longest that passes at once, in microseconds.
 const PASSES: u64 = 1_000_000;
 
@@ -44,6 +48,8 @@ struct Task<'a> {
     steps: u32,
     /// And so many of the disk for it.
     disk_steps: u32,
+    /// Polls in a row that did nothing but wake itself.
+    spins: u32,
 }
 
 pub(super) struct Scheduler<'a> {
@@ -85,7 +91,7 @@ impl<'a> Scheduler<'a> {
         state.event(Actor::task(number), What::Begins, name.as_bytes(), now);
         drop(state);
         let waker = Waker::from(Arc::new(TaskWaker { task: number, shared: Arc::clone(&self.shared) }));
-        self.tasks.push(Task { name, future: Some(future), waker, steps: 0, disk_steps: 0 });
+        self.tasks.push(Task { name, future: Some(future), waker, steps: 0, disk_steps: 0, spins: 0 });
         self.shared.ready().tasks.insert(number);
         self.barren = 0;
     }
@@ -129,9 +135,17 @@ impl<'a> Scheduler<'a> {
         let mut options: Vec<Actor> = ready.into_iter().map(Actor::task).collect();
         options.extend(owners.into_iter().map(Actor::disk));
         let last = self.last.of();
+        if options.iter().any(|option| !self.spins(*option)) {
+            options.retain(|option| !self.spins(*option));
+        }
         // Stable, so the rest is in the order of their numbers.
         options.sort_by_key(|option| (last.is_none() || option.of() != last, option.is_disk()));
         options
+    }
+
+    /// Whether it waits for somebody else to do something.
+    fn spins(&self, actor: Actor) -> bool {
+        !actor.is_disk() && actor.of().is_some_and(|number| self.tasks[number].spins >= SPINS)
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -176,6 +190,10 @@ impl<'a> Scheduler<'a> {
             }
         };
         self.last = chosen;
+        if !self.spins(chosen) {
+            // What it does may be what they wait for.
+            self.tasks.iter_mut().for_each(|task| task.spins = task.spins.min(SPINS - 1));
+        }
         let number = chosen.of().expect("the clock is no option");
         self.barren += 1;
         if chosen.is_disk() {
@@ -256,7 +274,11 @@ impl<'a> Scheduler<'a> {
 
     fn polls(&mut self, number: usize) {
         self.shared.ready().tasks.remove(&number);
-        self.shared.state().current = Some(number);
+        let events = {
+            let mut state = self.shared.state();
+            state.current = Some(number);
+            state.trace.count()
+        };
         let task = &mut self.tasks[number];
         let outcome = match &mut task.future {
             Some(future) => {
@@ -280,6 +302,7 @@ impl<'a> Scheduler<'a> {
         let woken = self.shared.woken();
         let actor = Actor::task(number);
         let is_over = what != What::Waits;
+        let woke_itself = self.shared.ready().tasks.contains(&number);
         {
             let mut state = self.shared.state();
             state.event(actor, what, &[], now);
@@ -287,6 +310,8 @@ impl<'a> Scheduler<'a> {
                 state.trace.wakes(actor, Actor::task(other));
             }
             state.current = None;
+            let did_nothing = state.trace.count() == events + 1;
+            self.tasks[number].spins = if woke_itself && did_nothing { self.tasks[number].spins + 1 } else { 0 };
         }
         if is_over {
             self.barren = 0;

@@ -64,7 +64,7 @@ impl What {
     /// Whether a reader of an interleaving wants to see it, of whoever has that name.
     pub(super) fn is_telling(&self, name: &str) -> bool {
         match self {
-            What::Begins | What::Waits | What::Asks(_) => false,
+            What::Begins | What::Waits | What::Asks(_) | What::Passes(_) => false,
             // What works for a task, and the check, which ends last.
             What::Ends => name != "main" && !name.contains('/'),
             What::Does(call, Outcome::Done) => call.verb == "fsync",
