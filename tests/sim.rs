@@ -3,6 +3,8 @@
 #[path = "sim/clients.rs"]
 mod clients;
 mod common;
+#[path = "sim/findings.rs"]
+mod findings;
 #[path = "sim/hunt.rs"]
 mod hunt;
 #[path = "sim/leaks.rs"]

@@ -38,6 +38,8 @@ pub struct Connection {
     in_flight: bool,
     /// That happened to an earlier statement, or the engine panicked in it.
     cut: bool,
+    /// The disk failed under it: what the engine keeps of that call may fail the next statement, too.
+    disk_failed: bool,
     /// A statement changed the connection rather than the database.
     altered: bool,
     /// A transaction was dropped without commit or rollback: the next statement rolls back first.
@@ -92,6 +94,7 @@ impl Connection {
             doing: Arc::default(),
             in_flight: false,
             cut: false,
+            disk_failed: false,
             altered: false,
             rollback_due: false,
             query_only: false,
@@ -403,6 +406,7 @@ impl Connection {
     fn noted<T>(&mut self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
             self.cut |= error.is_panic();
+            self.disk_failed |= error.is_io();
             self.hindrance = Hindrance::of(error).or(self.hindrance);
         }
         outcome
@@ -434,7 +438,7 @@ impl Connection {
     }
 
     fn is_untouched(&self) -> bool {
-        !self.is_cut() && !self.altered && !self.rollback_due && !self.query_only
+        !self.is_cut() && !self.disk_failed && !self.altered && !self.rollback_due && !self.query_only
     }
 
     /// What was changed of it so far is how it is meant to be.
