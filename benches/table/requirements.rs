@@ -64,6 +64,8 @@ const TASKS_128: &str = "pool: get + drop, 128 tasks on 10";
 const TASKS_512: &str = "pool: get + drop, 512 tasks on 10";
 const STATEMENT: &str = "statement: a row by its key";
 
+const SCHEDULE: &str = "sim: a schedule of 4 tasks x 10 statements";
+const ENGINE: &str = "the engine alone";
 const MUTEX: &str = "mutex";
 const SQLITE: &str = "SQLite, writer thread";
 const BARE: &str = "bare connection";
@@ -179,6 +181,9 @@ pub const REQUIREMENTS: &[Requirement] = &[
     shown("that is beside an idle runtime's", (DELAY, OURS), (DELAY, ELSEWHERE)),
     shown("the worst delay beside an idle runtime's", (WORST_DELAY, OURS), (WORST_DELAY, ELSEWHERE)),
     shown("the worst delay beside the engine's on the workers", (WORST_DELAY, OURS), (WORST_DELAY, ON_WORKERS)),
+    at_most("a simulated schedule: 400 in a second", (SCHEDULE, OURS), 2.5 * MILLISECOND),
+    shown("that is beside the engine alone", (SCHEDULE, OURS), (SCHEDULE, ENGINE)),
+    required("two jobs: linear", (SCHEDULE, "poolproof, 2 jobs"), (SCHEDULE, OURS), 0.6),
 ];
 
 /// How a requirement fares.
