@@ -264,18 +264,24 @@ impl Error {
 
     /// The engine's error while opening `path`, with the mend where the cause can be told.
     pub(crate) fn open(path: &Path, source: &turso::Error) -> Self {
-        Error::Open { path: path.to_owned(), problem: why_not_open(path, source) }
+        Error::Open { path: path.to_owned(), problem: nothing_to_open(path).unwrap_or_else(|| why_not_open(source)) }
+    }
+
+    /// The same, of a file on a disk of the caller's own, which the operating system knows nothing of.
+    pub(crate) fn open_elsewhere(path: &Path, source: &turso::Error) -> Self {
+        Error::Open { path: path.to_owned(), problem: why_not_open(source) }
     }
 }
 
-fn why_not_open(path: &Path, source: &turso::Error) -> String {
+fn nothing_to_open(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return format!("the folder {} does not exist; create it first", folder.display());
+        return Some(format!("the folder {} does not exist; create it first", folder.display()));
     }
-    if path.is_dir() {
-        return "it is a folder; name a file".to_owned();
-    }
+    path.is_dir().then(|| "it is a folder; name a file".to_owned())
+}
+
+fn why_not_open(source: &turso::Error) -> String {
     let text = source.to_string();
     use std::io::ErrorKind;
     match source {

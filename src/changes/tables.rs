@@ -144,6 +144,8 @@ fn of(statement: &Stmt) -> Text {
         Stmt::Begin { .. } | Stmt::Savepoint { .. } | Stmt::Rollback { .. } => Text::default(),
         Stmt::Commit { .. } | Stmt::Release { .. } => Text { may_commit: true, ..Text::default() },
         Stmt::Pragma { name, .. } if HARMLESS.contains(&lower(&name.name).as_str()) => Text::default(),
+        // Asked for, and not set.
+        Stmt::Pragma { name, body: None } if lower(&name.name) == "journal_mode" => Text::default(),
         Stmt::CreateTable { temporary, tbl_name: name, .. }
         | Stmt::CreateTrigger { temporary, trigger_name: name, .. }
         | Stmt::CreateView { temporary, view_name: name, .. } => unknown(*temporary || !is_ours(name)),
@@ -199,6 +201,8 @@ mod tests {
             ("SAVEPOINT s", &[]),
             ("ROLLBACK TO s", &[]),
             ("PRAGMA query_only = 1", &[]),
+            ("PRAGMA journal_mode", &[]),
+            ("PRAGMA user_version = 3", &[]),
             ("PRAGMA main.table_info(t)", &[]),
             ("-- nothing", &[]),
         ];
@@ -235,6 +239,7 @@ mod tests {
             "CREATE VIRTUAL TABLE t USING m (a)",
             "ATTACH 'x' AS a",
             "DETACH a",
+            "PRAGMA journal_mode = 'wal'",
             "PRAGMA writable_schema = 1",
             "PRAGMA capture_data_changes_conn('full')",
             "SELECT nextval('s')",

@@ -309,7 +309,10 @@ impl ConnectionPoolBuilder {
             let problem = "its name is not UTF-8, which the engine needs; rename it".to_owned();
             return Err(Error::Open { path: self.path, problem });
         };
-        let failed = |error: &turso::Error| Error::open(&self.path, error);
+        let failed = |error: &turso::Error| match &self.io {
+            None => Error::open(&self.path, error),
+            Some(_) => Error::open_elsewhere(&self.path, error),
+        };
         let mut builder = turso::Builder::new_local(name);
         if let Some(Io(io)) = &self.io {
             builder = builder.with_io_impl(Arc::clone(io));

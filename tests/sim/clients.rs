@@ -11,7 +11,7 @@ use poolproof::{Error, PooledDatabaseWriter, Result};
 pub async fn number(db: &PooledDatabaseWriter, sql: &'static str) -> Result<i64> {
     db.read(async move |snapshot| {
         let mut rows = snapshot.query(sql, ()).await?;
-        Ok::<_, Error>(rows.next().await?.expect("a row").get(0)?)
+        rows.next().await?.expect("a row").get(0)
     })
     .await
 }

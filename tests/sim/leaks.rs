@@ -29,13 +29,13 @@ async fn writes(world: World, leak: &str) -> Result<(), Error> {
     let db = world.open("leaks.db").await?;
     db.execute("CREATE TABLE numbers (n)", ()).await?;
     let by_map: Vec<i64> = (0..8).collect::<HashSet<_>>().into_iter().collect();
-    for place in 0..8 {
+    for (place, by_map) in (0..).zip(by_map) {
         let n = match leak {
-            "order of a map" => by_map[place],
+            "order of a map" => by_map,
             "monotonic clock" => began.elapsed().subsec_nanos().into(),
             "wall clock" => SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").subsec_nanos().into(),
             "random number" => (RandomState::new().build_hasher().finish() >> 1) as i64,
-            _ => place as i64,
+            _ => place,
         };
         // SQL's own random numbers are the world's; what makes a UUID asks the operating system.
         let sql = match leak {

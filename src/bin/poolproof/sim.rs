@@ -21,36 +21,35 @@ use crate::{STOPPED, Trouble, stop_on_signal};
 /// From so many seeds with all faults on, whatever was never seen is a failure of the campaign.
 const ENOUGH: u64 = 2_000;
 
-/// Run the real engine, pool and writer in a simulated world, a schedule with faults from each seed
+/// Run engine, pool and writer in a world of which a seed decides all
 #[derive(clap::Args)]
-#[command(
-    after_help = "Faults: none, all, or some of read, write, full, short-write, sync, latency, crash, cancel, panic,\n\
-                  time, lying-sync, separated by commas; a rate in a million each: crash=5000\n\n\
+#[command(after_help = "Faults: none, all, or some of read, write, full, short-write, sync, latency,\n\
+                  crash, cancel, panic, time, lying-sync, separated by commas, each with a rate in\n\
+                  a million if it is not the usual one: crash=5000\n\n\
                   Examples:\n  poolproof sim --seeds 0..20000 --jobs 2 --json sim.json\n  \
                   poolproof sim --workload bank --seed 17\n  \
-                  poolproof sim --faults all,lying-sync      # a disk that lies: must not hold\n  \
-                  poolproof sim --audit --seeds 0..50"
-)]
+                  poolproof sim --faults all,lying-sync   # a disk that lies: must not hold\n  \
+                  poolproof sim --audit --seeds 0..50")]
 pub struct Args {
-    /// Seeds, from the first to before the second
+    /// Seeds, without the second
     #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "0..1000")]
     seeds: Range<u64>,
     /// This seed only
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// What is done: story, bank, counter
-    #[arg(long, value_delimiter = ',', value_parser = str::parse::<Workload>, default_value = "story,bank,counter")]
+    /// What is done
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = str::parse::<Workload>, default_value = "story,bank,counter")]
     workload: Vec<Workload>,
     /// What may go wrong
     #[arg(long, value_parser = str::parse::<Faults>, default_value = "all")]
     faults: Faults,
-    /// In which order tasks go: uniform, pct, starvation or mixed
-    #[arg(long, value_parser = str::parse::<Strategy>, default_value = "mixed")]
+    /// Who goes next: uniform, pct, starvation, mixed
+    #[arg(long, value_name = "NAME", value_parser = str::parse::<Strategy>, default_value = "mixed")]
     strategy: Strategy,
     /// Begin no seed after so many minutes
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// Every n-th seed, from the i-th on: 1/4, 2/4, 3/4, 4/4 are a whole
+    /// Every N-th seed: 1/2 and 2/2 are a whole
     #[arg(long, value_name = "I/N", value_parser = shard)]
     shard: Option<(u64, u64)>,
     /// Threads, a world each at a time
@@ -62,7 +61,7 @@ pub struct Args {
     /// Repeat the schedule in FILE instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "audit"])]
     replay: Option<PathBuf>,
-    /// Run each seed in two processes, which have to agree in every event
+    /// Run each seed in two processes, which have to agree
     #[arg(long)]
     audit: bool,
     /// Write the report as JSON to FILE; - is stdout
@@ -78,6 +77,7 @@ pub struct Args {
 
 /// Add up the JSON reports of shards, and judge the whole
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  poolproof merge one.json two.json --json whole.json")]
 pub struct MergeArgs {
     /// The reports, as --json wrote them
     #[arg(required = true)]

@@ -146,7 +146,7 @@ mod tests {
     fn nobody_who_can_go_on_is_a_deadlock() {
         let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async |world: World| {
             let (_kept, never) = tokio::sync::oneshot::channel::<()>();
-            let waits = world.spawn("waits", async move { never.await });
+            let waits = world.spawn("waits", never);
             waits.await.map(drop)
         });
         let failure = ran.failure.expect("nobody wakes it");
