@@ -43,7 +43,7 @@ pub struct Args {
     /// What may go wrong
     #[arg(long, value_parser = str::parse::<Faults>, default_value = "all")]
     faults: Faults,
-    /// Who is next: uniform, pct, starvation, mixed
+    /// Order: uniform, pct, starvation, mixed
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Strategy>, default_value = "mixed")]
     strategy: Strategy,
     /// Begin no seed after so many minutes
