@@ -43,7 +43,7 @@ pub struct Args {
     /// What may go wrong
     #[arg(long, value_parser = str::parse::<Faults>, default_value = "all")]
     faults: Faults,
-    /// Order: uniform, pct, starvation, mixed
+    /// uniform, pct, starvation or mixed
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Strategy>, default_value = "mixed")]
     strategy: Strategy,
     /// Begin no seed after so many minutes
