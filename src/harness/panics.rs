@@ -85,7 +85,7 @@ pub fn is_borrow_panic(message: &str) -> bool {
 
 /// The part of a source path that is the same on every machine: from the folder `name-1.2.3` of a registry's crate on;
 /// what is no registry's crate keeps its path.
-fn portable(file: &str) -> String {
+pub(super) fn portable(file: &str) -> String {
     let parts: Vec<&str> = file.split(['/', '\\']).collect();
     let is_crate = |part: &&str| {
         part.rsplit_once('-').is_some_and(|(_, version)| {

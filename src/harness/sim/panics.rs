@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::panic;
 use std::sync::Once;
 
+use crate::harness::panics::portable;
+
 thread_local! {
     static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -24,7 +26,7 @@ pub(super) fn record() -> Quiet {
     INSTALLED.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| match IS_INSIDE.get() {
-            true => LOCATION.set(info.location().map(|at| format!("{}:{}", shortened(at.file()), at.line()))),
+            true => LOCATION.set(info.location().map(|at| format!("{}:{}", portable(at.file()), at.line()))),
             false => before(info),
         }));
     });
@@ -40,14 +42,4 @@ pub(super) fn expect() -> Quiet {
 /// Where the last panic was.
 pub(super) fn location() -> Option<String> {
     LOCATION.take()
-}
-
-/// The path from the crate's folder on, which is the same on every machine.
-fn shortened(path: &str) -> &str {
-    let in_registry = path.split_once("/registry/src/").and_then(|(_, rest)| rest.split_once('/'));
-    if let Some((_, of_crate)) = in_registry {
-        return of_crate;
-    }
-    let from = path.rfind("/src/").and_then(|src| path[..src].rfind('/')).map_or(0, |folder| folder + 1);
-    &path[from..]
 }
