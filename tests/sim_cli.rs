@@ -80,8 +80,14 @@ fn shards_make_a_whole() {
     let (mut whole, mut merged) = (report(Path::new(&file("whole.json"))), report(Path::new(&file("merged.json"))));
     for report in [&mut whole, &mut merged] {
         report["workloads"]["counter"]["seconds"] = Value::Null;
+        report["parts"] = Value::Null;
     }
     assert_eq!(whole, merged);
+
+    let twice = poolproof(&["merge", &file("one.json"), &file("one.json")]);
+    assert_eq!(twice.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&twice.stderr);
+    assert!(stderr.contains("has the seeds 0..10, 1/2, which another report has, too"), "{stderr}");
 
     fs::write(file("other.json"), "{\"seeds\": 3}").unwrap();
     let output = poolproof(&["merge", &file("other.json")]);

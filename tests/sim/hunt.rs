@@ -88,7 +88,9 @@ impl Hunt {
         E: Display,
     {
         let report = self.sim(range).minimise_for(Duration::ZERO).run(broken);
-        assert!(!report.found.is_empty(), "{}: not found in range {range} of {} seeds", self.name, SEEDS);
+        let found = report.found.first();
+        let found = found.unwrap_or_else(|| panic!("{}: not found in range {range} of {SEEDS} seeds", self.name));
+        assert!(self.says.iter().any(|says| found.failure.contains(says)), "{}: {found}", self.name);
         report.seeds
     }
 

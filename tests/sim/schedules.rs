@@ -33,7 +33,7 @@ fn every_schedule_that_is_kept_is_followed_and_holds() {
 fn what_a_schedule_says_happens() {
     let replayed = replay(&kept("sync-fails.sched"));
     assert!(replayed.interleaving.contains("fsync log fails: EIO; fsync log"), "{}", replayed.interleaving);
-    assert!(replayed.interleaving.contains("write 1 rolled back"), "{}", replayed.interleaving);
+    assert!(replayed.interleaving.contains("write 2 rolled back"), "{}", replayed.interleaving);
     let replayed = replay(&kept("crash-in-a-commit.sched"));
     assert!(replayed.interleaving.contains("power failure"), "{}", replayed.interleaving);
 }
@@ -47,13 +47,13 @@ fn a_schedule_that_no_longer_applies_says_which_line() {
     assert_eq!(failure.message, "line 8: client-1 never did \"write 7 ok\"");
 
     // Both share a commit unless the lane goes first: then client-1 is done before client-2 has begun.
-    let early = format!("{head}client-1 | lane | disk\n | . | fsync db\nwrite 1 ok | |\n");
+    let early = format!("{head}client-1 | lane | disk\n | . | fsync mvcc-log\nwrite 1 ok | |\n");
     let failure = replay(&early).failure.expect("client-1 is done by then");
     assert_eq!(failure.kind, FailureKind::Schedule);
     assert!(
         failure
             .message
-            .starts_with("line 8: client-1 did \"write 1 ok\" while line 7 waited for lane to do \"fsync db\""),
+            .starts_with("line 8: client-1 did \"write 1 ok\" while line 7 waited for lane to do \"fsync mvcc-log\""),
         "{failure}"
     );
 }

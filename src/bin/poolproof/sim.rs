@@ -59,10 +59,10 @@ pub struct Args {
     #[arg(long)]
     keep_going: bool,
     /// Repeat the schedule in FILE instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "audit"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "audit", "json", "junit", "shard"])]
     replay: Option<PathBuf>,
     /// Run each seed in two processes, which have to agree
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["json", "junit", "shard"])]
     audit: bool,
     /// Write the report as JSON to FILE; - is stdout
     #[arg(long, value_name = "FILE")]
@@ -108,6 +108,8 @@ pub struct ChildArgs {
 struct Campaign {
     faults: String,
     strategy: String,
+    /// Which seeds it is of.
+    parts: Vec<String>,
     /// What had to be seen and was not.
     never_seen: Vec<String>,
     ok: bool,
@@ -143,7 +145,9 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     }
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
-    let mut campaign = Campaign::new(args.faults, args.strategy);
+    let (part, of) = args.shard.map_or((1, 1), |(part, of)| (part + 1, of));
+    let part = format!("{}..{}, {part}/{of}", seeds.start, seeds.end);
+    let mut campaign = Campaign::new(args.faults, args.strategy, part);
     let began = Instant::now();
     let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
     for (place, &workload) in args.workload.iter().enumerate() {
@@ -172,6 +176,14 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
         }
     }
     campaign.judge();
+    if campaign.whole().seeds == 0 {
+        return Err(
+            "no seed was run: there is none in this part, or no time; give more --seeds or --minutes".to_owned()
+        );
+    }
+    if args.quiet && !campaign.ok {
+        eprintln!("{}", campaign.findings());
+    }
     if !args.quiet && !args.json.iter().chain(&args.junit).any(|file| is_stdout(file)) {
         say(&campaign.text())?;
     }
@@ -202,6 +214,10 @@ pub fn merge(args: &MergeArgs) -> Result<bool, Trouble> {
                 )));
             }
             Some(whole) => {
+                if let Some(twice) = part.parts.iter().find(|part| whole.parts.contains(part)) {
+                    return Err(wrong(format!("has the seeds {twice}, which another report has, too")));
+                }
+                whole.parts.extend(part.parts);
                 for (workload, report) in part.workloads {
                     whole.workloads.entry(workload).or_default().merge(report);
                 }
@@ -284,16 +300,18 @@ fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
     let workload: Workload = schedule.workload.parse().map_err(|error: String| wrong(error))?;
     let replayed = Sim::replay(&text, async |world| workload.run(world).await).map_err(wrong)?;
     let outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
-    if !quiet {
-        say(&format!("{}\n{outcome}\n", replayed.interleaving))?;
+    match quiet {
+        false => say(&format!("{}\n{outcome}\n", replayed.interleaving))?,
+        true if replayed.failure.is_some() => eprintln!("{outcome}"),
+        true => {}
     }
     Ok(replayed.failure.is_none())
 }
 
 impl Campaign {
-    fn new(faults: Faults, strategy: Strategy) -> Self {
+    fn new(faults: Faults, strategy: Strategy, part: String) -> Self {
         let (faults, strategy) = (faults.to_string(), strategy.to_string());
-        Self { faults, strategy, never_seen: Vec::new(), ok: true, workloads: BTreeMap::new() }
+        Self { faults, strategy, parts: vec![part], never_seen: Vec::new(), ok: true, workloads: BTreeMap::new() }
     }
 
     /// All workloads together.
@@ -305,15 +323,19 @@ impl Campaign {
 
     fn judge(&mut self) {
         let whole = self.whole();
-        let has_all = self.faults == Faults::all().to_string();
-        if has_all {
+        if self.has_all_faults() {
             self.never_seen = whole.never_seen(&Workload::SOMETIMES).into_iter().map(str::to_owned).collect();
         }
         self.ok = whole.found.is_empty() && (self.never_seen.is_empty() || whole.seeds < ENOUGH);
     }
 
     fn text(&self) -> String {
-        let mut text = format!("faults: {}; strategy: {}\n", self.faults, self.strategy);
+        let mut text = format!("seeds: {}\n", self.parts.join("; "));
+        text.push_str(&format!(
+            "faults: {}; strategy: {}\n",
+            if self.has_all_faults() { "all" } else { &self.faults },
+            self.strategy
+        ));
         for (workload, report) in &self.workloads {
             text.push_str(&format!(
                 "{workload}: {} seeds in {:.1} s, {:.0}/s, {} events, {} schedules that differ; the next is a new one with a \
@@ -336,21 +358,33 @@ impl Campaign {
         for what in &self.never_seen {
             text.push_str(&format!("{:>12}  {what}\n", "never"));
         }
-        for (workload, report) in &self.workloads {
-            for found in &report.found {
-                text.push_str(&format!("\n{workload}, {found}"));
-                text.push_str(&format!(
-                    "repeat: poolproof sim --workload {workload} --faults {} --strategy {} --seed {}\n",
-                    self.faults, self.strategy, found.seed
-                ));
-            }
-        }
+        text.push_str(&self.findings());
         text.push_str(match (self.ok, whole.found.is_empty()) {
             (true, _) => "\nholds\n",
             (false, false) => "\nDOES NOT HOLD\n",
             (false, true) => "\nDOES NOT HOLD: what has to be seen was not, so this campaign shows too little\n",
         });
         text
+    }
+
+    /// The seeds that failed.
+    fn findings(&self) -> String {
+        let faults = if self.has_all_faults() { "all" } else { &self.faults };
+        let mut text = String::new();
+        for (workload, report) in &self.workloads {
+            for found in &report.found {
+                text.push_str(&format!("\n{workload}, {found}"));
+                text.push_str(&format!(
+                    "repeat: poolproof sim --workload {workload} --faults {faults} --strategy {} --seed {}\n",
+                    self.strategy, found.seed
+                ));
+            }
+        }
+        text
+    }
+
+    fn has_all_faults(&self) -> bool {
+        self.faults == Faults::all().to_string()
     }
 
     fn junit(&self) -> Result<String, Trouble> {

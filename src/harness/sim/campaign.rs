@@ -34,6 +34,8 @@ pub struct Found {
     pub runs: u64,
     /// Whether the schedule repeats the failure. If not, the seed does.
     pub is_repeated: bool,
+    /// Whether a second run of the seed was another one: something beside the seed decides.
+    pub leaks: bool,
 }
 
 /// What many runs came to.
@@ -111,15 +113,30 @@ impl Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (before, after) = self.decisions;
         writeln!(f, "seed {} fails: {}", self.seed, self.failure)?;
-        writeln!(f, "{after} of its {before} decisions are enough, found in {} runs:\n", self.runs)?;
-        for line in self.schedule.lines() {
-            writeln!(f, "  {line}")?;
+        match (before, after) {
+            (0, _) => writeln!(f, "it does so in the plainest order:\n")?,
+            (_, 0) => writeln!(f, "so does the plainest order, found in {} runs:\n", self.runs)?,
+            _ => {
+                writeln!(f, "{after} of its {before} decisions {} enough, found in {} runs:\n", verb(after), self.runs)?
+            }
         }
-        match self.is_repeated {
-            true => writeln!(f, "\nThe lines above, saved, repeat it (Sim::replay); so does the seed."),
-            false => writeln!(f, "\nThe lines above are not enough to repeat it, the seed is."),
-        }
+        writeln!(f, "{RULE}\n{}\n{RULE}", self.schedule.trim_end())?;
+        f.write_str(match (self.leaks, self.is_repeated) {
+            (true, _) => {
+                "A second run of this seed was another one: something beside it decides, such as the order of a HashMap, a real \
+                 clock, or randomness of the operating system.\n"
+            }
+            (false, true) => "What is between the lines, saved, repeats it (Sim::replay); so does the seed.\n",
+            (false, false) => "What is between the lines does not repeat it, the seed does.\n",
+        })
     }
+}
+
+/// What begins and ends a schedule in a report.
+const RULE: &str = "--------";
+
+fn verb(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 /// What one campaign tells while it runs.
@@ -152,7 +169,7 @@ impl Sim {
     {
         let began = Instant::now();
         let next = AtomicU64::new(self.seeds.start);
-        let stops = AtomicBool::new(false);
+        let (stops, failed) = (AtomicBool::new(false), AtomicBool::new(false));
         let report = Mutex::new(Report::default());
         let works = || {
             while !stops.load(Ordering::Relaxed) && self.time.is_none_or(|time| began.elapsed() < time) {
@@ -169,9 +186,10 @@ impl Sim {
                     }
                 }
                 if let Some(failure) = ran.failure {
-                    let is_first = !stops.swap(!self.keeps_going, Ordering::Relaxed);
+                    let is_first = !failed.swap(true, Ordering::Relaxed);
+                    stops.fetch_or(!self.keeps_going, Ordering::Relaxed);
                     if is_first || self.keeps_going {
-                        let found = self.explain(seed, ran.plan, failure, &check);
+                        let found = self.explain(seed, ran.hash, ran.plan, failure, &check);
                         report.lock().found.push(found);
                     }
                 }
@@ -192,7 +210,7 @@ impl Sim {
     }
 
     /// Makes the failure of a seed smaller, and draws it.
-    fn explain<F, E>(&self, seed: u64, plan: super::Plan, failure: Failure, check: &F) -> Found
+    fn explain<F, E>(&self, seed: u64, hash: u64, plan: super::Plan, failure: Failure, check: &F) -> Found
     where
         F: AsyncFn(World) -> Result<(), E>,
         E: Display,
@@ -203,9 +221,12 @@ impl Sim {
         let ran = run(Course::Plan(&plan), self.faults, true, check);
         let picture = Picture::of(&ran.events, &ran.names);
         let mut schedule = Schedule::of(&self.workload, self.faults, &plan, &picture);
+        // As whoever saved it would.
         let repeats = |schedule: &Schedule| {
-            let repeated = run(Course::Schedule(schedule), self.faults, false, check);
-            repeated.failure.is_some_and(|repeated| repeated.is_like(&failure))
+            schedule.file(&picture).parse::<Schedule>().is_ok_and(|schedule| {
+                let repeated = run(Course::Schedule(&schedule), self.faults, false, check);
+                repeated.failure.is_some_and(|repeated| repeated.is_like(&failure))
+            })
         };
         if !repeats(&schedule) {
             schedule = schedule.by_answers(&plan);
@@ -214,6 +235,7 @@ impl Sim {
         Found {
             seed,
             is_repeated: repeats(&schedule),
+            leaks: run(Course::Seed(seed, self.strategy), self.faults, false, check).hash != hash,
             failure: smallest.to_string(),
             schedule: schedule.file(&picture),
             lines: picture.len(),

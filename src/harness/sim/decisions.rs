@@ -30,7 +30,7 @@ impl Actor {
     /// The clock: time passes though somebody could go on.
     pub(super) const CLOCK: Actor = Actor(u32::MAX - 1);
 
-    pub(super) fn task(task: usize) -> Self {
+    pub(super) const fn task(task: usize) -> Self {
         Self(task as u32 * 2)
     }
 
@@ -140,6 +140,8 @@ pub(super) struct Decider {
     names: Vec<(Actor, Arc<str>)>,
     asked: HashMap<(About, Actor), u32>,
     taken: Vec<(About, Actor, u32, Taken)>,
+    /// What has to happen, in its order, though it decides nothing.
+    expected: Option<Script>,
 }
 
 impl Decider {
@@ -161,6 +163,11 @@ impl Decider {
         decider
     }
 
+    /// The plan, in whose run all of that has to happen.
+    pub(super) fn of_plan_and_table(plan: &Plan, table: Script) -> Self {
+        Self { expected: Some(table), ..Self::of_plan(plan) }
+    }
+
     pub(super) fn of_script(seed: u64, script: Script) -> Self {
         Self::new(seed, Source::Script(script))
     }
@@ -174,6 +181,7 @@ impl Decider {
             names,
             asked: HashMap::new(),
             taken: Vec::new(),
+            expected: None,
         }
     }
 
@@ -243,8 +251,12 @@ impl Decider {
 
     /// Something happened: a script follows it.
     pub(super) fn saw(&mut self, actor: Actor, what: &What) {
+        let name = name_of(&self.names, actor);
         if let Source::Script(script) = &mut self.source {
-            script.saw(name_of(&self.names, actor), what);
+            script.saw(name, what);
+        }
+        if let Some(table) = &mut self.expected {
+            table.saw(name, what);
         }
     }
 
@@ -265,7 +277,7 @@ impl Decider {
     pub(super) fn left_over(&self) -> Option<String> {
         match &self.source {
             Source::Script(script) => script.left_over(),
-            _ => None,
+            _ => self.expected.as_ref()?.left_over(),
         }
     }
 

@@ -38,12 +38,15 @@ impl Ledger {
         number
     }
 
-    /// What the client was told of it; `None` if it did not wait.
+    /// What a writer told its client; `None` if that did not wait. Every error but [`Error::Unknown`] is the promise that
+    /// nothing was written. The engine itself makes no such promise: whoever writes through a connection of its own has to
+    /// make an `Error::Unknown` of an error that may have come after the commit.
     pub fn told<T>(&self, world: &World, number: u64, outcome: Option<&Result<T>>) {
         let told = match outcome {
             None => return,
             Some(Ok(_)) => Told::Committed,
             Some(Err(Error::Unknown { .. })) => Told::Unknown,
+            // A closure's own error, too, is told once nothing of it is left.
             Some(Err(_)) => Told::RolledBack,
         };
         match outcome {

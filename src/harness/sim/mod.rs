@@ -203,12 +203,16 @@ impl Sim {
         E: Display,
     {
         if let Some(seed) = std::env::var_os(SEED) {
-            let seed: u64 = seed.to_str().and_then(|seed| seed.parse().ok()).expect("POOLPROOF_SEED is a number");
+            let parsed = seed.to_str().and_then(|seed| seed.parse().ok());
+            let seed: u64 = parsed.unwrap_or_else(|| panic!("{SEED} is {seed:?}, which is no number"));
             self.seeds = seed..seed + 1;
         }
         let report = self.run(check);
+        assert!(report.seeds > 0, "no seed was run: there is none, or no time for one");
         if let Some(found) = report.found.first() {
-            panic!("after {} seeds, {found}\nreplay: {SEED}={} cargo test NAME_OF_THIS_TEST", report.seeds, found.seed);
+            let thread = std::thread::current();
+            let test = thread.name().filter(|name| *name != "main").unwrap_or("NAME_OF_THIS_TEST");
+            panic!("{found}\nrepeat: {SEED}={} cargo test {test}", found.seed);
         }
     }
 

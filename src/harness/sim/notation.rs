@@ -163,7 +163,10 @@ impl Schedule {
     /// Who settles the questions of a run along it.
     pub(super) fn decider(&self) -> Decider {
         match self.is_by_answers {
-            true => Decider::of_plan(&Plan { seed: self.seed, decisions: self.script.decisions.clone() }),
+            true => {
+                let plan = Plan { seed: self.seed, decisions: self.script.decisions.clone() };
+                Decider::of_plan_and_table(&plan, self.script.clone())
+            }
             false => Decider::of_script(self.seed, self.script.clone()),
         }
     }

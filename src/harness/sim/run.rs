@@ -67,6 +67,7 @@ where
             life,
             may_crash: false,
             crashed: false,
+            has_dead: false,
             failure: None,
             seen: BTreeMap::new(),
             watches: Vec::new(),
@@ -166,7 +167,7 @@ mod tests {
         });
         let failure = ran.failure.expect("it never ends");
         assert_eq!(failure.kind, FailureKind::Livelock);
-        assert!(failure.message.contains("spins, after"), "{failure}");
+        assert!(failure.message.contains("goes on and on"), "{failure}");
     }
 
     #[test]

@@ -108,7 +108,6 @@ impl<'a> Scheduler<'a> {
         for number in 1..self.tasks.len() {
             self.ends(number);
         }
-        self.shared.ready().spawned.clear();
         self.shared.ready().tasks.insert(0);
     }
 
@@ -150,7 +149,7 @@ impl<'a> Scheduler<'a> {
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.ready().root = Some(cx.waker().clone());
-        if self.shared.state().crashed {
+        if std::mem::take(&mut self.shared.state().has_dead) {
             self.bury();
             self.last = Actor::NOBODY;
             self.lives += 1;
@@ -331,7 +330,7 @@ impl<'a> Scheduler<'a> {
         let watches = std::mem::take(&mut self.shared.state().watches);
         let problem = watches.iter().find_map(|watch| watch().err());
         let mut state = self.shared.state();
-        if !state.crashed {
+        if !state.has_dead {
             state.watches.splice(0..0, watches);
         }
         drop(state);
@@ -358,11 +357,14 @@ impl<'a> Scheduler<'a> {
                     let call = state.disk.describe(pending.file, &pending.call);
                     format!("{} {}", call.verb, call.file)
                 }),
-                None if ready.tasks.contains(&number) => "is polled again and again".to_owned(),
+                None if ready.tasks.contains(&number) || u64::from(task.steps) > BARREN / 2 => {
+                    "goes on and on".to_owned()
+                }
                 None => "waits, and nobody will wake it".to_owned(),
             };
             text.push_str(&format!("\n  {}, after {} steps, {what}", task.name, task.steps));
         }
+        text.push_str("\n  (what a task did last is in the table if it says so: World::note)");
         text
     }
 }
@@ -391,7 +393,9 @@ impl Drop for Scheduler<'_> {
             self.ends(number);
         }
         // A task that was never taken in.
-        self.shared.ready().spawned.clear();
-        self.shared.state().watches.clear();
+        let never_begun = std::mem::take(&mut self.shared.ready().spawned);
+        drop(never_begun);
+        let watches = std::mem::take(&mut self.shared.state().watches);
+        drop(watches);
     }
 }

@@ -94,7 +94,7 @@ impl World {
     pub fn watch(&self, pool: &ConnectionPool) {
         let census = pool.watched();
         let watch = move || match census() {
-            Some(status) if status.open > status.max.max(status.most_open) || status.idle > status.open => {
+            Some(status) if status.open > status.max || status.idle + status.in_use != status.open => {
                 Err(format!("the pool's numbers cannot be: {status:?}"))
             }
             Some(status) if status.idle > 0 && status.waiting > 0 => {
@@ -148,10 +148,10 @@ impl World {
     /// A number below `bound`, by the seed. A failure is told with numbers as small as it takes.
     ///
     /// # Panics
-    /// If `bound` is 0 or more than 2^32.
+    /// Unless `bound` is from 1 to 2^32 - 1.
     #[must_use]
     pub fn random(&self, bound: u64) -> u64 {
-        assert!(bound > 0 && bound <= 1 << 32, "a number below {bound} cannot be drawn");
+        assert!(bound > 0 && bound < 1 << 32, "a number below {bound} cannot be drawn");
         let mut state = self.shared.state();
         let whose = Actor::task(state.current.unwrap_or_default());
         let number = state.decider.number(About::Number, whose, |rng| below(rng, bound));
@@ -194,14 +194,18 @@ impl World {
         let _prepared = Prepared::new(&self.shared);
         let mut work = Some(Box::pin(work));
         poll_fn(|context| {
+            let mut polled = Poll::Pending;
+            // The power may fail inside this very poll, where the engine waits on the spot.
+            if !self.shared.state().crashed
+                && let Some(work) = &mut work
+            {
+                polled = work.as_mut().poll(context).map(Ok);
+            }
             if std::mem::take(&mut self.shared.state().crashed) {
                 work = None;
                 return Poll::Ready(Err(Crashed));
             }
-            match &mut work {
-                Some(work) => work.as_mut().poll(context).map(Ok),
-                None => Poll::Pending,
-            }
+            polled
         })
         .await
     }
