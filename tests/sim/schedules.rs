@@ -86,8 +86,11 @@ fn every_step_of_a_line_is_followed() {
 }
 
 #[test]
-fn a_table_beside_an_order_by_answers_is_only_read() {
+fn a_table_beside_an_order_by_answers_decides_nothing_and_has_to_happen() {
     let head = "workload: bank\nseed: 1\nfaults: none\norder: answers\nanswer: number main 0 = 1\n\n";
-    let replayed = replay(&format!("{head}client-1 | disk\nwrite 7 ok |\n"));
+    let replayed = replay(&format!("{head}client-1 | disk\nwrite 1 ok |\n"));
     assert_eq!(replayed.failure, None, "{}", replayed.interleaving);
+    let failure = replay(&format!("{head}client-1 | disk\nwrite 7 ok |\n")).failure.expect("there is no seventh write");
+    assert_eq!(failure.kind, FailureKind::Schedule);
+    assert_eq!(failure.message, "line 8: client-1 never did \"write 7 ok\"");
 }

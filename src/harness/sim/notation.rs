@@ -15,7 +15,7 @@
 //! ends, syncs, and whatever fails; a task that only let the disk work has a dot. `answer:` lines before the table are what
 //! is no matter of order: numbers, faults, how much survived a crash. If the table does not tell enough to repeat the run,
 //! the head says `order: answers`: there is an answer for each step that is not the default
-//! (`answer: next client-1 4 = disk/lane`), those decide, and the table is only to be read.
+//! (`answer: next client-1 4 = disk/lane`), those decide, and the table says what has to happen then, in its order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};

@@ -8,7 +8,8 @@ use crate::harness::panics::portable;
 
 thread_local! {
     static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
-    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// What the first one said, and where.
+    static FIRST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// As long as it lives, panics of this thread are kept and not printed.
@@ -26,11 +27,17 @@ pub(super) fn record() -> Quiet {
     INSTALLED.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| match IS_INSIDE.get() {
-            true => LOCATION.set(info.location().map(|at| format!("{}:{}", portable(at.file()), at.line()))),
+            true => FIRST.with_borrow_mut(|first| {
+                first.get_or_insert_with(|| {
+                    let message = info.payload_as_str().unwrap_or("a panic without a text");
+                    let at = info.location().map(|at| format!(" at {}:{}", portable(at.file()), at.line()));
+                    format!("{message}{}", at.unwrap_or_default())
+                });
+            }),
             false => before(info),
         }));
     });
-    LOCATION.set(None);
+    FIRST.set(None);
     Quiet(IS_INSIDE.replace(true))
 }
 
@@ -39,7 +46,7 @@ pub(super) fn expect() -> Quiet {
     record()
 }
 
-/// Where the last panic was.
-pub(super) fn location() -> Option<String> {
-    LOCATION.take()
+/// What the first panic since [`record`] said, and where it was.
+pub(super) fn first() -> Option<String> {
+    FIRST.take()
 }

@@ -66,6 +66,7 @@ where
             machine: life,
             life,
             may_crash: false,
+            lets_panics_be_caught: false,
             crashed: false,
             has_dead: false,
             failure: None,
@@ -179,6 +180,31 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::Panic);
         assert!(failure.message.starts_with("dropped it at "), "{failure}");
         assert!(failure.message.ends_with("in clumsy"), "{failure}");
+    }
+
+    #[test]
+    fn a_panic_that_is_caught_fails_the_run_unless_the_check_provokes_it() {
+        let check = |is_provoked: bool| {
+            async move |world: World| {
+                if is_provoked {
+                    world.lets_panics_be_caught();
+                }
+                let db = world.open("t.db").await.map_err(|error| error.to_string())?;
+                let write = world.spawn("clumsy", async move {
+                    let writes = std::panic::AssertUnwindSafe(db.write(async |_| -> Result<(), crate::Error> {
+                        panic!("dropped it");
+                    }));
+                    crate::catch::catch(writes.0).await.is_err()
+                });
+                write.await.map(drop).map_err(|error| error.to_string())
+            }
+        };
+        let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &check(false));
+        let failure = ran.failure.expect("it panics in the lane");
+        assert_eq!(failure.kind, FailureKind::Panic);
+        assert!(failure.message.ends_with("in lane, where it was caught"), "{failure}");
+        let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &check(true));
+        assert_eq!(ran.failure, None);
     }
 
     #[test]

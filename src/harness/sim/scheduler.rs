@@ -288,6 +288,9 @@ impl<'a> Scheduler<'a> {
             None => Ok(Poll::Pending),
         };
         let now = self.shared.now();
+        if outcome.is_ok() && !self.shared.state().lets_panics_be_caught {
+            self.caught(number);
+        }
         let what = match outcome {
             Ok(Poll::Pending) => What::Waits,
             Ok(Poll::Ready(())) => What::Ends,
@@ -320,9 +323,17 @@ impl<'a> Scheduler<'a> {
 
     fn panicked(&mut self, number: usize, payload: &(dyn Any + Send)) {
         let name = &self.tasks[number].name;
-        let at = panics::location().map(|at| format!(" at {at}")).unwrap_or_default();
-        let message = format!("{}{at}, in {name}", catch::message(payload));
+        let panic = panics::first().unwrap_or_else(|| catch::message(payload).to_owned());
+        let message = format!("{panic}, in {name}");
         self.fails(FailureKind::Panic, message);
+    }
+
+    /// A panic that production code contained is one all the same: neither ours nor the engine's may happen.
+    fn caught(&self, number: usize) {
+        if let Some(panic) = panics::first() {
+            let message = format!("{panic}, in {}, where it was caught", self.tasks[number].name);
+            self.fails(FailureKind::Panic, message);
+        }
     }
 
     /// Looks whether everything is as it must be.

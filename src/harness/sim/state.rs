@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) life: u64,
     /// Whether somebody is prepared for a power failure.
     pub(super) may_crash: bool,
+    /// A panic that production code contains is no failure: the check provokes some.
+    pub(super) lets_panics_be_caught: bool,
     /// The power failed, and who is prepared for that has not heard of it yet.
     pub(super) crashed: bool,
     /// The power failed, and the tasks that were there are not gone yet.

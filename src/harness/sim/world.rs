@@ -170,6 +170,12 @@ impl World {
         1 + self.random(most)
     }
 
+    /// From now on a panic that the pool, the writer or the harness catches is no failure: the check provokes some. Otherwise
+    /// it is one, whatever became of it.
+    pub fn lets_panics_be_caught(&self) {
+        self.shared.state().lets_panics_be_caught = true;
+    }
+
     /// Says what the task just did, for whoever reads a failure: a semantic step, such as "read 3". What a task saw should
     /// be noted: it tells schedules apart.
     pub fn note(&self, text: impl Into<String>) {
