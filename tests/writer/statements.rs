@@ -110,7 +110,7 @@ async fn a_trigger_whose_body_has_a_case_is_one_statement() {
 
 #[tokio::test]
 async fn a_prepared_statement_takes_a_limit_a_priority_and_room_if_there_is_some() {
-    let (db, _folder) = writer_of(WriterConfig { queue: 2, ..patient() }).await;
+    let (db, _folder) = writer_of(WriterConfig { queue: 1, ..patient() }).await;
     let insert = db.prepare::<(i64,)>("INSERT INTO t VALUES (?1)").await.unwrap();
     let held = hold(&db).await;
     let limit = Duration::from_millis(1);
@@ -124,7 +124,7 @@ async fn a_prepared_statement_takes_a_limit_a_priority_and_room_if_there_is_some
     let first = queue(&db, |_| async move { background.execute((1,)).await }).await;
     let normal = insert.clone();
     let second = queue(&db, |_| async move { normal.try_execute((2,)).await }).await;
-    assert!(matches!(insert.try_execute((3,)).await.unwrap_err().cause(), Error::Full(2)));
+    assert!(matches!(insert.try_execute((3,)).await.unwrap_err().cause(), Error::Full(1)));
     held.let_go().await;
     for write in [first, second] {
         assert_eq!(write.await.unwrap().unwrap().value, 1);
