@@ -128,7 +128,8 @@ impl<'l> Batch<'l> {
         loop {
             let job = self.shared.next()?;
             match job.due {
-                Some((due, limit)) if due <= clock::now() => {
+                // However soon the lane woke up: what may not wait at all has waited for nobody.
+                Some((due, limit)) if !limit.is_zero() && due <= clock::now() => {
                     self.undone(job, &Arc::new(Shared::too_late(limit)));
                 }
                 _ => return Some(job),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::config::WriterConfig;
 use super::executor::Executor;
-use super::job::{Answer, End, Ended, Job, Label, Unanswered};
+use super::job::{Answer, End, Ended, Job, Label, Unanswered, is_at_once};
 use super::outcome::{CommitToken, NotDone};
 use super::queue::{Place, Priority, Queue};
 use super::status::Counts;
@@ -148,23 +148,20 @@ impl Shared {
         }
     }
 
-    /// Counts a job for which there is room until it is answered. One that may not wait at all has to be the only one, and
-    /// need not look then at how soon the lane wakes up.
+    /// Counts a job for which there is room until it is answered. One that may not wait at all has to be the only one.
     ///
     /// # Errors
     /// [`Error::Deadline`]; the room is given back.
     pub(super) fn count(&self, job: &mut Job) -> Result<()> {
-        match job.due {
-            Some((_, limit)) if limit.is_zero() => {
-                job.counted = self.unanswered.only_one();
-                if job.counted.is_none() {
-                    self.leaves_room(job.priority);
-                    self.counts.refused();
-                    return Err(Self::late(limit));
-                }
-                job.due = None;
-            }
-            _ => job.counted = Some(self.unanswered.one_more()),
+        if !job.is_at_once() {
+            job.counted = Some(self.unanswered.one_more());
+            return Ok(());
+        }
+        job.counted = self.unanswered.only_one();
+        if job.counted.is_none() {
+            self.leaves_room(job.priority);
+            self.counts.refused();
+            return Err(Self::late(Duration::ZERO));
         }
         Ok(())
     }
@@ -182,6 +179,13 @@ impl Shared {
                 self.counts.refused();
                 Err(Error::rolled_back(Error::Closed))
             }
+        }
+    }
+
+    /// The write lock is taken: whoever cannot wait for it is told so. There is one of those at most, for nobody is before it.
+    pub(super) fn refuse_at_once(&self) {
+        if let Some(job) = self.taken(self.queue.remove_first(Job::is_at_once)) {
+            self.settle(job, End::RolledBack(Arc::new(Self::too_late(Duration::ZERO))));
         }
     }
 
@@ -291,12 +295,13 @@ pub(super) struct Queued<'a, R, E> {
 }
 
 impl<R, E: From<Error>> Queued<'_, R, E> {
-    /// Waits for the answer, until the job is due if it has not started by then.
+    /// Waits for the answer of a lane, until the job is due if it has not started by then. One that has to be started at once
+    /// does not look at how soon the lane wakes up: that starts it, or refuses it.
     ///
     /// # Cancel safety
     /// Dropped before the job starts, it leaves the queue; after that it runs to its end, unobserved.
     pub(super) async fn answer(mut self) -> Answer<R, E> {
-        if let Some(rest) = self.rest() {
+        if let Some(rest) = self.rest().filter(|_| !is_at_once(self.due)) {
             match clock::within(rest, &mut self).await {
                 Some(answer) => return answer,
                 None => {

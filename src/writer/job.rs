@@ -203,6 +203,11 @@ pub(super) enum Kind {
     Work(Box<dyn Work>),
 }
 
+/// Whether what is due then may not wait at all.
+pub(super) fn is_at_once(due: Option<(Instant, Duration)>) -> bool {
+    due.is_some_and(|(_, limit)| limit.is_zero())
+}
+
 /// A write in the queue.
 pub(super) struct Job {
     pub(super) kind: Kind,
@@ -261,6 +266,11 @@ impl Label {
 }
 
 impl Job {
+    /// Whether it may not wait at all.
+    pub(super) fn is_at_once(&self) -> bool {
+        is_at_once(self.due)
+    }
+
     /// Whether it failed by itself when it was run last.
     pub(super) fn failed(&self) -> bool {
         match &self.kind {

@@ -112,6 +112,16 @@ impl<J> Queue<J> {
         self.state.with(|state| state.lines[place.line as usize].remove(&place.number))
     }
 
+    /// Takes the first job out of which this holds.
+    pub(crate) fn remove_first(&self, holds: impl Fn(&J) -> bool) -> Option<J> {
+        self.state.with(|state| {
+            state.lines.iter_mut().find_map(|line| {
+                let number = *line.iter().find(|(_, job)| holds(job))?.0;
+                line.remove(&number)
+            })
+        })
+    }
+
     /// The next job to start.
     pub(crate) fn pop(&self) -> Option<J> {
         self.state.with(|state| state.take(u64::MAX))

@@ -76,11 +76,12 @@ impl<'l> Tries<'l> {
         }
     }
 
-    /// A try on this connection failed. Waits for the time of the next.
+    /// A try on this connection failed. Waits for the time of the next. Those in the queue who cannot wait are told at once.
     ///
     /// # Errors
     /// When there is no time for another: why.
     pub(super) async fn again(&mut self, connection: &PooledConnection) -> Result<()> {
+        self.shared.refuse_at_once();
         let now = clock::now();
         let tried = now.saturating_duration_since(*self.began.get_or_insert(now));
         let mut left = self.shared.config.retry_timeout.saturating_sub(tried);

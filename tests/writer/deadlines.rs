@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use poolproof::{Error, Mode, WriteStage, WriterConfig};
+use poolproof::{Error, Mode, Priority, WriteStage, WriterConfig};
 use tokio::sync::watch;
 use tokio_test::task;
 
-use crate::world::{column, hold, insert, patient, queue, queue_row, rows, until, writer, writer_of};
+use crate::world::{column, hold, insert, lock, patient, queue, queue_row, rows, unlock, until, writer, writer_of};
 
 /// Its limit is over: in a paused runtime to the millisecond.
 fn is_late(error: &Error, limit: Duration) -> bool {
@@ -221,4 +221,34 @@ async fn a_limit_is_of_its_handle_alone() {
     held.let_go().await;
     waits.await.unwrap().unwrap();
     assert_eq!(column(&db, "t").await, [1]);
+}
+
+/// By a guard of the pool. Alone; after a batch, when the lane begins before it takes anybody out; and beside one who waits.
+#[tokio::test]
+async fn a_limit_of_no_time_is_refused_at_once_where_somebody_holds_the_write_lock() {
+    let minute = Duration::from_secs(60);
+    let (db, _folder) = writer_of(WriterConfig { retry_timeout: minute, ..patient() }).await;
+    let at_once = db.within(Duration::ZERO);
+    for (after_a_batch, priority) in [(false, Priority::Normal), (true, Priority::Normal), (true, Priority::Background)]
+    {
+        if after_a_batch {
+            let held = hold(&db).await;
+            let batch = [queue_row(&db, 1).await, queue_row(&db, 1).await];
+            held.let_go().await;
+            for write in batch {
+                write.await.unwrap().unwrap();
+            }
+        }
+        let guard = lock(&db).await;
+        let refused = insert(at_once.priority(priority), 2);
+        let error = tokio::time::timeout(minute / 2, refused).await.expect("at once").unwrap_err();
+        assert!(is_late(&error, Duration::ZERO), "{error:?}");
+        // One who may wait comes right behind it.
+        let beside = async { tokio::join!(insert(at_once.priority(priority), 2), async { queue_row(&db, 3).await }) };
+        let (refused, waits) = tokio::time::timeout(minute / 2, beside).await.expect("at once");
+        assert!(is_late(&refused.unwrap_err(), Duration::ZERO));
+        unlock(guard).await;
+        waits.await.unwrap().unwrap();
+    }
+    assert_eq!(column(&db, "t").await, [3, 1, 1, 3, 1, 1, 3]);
 }
