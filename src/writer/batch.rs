@@ -185,6 +185,7 @@ impl<'l> Batch<'l> {
                 self.rest.push_back(job);
                 break;
             }
+            self.shared.runs(&job);
             let is_whole = run_beside_others(&mut self.running.insert(job).kind, connection, self.shared).await;
             self.ran.extend(self.running.take());
             if !is_whole {
@@ -276,6 +277,7 @@ impl<'l> Batch<'l> {
     /// Runs a job in a transaction of its own.
     async fn alone(&mut self, connection: &mut PooledConnection, job: Job, tries: &mut Tries<'_>) {
         self.last = 1;
+        self.shared.runs(&job);
         let limit = self.shared.config.write_timeout;
         let outcome = match run_alone(&mut self.running.insert(job).kind, connection, tries, limit).await {
             Ok(true) => Ok(self.committed(1)),

@@ -68,12 +68,15 @@ impl Shared {
         }
     }
 
-    /// Takes the next job out to start it.
+    /// Takes the next job out.
     pub(super) fn next(&self) -> Option<Job> {
-        let job = self.taken(self.queue.pop())?;
+        self.taken(self.queue.pop())
+    }
+
+    /// The lane begins to run this job.
+    pub(super) fn runs(&self, job: &Job) {
         let before = self.started.with(|started| started.replace(job.label()));
         drop(before);
-        Some(job)
     }
 
     /// Takes the next job out that came before `end`, to refuse it.

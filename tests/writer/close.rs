@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use poolproof::{Ack, Error, PooledDatabaseWriter, Priority, Result};
+use poolproof::{Ack, Error, PooledDatabaseWriter, Priority, Result, Transaction};
+use tokio::sync::watch;
 use tokio_test::task;
 
 use crate::world::{column, count, hold, insert, lock, queue, queue_row, rows, unlock, until, writer};
@@ -292,4 +293,39 @@ async fn a_lane_that_has_nothing_to_do_is_told_of_the_end() {
         }
         assert_eq!(pool.status().open, 0);
     }
+}
+
+/// Three share a batch, which the last one breaks. Each runs again by itself, and the first one takes its time.
+#[tokio::test]
+async fn a_close_that_gives_up_names_the_write_that_runs_and_not_the_one_that_was_taken_out_last() {
+    let (db, _folder) = writer().await;
+    db.execute_batch("CREATE TABLE u (x INTEGER PRIMARY KEY); INSERT INTO u VALUES (1)").await.unwrap();
+    let held = hold(&db).await;
+    let (runs_again, mut begun) = watch::channel(false);
+    let (release, released) = watch::channel(false);
+    let slow = queue(&db, |db| async move {
+        let mut runs = 0;
+        let work = async move |_: &mut Transaction<'_>| {
+            runs += 1;
+            if runs > 1 {
+                runs_again.send_replace(true);
+                let _ = released.clone().wait_for(|released| *released).await;
+            }
+            Ok::<_, Error>(())
+        };
+        db.write(work).await
+    });
+    let slow = slow.await;
+    let row = queue_row(&db, 1).await;
+    let breaks = queue(&db, |db| async move { db.execute("INSERT OR ROLLBACK INTO u VALUES (1)", ()).await }).await;
+    held.let_go().await;
+    begun.wait_for(|begun| *begun).await.unwrap();
+    let report = db.close_within(Duration::from_millis(5)).await;
+    let running = report.running.as_ref().expect("it is held");
+    assert!(running.sql.is_none() && running.site.file().ends_with("close.rs"), "{report}");
+    release.send_replace(true);
+    slow.await.unwrap().unwrap();
+    row.await.unwrap().unwrap();
+    assert!(breaks.await.unwrap().is_err());
+    db.close().await;
 }
