@@ -277,11 +277,12 @@ async fn a_pool_whose_writer_was_stopped_may_have_another() {
     assert!(running.poll().is_pending());
     let mut stop = tokio_test::task::spawn(db.stop());
     assert!(stop.poll().is_pending());
-    assert!(another().await.is_err(), "one of its writes still runs");
+    let mut second = tokio_test::task::spawn(Box::pin(another()));
+    assert!(second.poll().is_pending(), "one of its writes still runs");
     release.notify_one();
     stop.await;
     // The first handle is still there.
-    let second = another().await.unwrap();
+    let second = second.into_inner().await.unwrap();
     assert_eq!(second.execute(INCREMENT, ()).await.unwrap().value, 1);
     running.await.unwrap();
 }
@@ -349,4 +350,50 @@ async fn whoever_leaves_before_there_is_a_connection_is_not_run_and_gives_its_ro
     drop(guards);
     db.execute("UPDATE counters SET n = n + 10 WHERE id = 1", ()).await.unwrap();
     assert_eq!((counter(&db, 1).await, db.status().skipped, db.status().queued), (10, 3, 0));
+}
+
+/// The caller of a write that runs is gone, and so is every handle.
+#[tokio::test]
+async fn whoever_opens_the_file_of_a_writer_that_was_dropped_waits_for_what_still_runs() {
+    let (db, folder) = writer(WriterConfig::default()).await;
+    let (running, release) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (begun, held) = (Arc::clone(&running), Arc::clone(&release));
+    let caller = tokio::spawn(async move {
+        let write = db.write(async move |tx| {
+            begun.notify_one();
+            held.notified().await;
+            tx.execute(INCREMENT, ()).await
+        });
+        write.await.map(drop)
+    });
+    running.notified().await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    let mut next = tokio_test::task::spawn(Box::pin(another_of(&folder)));
+    assert!(next.poll().is_pending());
+    release.notify_one();
+    let next = next.into_inner().await.unwrap();
+    assert_eq!(counter(&next, 1).await, 1);
+}
+
+/// They have an answer, whether or not they look at it.
+#[tokio::test]
+async fn whoever_was_refused_by_a_close_keeps_nobody_from_opening_the_file() {
+    let (db, folder) = writer(WriterConfig::default()).await;
+    let guards = lend_all(&db).await;
+    let mut refused = tokio_test::task::spawn(db.execute(INCREMENT, ()));
+    assert!(refused.poll().is_pending());
+    let report = db.close_within(Duration::from_millis(5)).await;
+    assert_eq!(report.not_done.len(), 1, "{report}");
+    drop(guards);
+    let next = tokio::time::timeout(Duration::from_secs(60), another_of(&folder)).await.expect("nothing runs").unwrap();
+    next.execute(INCREMENT, ()).await.unwrap();
+    assert!(matches!(refused.await.unwrap_err().cause(), Error::Closed));
+    assert_eq!(counter(&next, 1).await, 1);
+}
+
+/// Another writer of the same file, on a pool of its own.
+async fn another_of(folder: &TempDir) -> Result<PooledDatabaseWriter> {
+    let pool = ConnectionPool::open(folder.path().join("t.db")).await?;
+    PooledDatabaseWriter::with_config(pool, WriterConfig { mode: Mode::Mvcc, ..WriterConfig::default() }).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Two lanes on one file would fight for its write lock, by trying again and again: slow, and at last a refused write that
 //! nobody understands. Handles that are opened by path in several places of a program come to that unseen, so the second is
-//! refused. (Another process cannot open the file at all.) A lane that is ending is waited for: who drops a writer and opens
+//! refused. (Another process cannot open the file at all.) One that is ending is waited for: who drops a writer and opens
 //! the next one need not know that the first still writes what was queued.
 
 use std::path::{Path, PathBuf};
@@ -50,16 +50,16 @@ fn path_of(identity: Identity, path: &Path) -> PathBuf {
 #[derive(Debug)]
 struct Claimed {
     key: Key,
-    /// The lane, once it was started.
-    lane: OnceLock<Weak<Shared>>,
+    /// What its writes share, once it was started.
+    writer: OnceLock<Weak<Shared>>,
     /// Its sender is dropped with the claim.
     ended: watch::Receiver<()>,
 }
 
 impl Claimed {
-    /// Whether it is a lane that takes no more writes, and ends by itself after those that it has.
+    /// Whether it takes no more writes, and ends by itself after those that it has.
     fn is_ending(&self) -> bool {
-        self.lane.get().is_some_and(|lane| lane.upgrade().is_none_or(|lane| lane.is_closed()))
+        self.writer.get().is_some_and(|writer| writer.upgrade().is_none_or(|writer| writer.is_closed()))
     }
 }
 
@@ -103,17 +103,17 @@ impl Claim {
             Some(other) => Err(Arc::clone(other)),
             None => {
                 let (sender, ended) = watch::channel(());
-                let claimed = Arc::new(Claimed { key, lane: OnceLock::new(), ended });
+                let claimed = Arc::new(Claimed { key, writer: OnceLock::new(), ended });
                 all.push(Arc::clone(&claimed));
                 Ok(Self { pool: None, claimed, _ended: sender })
             }
         })
     }
 
-    /// The lane is this one. What is no lane is not waited for: it ends with its last handle, whenever that is.
-    pub(super) fn is_for(&self, lane: &Arc<Shared>) {
+    /// The writer is this one.
+    pub(super) fn is_for(&self, writer: &Arc<Shared>) {
         // Told once.
-        let _ = self.claimed.lane.set(Arc::downgrade(lane));
+        let _ = self.claimed.writer.set(Arc::downgrade(writer));
     }
 }
 

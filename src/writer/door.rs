@@ -249,7 +249,7 @@ impl Shared {
     /// Counts how a job ended, and answers it: whoever is told finds it counted.
     pub(super) fn settle(&self, mut job: Job, end: End) {
         self.counts.ended(job.ended(&end));
-        drop(job.counted.take());
+        drop((job.counted.take(), job.claim.take()));
         job.settle(end);
     }
 

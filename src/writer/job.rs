@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use turso::params::Params;
 
+use super::claim::Claim;
 use super::outcome::{Ack, CommitToken, NotDone};
 use super::queue::Priority;
 use crate::catch::{catch, contain, drop_contained};
@@ -219,6 +220,8 @@ pub(super) struct Job {
     pub(super) due: Option<(Instant, Duration)>,
     /// Until it is answered.
     pub(super) counted: Option<Counted>,
+    /// The same, of one that no lane answers for: it holds the file.
+    pub(super) claim: Option<Arc<Claim>>,
 }
 
 /// How many writes a lane has accepted and not answered.

@@ -188,6 +188,7 @@ mod tests {
             came: clock::now(),
             due: None,
             counted: None,
+            claim: None,
         };
         lane.shared().enter(manner, false).await?;
         let answer = lane.shared().queue(job, answer)?.answer().await;

@@ -423,7 +423,7 @@ impl PooledDatabaseWriter {
         let Manner { priority, limit } = self.manner;
         shared.enter(self.manner, waits).await?;
         let due = limit.and_then(|limit| Some((came.checked_add(limit)?, limit)));
-        let mut job = Job { kind, priority, site, came, due, counted: None };
+        let mut job = Job { kind, priority, site, came, due, counted: None, claim: None };
         let answer = match &*self.way {
             Way::Lane(_) => {
                 shared.count(&mut job)?;

@@ -39,7 +39,7 @@ pub(super) const MVCC: &str = "mvcc";
 pub(super) struct SideBySide {
     side: Arc<Side>,
     pool: ConnectionPool,
-    /// Gone once it is closed; each write that was accepted before has its own.
+    /// Gone once it is closed; each write that was accepted before has its own, until it is answered.
     claim: Mutex<Option<Arc<Claim>>>,
 }
 
@@ -56,13 +56,10 @@ struct Side {
 struct Running {
     side: Arc<Side>,
     priority: Priority,
-    claim: Option<Arc<Claim>>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First: whoever hears that nobody is left may open another writer.
-        self.claim = None;
         self.side.shared.leaves_room(self.priority);
     }
 }
@@ -78,6 +75,7 @@ impl SideBySide {
             let problem = format!("is Mvcc, and the database stays in mode {mode}: close whatever else has it open");
             return Err(Error::Config { field: "mode", problem });
         }
+        claim.is_for(&shared);
         let files = [pool.path().to_owned(), logical_log_of(pool.path())];
         let files = Mutex::new(Files::of(files, &shared.executor));
         let side = Arc::new(Side { shared, files, writes: AtomicU64::new(0) });
@@ -100,16 +98,15 @@ impl SideBySide {
     /// Dropped before it has its connection, the job is not run; after that it runs to its end, unobserved.
     pub(super) async fn run<R, E: From<Error>>(
         &self,
-        job: Job,
+        mut job: Job,
         answer: oneshot::Receiver<Answer<R, E>>,
     ) -> Answer<R, E> {
-        let (site, claim) = (job.site, self.claim.with(|claim| claim.clone()));
+        let site = job.site;
+        job.claim = self.claim.with(|claim| claim.clone());
         let mut queued = match self.side.shared.queue(job, answer) {
             Ok(queued) => queued,
             Err(error) => return Ok(Err(error.into())),
         };
-        // Dropped before the job leaves the queue, for the same reason as in `Running`.
-        let claim = claim;
         let rest = queued.rest();
         let connection = {
             let mut getting = pin!(self.pool.get_from(site));
@@ -126,7 +123,7 @@ impl SideBySide {
             Some(Ok(Ok(connection))) => {
                 if let Some(job) = queued.starts() {
                     let (side, priority) = (Arc::clone(&self.side), job.priority);
-                    Running { side, priority, claim }.starts(job, connection);
+                    Running { side, priority }.starts(job, connection);
                 }
             }
             Some(Ok(Err(error))) => {
@@ -147,6 +144,13 @@ impl SideBySide {
     }
 }
 
+impl Drop for SideBySide {
+    fn drop(&mut self) {
+        // Whoever opens the next one waits for what still runs.
+        self.side.shared.close();
+    }
+}
+
 impl Running {
     fn starts(self, mut job: Job, mut connection: PooledConnection) {
         let executor = Arc::clone(&self.side.shared.executor);
@@ -163,6 +167,8 @@ impl Running {
                 // Back in the pool, counted, and its room free, before the caller knows that it is over.
                 drop(connection);
                 self.side.shared.counts.ended(job.ended(&end));
+                // First: whoever hears that nobody is left may open another writer.
+                drop(job.claim.take());
                 drop(self);
                 job.settle(end);
             })
