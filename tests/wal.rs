@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result, Snapshot, WriterConfig};
+use poolproof::{ConnectionPool, Error, PooledConnection, PooledDatabaseWriter, Result, Snapshot, WriterConfig};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
@@ -165,4 +165,59 @@ async fn a_lane_that_does_not_rest_checkpoints_too() {
     println!("{wal:?}");
     // After the last one, and at the close.
     assert!(wal.checkpoints > 2, "{wal:?}");
+}
+
+/// ```text
+/// reader                 guard                 lane
+/// sees one row
+///                        writes rows
+/// (pins the log)                               writes: cannot copy all of the log that it found
+/// ends
+///                                              writes: copies the rest, and the log begins anew
+/// ```
+#[tokio::test]
+async fn a_log_that_was_found_and_is_pinned_is_copied_when_the_reader_has_ended() {
+    for is_all_seen in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let pool = ConnectionPool::open(&path).await.unwrap();
+        let mut guard = pool.get().await.unwrap();
+        guard.run("CREATE TABLE t (x INTEGER, body BLOB)").await.unwrap();
+        let mut reader = pool.get().await.unwrap();
+        if !is_all_seen {
+            pin(&mut reader).await;
+        }
+        for _ in 0..100 {
+            guard.execute("INSERT INTO t VALUES (1, zeroblob(2000))", ()).await.unwrap();
+        }
+        if is_all_seen {
+            pin(&mut reader).await;
+        }
+        let found = log_pages(&path);
+        assert!(found > 100, "{found}");
+        let never = Duration::from_hours(1);
+        let config = WriterConfig { checkpoint_idle: never, checkpoint_bytes: u64::MAX, ..WriterConfig::default() };
+        let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+        for _ in 0..2 {
+            db.execute("INSERT INTO t VALUES (2, NULL)", ()).await.unwrap();
+            assert!(log_pages(&path) > found, "it is pinned");
+        }
+        reader.run("COMMIT").await.unwrap();
+        db.execute("INSERT INTO t VALUES (2, NULL)", ()).await.unwrap();
+        let left = log_pages(&path);
+        println!("{found} pages were found, {left} are left");
+        assert!(left < 10, "the log begins anew: {left} pages");
+        // Once, and not before each batch.
+        for _ in 0..20 {
+            db.execute("INSERT INTO t VALUES (2, NULL)", ()).await.unwrap();
+        }
+        assert!(log_pages(&path) >= left + 20, "{} pages", log_pages(&path));
+    }
+}
+
+/// Begins to read, and keeps on.
+async fn pin(reader: &mut PooledConnection) {
+    reader.run("BEGIN").await.unwrap();
+    let mut rows = reader.query("SELECT COUNT(*) FROM t", ()).await.unwrap();
+    assert!(rows.next().await.unwrap().is_some());
 }

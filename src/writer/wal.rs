@@ -25,7 +25,8 @@
 //! before its first commit the lane copies a log that was there into the database, syncs that, and commits once: the log
 //! starts over, and nothing that is acknowledged stands behind what may be lost. (The copy costs some milliseconds, once, and
 //! only if there is a log and something is written. It leaves two holes: a power failure between the copy and that commit
-//! may tear the commit that was in doubt; and while a reader of this process pins the log it does not start over.)
+//! may tear the commit that was in doubt; and while a reader of this process pins the log it does not start over, which is
+//! tried again before each batch until it does.)
 //!
 //! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
 //! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
@@ -194,14 +195,29 @@ async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64
 /// nothing that can be lost.
 pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
     if shared.wal.found.load(Ordering::Relaxed) {
-        copy(shared, connection).await?;
-        rewrite(shared, connection).await?;
-        shared.wal.found.store(false, Ordering::Relaxed);
+        let begins_anew = leave_behind(shared, connection).await?;
+        // What a reader pins is tried again before the next batch.
+        shared.wal.found.store(!begins_anew, Ordering::Relaxed);
     }
     match is_in_doubt(shared) {
         true => repair(shared, connection).await,
         false => Ok(()),
     }
+}
+
+/// Copies the log and lets it start over, unless somebody reads it. Whether it does.
+async fn leave_behind(shared: &Shared, connection: &mut PooledConnection) -> Result<bool> {
+    let (pages, copied) = copy(shared, connection).await?;
+    if copied < pages {
+        return Ok(false);
+    }
+    rewrite(shared, connection).await?;
+    if pages == 0 {
+        return Ok(true);
+    }
+    // A reader of its last moment lets it be copied, and not start over: then it has grown.
+    let (now, _) = copy(shared, connection).await?;
+    Ok(now <= pages)
 }
 
 /// A commit failed so that nobody can tell what the disk has of it. Overwrites that. Whether it is certainly gone.
