@@ -28,7 +28,9 @@ pub struct Story {
 /// A lane that never checkpoints.
 pub fn without_checkpoints() -> WriterConfig {
     let never = Duration::from_hours(1);
-    WriterConfig { checkpoint_bytes: u64::MAX, checkpoint_idle: never, ..WriterConfig::default() }
+    // Those who are to share a commit do so on a busy machine, too.
+    let batch_time = Duration::from_secs(60);
+    WriterConfig { checkpoint_bytes: u64::MAX, checkpoint_idle: never, batch_time, ..WriterConfig::default() }
 }
 
 /// One that does whenever it rests.
