@@ -47,3 +47,37 @@ fn a_statement_whose_read_failed_can_fail_once_more_on_a_disk_that_works() {
     assert!(report.seen.contains_key("a statement that fails for the disk"), "{:?}", report.seen);
     assert!(report.seen.contains_key("one that does on a disk that works"), "{:?}", report.seen);
 }
+
+/// A database of which the power fails while it is made, and whether what is left can be opened.
+async fn while_it_is_made(world: World) -> Result<(), String> {
+    let makes = async {
+        let database = turso::Builder::new_local(&world.path("t.db")).with_io_impl(world.io()).build().await?;
+        database.connect()?.execute("CREATE TABLE t (x INTEGER)", ()).await
+    };
+    if world.until_crash(makes).await.is_err() {
+        let opens = async {
+            let database = turso::Builder::new_local(&world.path("t.db")).with_io_impl(world.io()).build().await?;
+            let connection = database.connect()?;
+            let mut rows = connection.query("SELECT COUNT(*) FROM sqlite_schema", ()).await?;
+            rows.next().await.map(drop)
+        };
+        match world.calmly(opens).await {
+            Ok(()) => world.sometimes("one that can be opened"),
+            Err(turso::Error::NotAdb(_)) => world.sometimes("one that is no database"),
+            Err(error) if error.to_string().contains("short read") => world.sometimes("one that is cut off"),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_power_failure_while_a_database_is_made_can_leave_a_file_that_is_none() {
+    let report = Sim::new().seeds(0..300).faults(Faults { crash: 200_000, ..Faults::NONE }).run(while_it_is_made);
+    for found in &report.found {
+        println!("{found}");
+    }
+    assert!(report.found.is_empty());
+    assert!(report.seen.contains_key("one that can be opened"), "{:?}", report.seen);
+    assert!(report.seen.contains_key("one that is no database"), "{:?}", report.seen);
+}

@@ -86,8 +86,11 @@ impl IO for Machine {
 
     fn wait_for_completion(&self, completion: Completion) -> Result<(), LimboError> {
         while !completion.finished() {
-            if self.alive(|_| ()).is_err() || !self.shared.does_here() {
-                completion.abort();
+            // Dead before, or by the call that was to be done.
+            self.alive(|_| ())?;
+            if !self.shared.does_here() {
+                self.alive(|_| ())?;
+                return Err(LimboError::InternalError("waits on the spot for what nobody was asked to do".to_owned()));
             }
         }
         match completion.get_error() {

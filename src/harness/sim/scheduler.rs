@@ -273,10 +273,10 @@ impl<'a> Scheduler<'a> {
 
     fn polls(&mut self, number: usize) {
         self.shared.ready().tasks.remove(&number);
-        let events = {
+        let (events, life) = {
             let mut state = self.shared.state();
             state.current = Some(number);
-            state.trace.count()
+            (state.trace.count(), state.life)
         };
         let task = &mut self.tasks[number];
         let outcome = match &mut task.future {
@@ -288,7 +288,9 @@ impl<'a> Scheduler<'a> {
             None => Ok(Poll::Pending),
         };
         let now = self.shared.now();
-        if outcome.is_ok() && !self.shared.state().lets_panics_be_caught {
+        // The power failed inside the poll: what the engine made of that concerns nobody any more.
+        let is_dead = self.shared.state().life != life;
+        if outcome.is_ok() && !is_dead && !self.shared.state().lets_panics_be_caught {
             self.caught(number);
         }
         let what = match outcome {
@@ -296,7 +298,9 @@ impl<'a> Scheduler<'a> {
             Ok(Poll::Ready(())) => What::Ends,
             Err(payload) if payload.is::<Injected>() => What::Panics,
             Err(payload) => {
-                self.panicked(number, &*payload);
+                if !is_dead {
+                    self.panicked(number, &*payload);
+                }
                 std::mem::forget(payload);
                 What::Panics
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -205,7 +206,12 @@ impl World {
             if !self.shared.state().crashed
                 && let Some(work) = &mut work
             {
-                polled = work.as_mut().poll(context).map(Ok);
+                match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+                    Ok(output) => polled = output.map(Ok),
+                    // What the engine makes of a disk that is gone concerns nobody any more.
+                    Err(payload) if self.shared.state().crashed => std::mem::forget(payload),
+                    Err(payload) => resume_unwind(payload),
+                }
             }
             if std::mem::take(&mut self.shared.state().crashed) {
                 work = None;
