@@ -3,7 +3,7 @@
 //! Each line says: now this task goes on until this has happened. Until then whoever the line is about goes first, with the
 //! disk and the reads that work for it; if all of those wait, the check and the lane, if no line names them; then those
 //! whose lines come next, and last whoever has none. What is not said happens by default. So a schedule survives whatever does not touch what its lines name; if a task
-//! does what a later line is about before its turn, or a line is never reached, it says so.
+//! says what a later line is about before its turn, or a line is never reached, it says so.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -89,7 +89,8 @@ impl Script {
             }
             Some(line) => {
                 let own = self.lines.iter().find(|line| line.who == who);
-                if own.as_ref().is_some_and(is_it) {
+                // What the disk does comes again; what a task says of itself does not.
+                if !is_disk && own.as_ref().is_some_and(is_it) {
                     let own = own.map_or(0, |own| own.number);
                     self.problem = Some(format!(
                         "line {own}: {who} did {what:?} while line {} waited for {} to do {:?}",

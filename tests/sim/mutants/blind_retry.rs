@@ -66,7 +66,7 @@ async fn two_lives(world: World, looks_first: bool) -> std::result::Result<(), S
 #[test]
 fn a_blind_retry_is_found() {
     Hunt::new("the blind retry", &["is there more than once"])
-        .faults("crash=50000")
+        .faults("crash=20000")
         .finds(async |world| two_lives(world, false).await)
         .but_not(async |world| two_lives(world, true).await);
 }
