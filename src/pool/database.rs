@@ -424,6 +424,11 @@ impl PooledConnection {
         holders.filter(|holder| holder.in_transaction && !holder.is_the_pool).collect()
     }
 
+    /// Whether anybody beside a lane has a connection of its pool, and may read.
+    pub(crate) fn has_others(&self) -> bool {
+        self.guard.holders().into_iter().any(|holder| !holder.is_the_pool)
+    }
+
     /// Takes a snapshot; it borrows this guard.
     pub(crate) async fn snapshot(&mut self) -> Result<Snapshot<'_>> {
         Snapshot::take(&mut self.guard).await

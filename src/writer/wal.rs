@@ -39,13 +39,16 @@ use super::door::Shared;
 use super::executor::Executor;
 use super::files::log_of;
 use super::lane::discard;
-use super::retry::Tries;
+use super::retry::{Backoff, Tries};
 use crate::error::Result;
-use crate::pool::PooledConnection;
 use crate::pool::control::Control;
+use crate::pool::{PooledConnection, clock};
 
 /// Pages in the log from which on the engine makes a checkpoint inside a commit.
 const ENGINE_CHECKPOINTS: u64 = 1000;
+
+/// How often a checkpoint is tried that did not run though nobody seems to read.
+const COPIES: u32 = 5;
 
 /// What comes before each page in the log.
 const FRAME_HEADER: u64 = 24;
@@ -179,16 +182,22 @@ impl Checkpoints {
 /// Copies what can be copied: how many pages the log has, and how many of them are in the database now.
 ///
 /// To whoever began to read when all was copied the log was empty, and as long as that goes on the engine copies nothing.
-/// It answers as it does if the disk fails, so that is told by who reads.
+/// It answers as it does if the disk fails, so that is told by whether somebody else has a connection; and, since that one
+/// may just have given it back, by trying again for some milliseconds.
 async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64, u64)> {
-    let outcome = connection.checkpoint().await;
-    match outcome {
-        Err(error) if error.is_contention() && !connection.others_in_transactions().is_empty() => {
-            let bytes = shared.wal.bytes(&*shared.executor).unwrap_or(0);
-            Ok((bytes / (shared.wal.page_size + FRAME_HEADER), 0))
+    let mut pauses = Backoff::new(0);
+    for _ in 1..COPIES {
+        match connection.checkpoint().await {
+            Err(error) if error.is_contention() => {}
+            outcome => return outcome,
         }
-        outcome => outcome,
+        if connection.has_others() {
+            let bytes = shared.wal.bytes(&*shared.executor).unwrap_or(0);
+            return Ok((bytes / (shared.wal.page_size + FRAME_HEADER), 0));
+        }
+        clock::sleep(pauses.pause()).await;
     }
+    connection.checkpoint().await
 }
 
 /// Before the first acknowledgement, and after a failed commit that is not overwritten yet: makes what comes be behind
