@@ -1,5 +1,6 @@
 //! Deadlines: whoever is not started in time is told so at that time; whoever is started is waited for.
 
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use poolproof::{Error, Mode, Priority, WriteStage, WriterConfig};
@@ -245,9 +246,14 @@ async fn a_limit_of_no_time_is_refused_at_once_where_somebody_holds_the_write_lo
         assert!(is_late(&error, Duration::ZERO), "{error:?}");
         // One who may wait comes right behind it.
         let mut refused = task::spawn(insert(at_once.priority(priority), 2));
-        assert!(refused.poll().is_pending());
+        // The lane may be as fast as this.
+        let at_its_first_poll = refused.poll();
         let waits = queue_row(&db, 3).await;
-        let error = tokio::time::timeout(minute / 2, refused).await.expect("at once").unwrap_err();
+        let outcome = match at_its_first_poll {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => tokio::time::timeout(minute / 2, refused).await.expect("at once"),
+        };
+        let error = outcome.unwrap_err();
         assert!(is_late(&error, Duration::ZERO), "{error:?}");
         unlock(guard).await;
         waits.await.unwrap().unwrap();
