@@ -91,3 +91,24 @@ pub async fn give_way() {
     })
     .await;
 }
+
+/// The real pool, of one connection, by clients that may be cut short in their turns.
+pub async fn one_connection(world: World) -> Result<(), Error> {
+    let pool = world.pool(NOTES).max_connections(1).build().await?;
+    world.watch(&pool);
+    each(&world, 3, |_| {
+        let (world, pool) = (world.clone(), pool.clone());
+        async move {
+            for _ in 0..2 {
+                let holds = async {
+                    let _connection = pool.get().await?;
+                    give_way().await;
+                    Ok::<_, Error>(())
+                };
+                world.cancellable(holds).await.unwrap_or(Ok(()))?;
+            }
+            pool.get().await.map(drop)
+        }
+    })
+    .await
+}

@@ -168,12 +168,13 @@ impl Sim {
         E: Display,
     {
         let began = Instant::now();
-        let next = AtomicU64::new(self.seeds.start);
+        let (shard, of) = self.shard;
+        let next = AtomicU64::new(self.seeds.start + shard);
         let (stops, failed) = (AtomicBool::new(false), AtomicBool::new(false));
         let report = Mutex::new(Report::default());
         let works = || {
             while !stops.load(Ordering::Relaxed) && self.time.is_none_or(|time| began.elapsed() < time) {
-                let seed = next.fetch_add(self.step, Ordering::Relaxed);
+                let seed = next.fetch_add(of, Ordering::Relaxed);
                 if seed >= self.seeds.end {
                     break;
                 }

@@ -86,7 +86,7 @@ pub const SEED: &str = "POOLPROOF_SEED";
 #[must_use = "nothing is run until check or run is called"]
 pub struct Sim {
     seeds: Range<u64>,
-    step: u64,
+    shard: (u64, u64),
     faults: Faults,
     strategy: Strategy,
     jobs: usize,
@@ -117,7 +117,7 @@ impl Sim {
     pub fn new() -> Self {
         Self {
             seeds: 0..100,
-            step: 1,
+            shard: (0, 1),
             faults: Faults::NONE,
             strategy: Strategy::default(),
             jobs: 1,
@@ -140,8 +140,7 @@ impl Sim {
     /// Unless `shard` is less than `of`.
     pub fn shard(mut self, shard: u64, of: u64) -> Self {
         assert!(shard < of, "there is no part {shard} of {of}");
-        self.seeds.start += shard;
-        self.step = of;
+        self.shard = (shard, of);
         self
     }
 

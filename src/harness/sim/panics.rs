@@ -41,11 +41,6 @@ pub(super) fn record() -> Quiet {
     Quiet(IS_INSIDE.replace(true))
 }
 
-/// Panics of what is dropped after its life are of no interest.
-pub(super) fn expect() -> Quiet {
-    record()
-}
-
 /// What the first panic since [`record`] said, and where it was.
 pub(super) fn first() -> Option<String> {
     FIRST.take()

@@ -208,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_that_complains_fails_the_run() {
+        let check = async |world: World| {
+            world.shared.state().watches.push(Box::new(|| Err("two are one too many".to_owned())));
+            world.sleep(Duration::from_millis(1)).await;
+            Ok::<_, String>(())
+        };
+        let failure = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &check).failure.expect("it complains");
+        assert_eq!(failure, Failure::new(FailureKind::Invariant, "two are one too many"));
+    }
+
+    #[test]
     fn sleeps_take_the_worlds_time_and_none_of_ours() {
         let began = std::time::Instant::now();
         let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async |world: World| {

@@ -115,7 +115,7 @@ impl<'a> Scheduler<'a> {
     fn ends(&mut self, number: usize) {
         let future = self.tasks[number].future.take();
         let before = self.shared.state().current.replace(number);
-        let _silent = panics::expect();
+        let _silent = panics::record();
         std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(future))));
         self.shared.state().current = before;
     }
@@ -368,10 +368,10 @@ impl<'a> Scheduler<'a> {
         for (number, task) in self.tasks.iter().enumerate().filter(|(_, task)| task.future.is_some()) {
             let asked = state.disk.pending.iter().find(|pending| pending.owner == number);
             let what = match asked {
-                Some(pending) => format!("waits for the disk: {}", {
+                Some(pending) => {
                     let call = state.disk.describe(pending.file, &pending.call);
-                    format!("{} {}", call.verb, call.file)
-                }),
+                    format!("waits for the disk: {}", What::asked(&call))
+                }
                 None if ready.tasks.contains(&number) || u64::from(task.steps) > BARREN / 2 => {
                     "goes on and on".to_owned()
                 }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use poolproof::Error;
 use poolproof::harness::sim::World;
 
-use crate::clients::{NOTES, each, give_way};
+use crate::clients::{each, give_way, one_connection};
 use crate::hunt::Hunt;
 
 /// A room for one.
@@ -100,25 +100,10 @@ async fn room(world: World, is_broken: bool) -> Result<(), Error> {
     .await
 }
 
-/// The real pool, of one connection.
-async fn pool(world: World) -> Result<(), Error> {
-    let pool = world.pool(NOTES).max_connections(1).build().await?;
-    world.watch(&pool);
-    each(&world, 3, |_| {
-        let pool = pool.clone();
-        async move {
-            let _connection = pool.get().await?;
-            give_way().await;
-            Ok(())
-        }
-    })
-    .await
-}
-
 #[test]
 fn a_lost_wake_up_is_found() {
     Hunt::new("the lost wake-up", &["waits, and nobody will wake it"])
         .finds(async |world| room(world, true).await)
         .but_not(async |world| room(world, false).await)
-        .but_not(pool);
+        .but_not(one_connection);
 }
