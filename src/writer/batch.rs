@@ -24,6 +24,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::company::Company;
 use super::door::Shared;
 use super::files::Files;
 use super::job::{self, End, Job, Kind, Statement, Work};
@@ -34,11 +37,6 @@ use crate::catch::catch;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
-
-/// How often the lane looks for another job before it commits fewer than it did the last time: those who were answered
-/// then are likely to be on their way back, and without that they split into two halves that take turns. Each look costs
-/// about 0.1 us, a commit some hundred; a lone writer is never waited for.
-const LOOKS: u32 = 400;
 
 /// What becomes of a transaction that is open.
 enum Whole {
@@ -58,14 +56,14 @@ pub(super) struct Batch<'l> {
     running: Option<Job>,
     /// Those that are to run by themselves, in their order. Nothing of them is in the database.
     rest: VecDeque<Job>,
-    /// How many the last one had.
-    last: usize,
+    /// Who is likely to come.
+    company: Company,
     files: Files,
 }
 
 impl<'l> Batch<'l> {
     pub(super) fn new(shared: &'l Shared, files: Files) -> Self {
-        Self { shared, ran: Vec::new(), running: None, rest: VecDeque::new(), last: 0, files }
+        Self { shared, ran: Vec::new(), running: None, rest: VecDeque::new(), company: Company::default(), files }
     }
 
     /// Runs one batch, and outlives whatever panics in it beside closures and statements, which are caught by themselves: a
@@ -102,7 +100,7 @@ impl<'l> Batch<'l> {
         if let Err(error) = self.is_safe(connection).await {
             return self.refuse_before(end, error);
         }
-        if self.last <= 1 && self.shared.queue.len() == 1 {
+        if self.company.is_single() && self.shared.queue.len() == 1 {
             // Probably a lone writer: its closure needs no savepoint.
             if let Some(job) = self.next() {
                 // It has to wait for the lock no longer than for its turn.
@@ -115,7 +113,6 @@ impl<'l> Batch<'l> {
             return self.refuse_before(end, error);
         }
         let whole = self.fill(connection).await;
-        self.last = self.ran.len();
         match whole {
             Whole::Yes => self.commit(connection).await,
             Whole::Broken => self.undo(connection),
@@ -171,15 +168,12 @@ impl<'l> Batch<'l> {
     /// Runs what is queued, and what comes meanwhile, in the open transaction. A job that has to be alone ends it.
     async fn fill(&mut self, connection: &mut PooledConnection) -> Whole {
         let began = clock::now();
-        let mut looks = 0;
         while self.ran.len() < self.shared.config.batch_jobs {
             let Some(job) = self.next() else {
-                if self.ran.len() >= self.last || looks >= LOOKS {
-                    break;
+                if self.company.wait(self.ran.len(), || !self.shared.queue.is_empty()).await {
+                    continue;
                 }
-                looks += 1;
-                tokio::task::yield_now().await;
-                continue;
+                break;
             };
             if let Kind::Solitary(_) = job.kind {
                 self.rest.push_back(job);
@@ -205,6 +199,7 @@ impl<'l> Batch<'l> {
             let _ = connection.opened().rollback().await;
             return;
         }
+        let began = clock::now();
         let end = match connection.opened().commit_synced().await {
             Ok(()) => self.committed(self.ran.len()),
             Err(error) => match self.after(connection, error).await {
@@ -215,7 +210,19 @@ impl<'l> Batch<'l> {
             },
         };
         let_go(connection);
+        self.leave(self.ran.len(), began);
         self.answer(&end);
+    }
+
+    /// So many are about to be answered, after a commit that began then.
+    fn leave(&mut self, answered: usize, commit: Instant) {
+        let took = clock::now().saturating_duration_since(commit);
+        self.company.leave(answered, self.shared.queue.len(), took);
+    }
+
+    /// Waits a moment for somebody who is likely to come.
+    pub(super) async fn linger(&mut self) {
+        self.company.wait(0, || !self.shared.queue.is_empty()).await;
     }
 
     /// Answers those who ran in a transaction that ended so.
@@ -276,8 +283,8 @@ impl<'l> Batch<'l> {
 
     /// Runs a job in a transaction of its own.
     async fn alone(&mut self, connection: &mut PooledConnection, job: Job, tries: &mut Tries<'_>) {
-        self.last = 1;
         self.shared.runs(&job);
+        let began = clock::now();
         let limit = self.shared.config.write_timeout;
         let outcome = match run_alone(&mut self.running.insert(job).kind, connection, tries, limit).await {
             Ok(true) => Ok(self.committed(1)),
@@ -285,6 +292,7 @@ impl<'l> Batch<'l> {
             Err(error) => self.after(connection, error).await,
         };
         let_go(connection);
+        self.leave(1, began);
         if let Some(job) = self.running.take() {
             self.shared.settle(job, outcome.unwrap_or_else(|error| End::RolledBack(Arc::new(error))));
         }

@@ -101,6 +101,7 @@ async fn work(mut works: Works, files: Files) {
     let mut checkpoints = Checkpoints::default();
     let mut batches = Batch::new(shared, files);
     loop {
+        batches.linger().await;
         let job = poll_fn(|context| shared.queue.poll_job(context));
         let there_is_one = match checkpoints.is_due() {
             true => clock::within(shared.config.checkpoint_idle, job).await,

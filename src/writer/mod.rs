@@ -10,6 +10,7 @@ mod batch;
 #[cfg(feature = "cache")]
 mod cache;
 mod claim;
+mod company;
 mod config;
 mod door;
 mod executor;

@@ -137,6 +137,11 @@ impl<J> Queue<J> {
         self.state.with(|state| state.next)
     }
 
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.with(|state| state.is_empty())
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.state.with(|state| state.lines.iter().map(BTreeMap::len).sum())
