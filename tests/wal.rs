@@ -173,6 +173,7 @@ async fn a_lane_that_does_not_rest_checkpoints_too() {
 ///                        writes rows
 /// (pins the log)                               writes: cannot copy all of the log that it found
 /// ends
+///                                              writes
 ///                                              writes: copies the rest, and the log begins anew
 /// ```
 #[tokio::test]
@@ -203,6 +204,9 @@ async fn a_log_that_was_found_and_is_pinned_is_copied_when_the_reader_has_ended(
             assert!(log_pages(&path) > found, "it is pinned");
         }
         reader.run("COMMIT").await.unwrap();
+        // It is not tried before each batch, but before the fourth.
+        db.execute("INSERT INTO t VALUES (2, NULL)", ()).await.unwrap();
+        assert!(log_pages(&path) > found, "not before the third");
         db.execute("INSERT INTO t VALUES (2, NULL)", ()).await.unwrap();
         let left = log_pages(&path);
         println!("{found} pages were found, {left} are left");

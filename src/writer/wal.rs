@@ -26,7 +26,7 @@
 //! starts over, and nothing that is acknowledged stands behind what may be lost. (The copy costs some milliseconds, once, and
 //! only if there is a log and something is written. It leaves two holes: a power failure between the copy and that commit
 //! may tear the commit that was in doubt; and while a reader of this process pins the log it does not start over, which is
-//! tried again before each batch until it does.)
+//! tried again before the 2nd, 4th, 8th batch and so on, at last before every 64th, until it does.)
 //!
 //! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
 //! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
@@ -43,12 +43,17 @@ use super::retry::{Backoff, Tries};
 use crate::error::Result;
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
+use crate::sync::Mutex;
 
 /// Pages in the log from which on the engine makes a checkpoint inside a commit.
 const ENGINE_CHECKPOINTS: u64 = 1000;
 
 /// How often a checkpoint is tried that did not run though nobody seems to read.
 const COPIES: u32 = 5;
+
+/// While a reader pins a log that was found, it is tried again before one in so many batches at least: each try costs some
+/// commits.
+const SELDOM: u32 = 64;
 
 /// What comes before each page in the log.
 const FRAME_HEADER: u64 = 24;
@@ -65,8 +70,34 @@ pub(super) struct Wal {
     pinned: AtomicU64,
     /// A commit failed and is not known to be overwritten.
     in_doubt: AtomicBool,
-    /// It was there when the lane began, and nobody knows whether all of it is on the disk.
-    found: AtomicBool,
+    found: Mutex<Found>,
+}
+
+/// A log that was there when the lane began.
+#[derive(Clone, Copy, Debug, Default)]
+enum Found {
+    /// There was none, or nothing is behind it any more.
+    #[default]
+    Nothing,
+    /// Nobody knows whether all of it is on the disk. It is to be left behind before the batch that is so many from now; if a
+    /// reader is in the way, so many later.
+    Waits { batches: u32, then: u32 },
+}
+
+impl Found {
+    /// A batch begins. Whether the log is to be left behind now.
+    fn is_due(&mut self) -> bool {
+        let Self::Waits { batches, .. } = self else { return false };
+        *batches = batches.saturating_sub(1);
+        *batches == 0
+    }
+
+    /// A reader is in the way.
+    fn postpone(&mut self) {
+        if let Self::Waits { batches, then } = self {
+            (*batches, *then) = (*then, (*then * 2).min(SELDOM));
+        }
+    }
 }
 
 /// The log as the last checkpoint left it.
@@ -97,13 +128,14 @@ impl Wal {
             pages: zero(),
             pinned: zero(),
             in_doubt: AtomicBool::new(false),
-            found: AtomicBool::new(false),
+            found: Mutex::default(),
         }
     }
 
     /// Looks whether somebody has left a log.
     pub(super) fn look(&self, executor: &dyn Executor) {
-        self.found.store(self.bytes(executor).is_some_and(|bytes| bytes > 0), Ordering::Relaxed);
+        let is_there = self.bytes(executor).is_some_and(|bytes| bytes > 0);
+        self.found.with(|found| *found = if is_there { Found::Waits { batches: 1, then: 1 } } else { Found::Nothing });
     }
 
     fn bytes(&self, executor: &dyn Executor) -> Option<u64> {
@@ -203,10 +235,9 @@ async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64
 /// Before the first acknowledgement, and after a failed commit that is not overwritten yet: makes what comes be behind
 /// nothing that can be lost.
 pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
-    if shared.wal.found.load(Ordering::Relaxed) {
-        let begins_anew = leave_behind(shared, connection).await?;
-        // What a reader pins is tried again before the next batch.
-        shared.wal.found.store(!begins_anew, Ordering::Relaxed);
+    if shared.wal.found.with(Found::is_due) {
+        let is_behind = leave_behind(shared, connection).await?;
+        shared.wal.found.with(|found| if is_behind { *found = Found::Nothing } else { found.postpone() });
     }
     match is_in_doubt(shared) {
         true => repair(shared, connection).await,
@@ -254,4 +285,31 @@ pub(super) fn doubt(shared: &Shared) {
 /// Whether [`repair`] is still to be done.
 pub(super) fn is_in_doubt(shared: &Shared) -> bool {
     shared.wal.in_doubt.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_a_reader_pins_is_tried_at_growing_distances() {
+        let mut found = Found::Waits { batches: 1, then: 1 };
+        let tries: Vec<u32> = (1..=300)
+            .filter(|_| {
+                let is_due = found.is_due();
+                if is_due {
+                    found.postpone();
+                }
+                is_due
+            })
+            .collect();
+        assert_eq!(tries, [1, 2, 4, 8, 16, 32, 64, 128, 192, 256]);
+    }
+
+    #[test]
+    fn a_log_that_could_not_be_left_behind_is_tried_before_the_next_batch() {
+        let mut found = Found::Waits { batches: 1, then: 1 };
+        assert!(found.is_due() && found.is_due() && found.is_due(), "nothing is written until then");
+        assert!(!Found::Nothing.is_due());
+    }
 }
