@@ -220,9 +220,9 @@ impl<'l> Batch<'l> {
         self.company.leave(answered, self.shared.queue.len(), took);
     }
 
-    /// Waits a moment for somebody who is likely to come.
+    /// Stays awake a moment for somebody who is likely to come.
     pub(super) async fn linger(&mut self) {
-        self.company.wait(0, || !self.shared.queue.is_empty()).await;
+        self.company.linger(|| !self.shared.queue.is_empty()).await;
     }
 
     /// Answers those who ran in a transaction that ended so.

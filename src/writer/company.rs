@@ -6,7 +6,7 @@
 //! and does not sleep, for no timer is as short as this, and no longer than half of what the last commit took.
 //!
 //! Where nobody comes back, because callers have other things to do between two writes, that is soon over: who was waited for
-//! in vain [`TRUST`] times more often than not is waited for once in [`SELDOM`] batches only.
+//! in vain [`TRUST`] times in a row is waited for once in [`SELDOM`] batches only.
 
 use std::time::Duration;
 
@@ -27,38 +27,26 @@ const TRUST: u32 = 8;
 const SELDOM: u32 = 64;
 
 /// Who is likely to come, and how long the lane waits for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Company {
     /// Those who were answered last, and those who were queued by then.
     expected: usize,
-    /// What is left of the time to wait before the next commit.
-    patience: Duration,
-    looks: u32,
-    /// How many were there when the wait began.
+    /// For the first of them, while nobody is held up by it.
+    first: Patience,
+    /// For the others, while those who are there wait, too.
+    others: Patience,
+    /// How many were there when that wait began.
     before: Option<usize>,
-    /// How much is left of it.
-    trust: u32,
-    /// Batches since a wait.
-    batches: u32,
-}
-
-impl Default for Company {
-    fn default() -> Self {
-        Self { expected: 0, patience: Duration::ZERO, looks: 0, before: None, trust: TRUST, batches: 0 }
-    }
 }
 
 impl Company {
     /// So many are about to be answered, while others are queued, after a commit that took that long.
     pub(super) fn leave(&mut self, answered: usize, queued: usize, commit: Duration) {
+        let long = (commit / 2).min(LONGEST);
         self.expected = answered + queued;
+        self.first.renew(long);
+        self.others.renew(long);
         self.before = None;
-        self.looks = LOOKS;
-        self.batches += 1;
-        self.patience = match self.trust > 0 || self.batches >= SELDOM {
-            true => (commit / 2).min(LONGEST),
-            false => Duration::ZERO,
-        };
     }
 
     /// Whether no more than one is likely to come.
@@ -66,18 +54,68 @@ impl Company {
         self.expected <= 1
     }
 
+    /// Stays awake for the first one.
+    pub(super) async fn linger(&mut self, has_come: impl Fn() -> bool) {
+        if self.first.waits() {
+            let came = self.first.look(has_come).await;
+            self.first.judge(came);
+        }
+    }
+
     /// Waits for another one, when `here` have come. Whether `has_come` says so before the patience ends.
     pub(super) async fn wait(&mut self, here: usize, has_come: impl Fn() -> bool) -> bool {
-        if here >= self.expected || self.patience.is_zero() {
+        if here >= self.expected || !self.others.waits() {
             return false;
         }
-        self.batches = 0;
         let before = *self.before.get_or_insert(here);
+        let has_come = self.others.look(has_come).await;
+        if !has_come {
+            // It was worth it if at least half of them came.
+            self.others.judge((here - before) * 2 >= self.expected - before);
+        } else if here + 1 >= self.expected {
+            self.others.judge(true);
+        }
+        has_come
+    }
+}
+
+/// How long somebody is waited for, and whether at all.
+#[derive(Debug)]
+struct Patience {
+    /// What is left of it before the next commit.
+    left: Duration,
+    looks: u32,
+    /// Waits in vain that it stands yet.
+    trust: u32,
+    /// Batches since the last wait.
+    batches: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { left: Duration::ZERO, looks: 0, trust: TRUST, batches: 0 }
+    }
+}
+
+impl Patience {
+    /// For another batch.
+    fn renew(&mut self, long: Duration) {
+        self.batches += 1;
+        self.looks = LOOKS;
+        self.left = if self.trust > 0 || self.batches >= SELDOM { long } else { Duration::ZERO };
+    }
+
+    fn waits(&self) -> bool {
+        !self.left.is_zero()
+    }
+
+    /// Looks until there is somebody, or it is over. Whether there is.
+    async fn look(&mut self, has_come: impl Fn() -> bool) -> bool {
+        self.batches = 0;
         let began = clock::now();
         while !has_come() {
-            if self.looks == 0 || since(began) >= self.patience {
-                self.patience = Duration::ZERO;
-                self.judge((here - before) * 2 >= self.expected - before);
+            if self.looks == 0 || since(began) >= self.left {
+                self.left = Duration::ZERO;
                 return false;
             }
             self.looks -= 1;
@@ -85,19 +123,13 @@ impl Company {
             std::thread::yield_now();
             tokio::task::yield_now().await;
         }
-        self.patience = self.patience.saturating_sub(since(began));
-        if here + 1 >= self.expected {
-            self.judge(true);
-        }
+        self.left = self.left.saturating_sub(since(began));
         true
     }
 
-    /// A wait is over. It was worth it if at least half of them came.
+    /// A wait is over.
     fn judge(&mut self, was_worth_it: bool) {
-        self.trust = match was_worth_it {
-            true => TRUST,
-            false => self.trust.saturating_sub(1),
-        };
+        self.trust = if was_worth_it { TRUST } else { self.trust.saturating_sub(1) };
     }
 }
 
@@ -129,10 +161,16 @@ mod tests {
         }
     }
 
-    /// Whether it still waits for somebody.
-    async fn has_trust(company: &mut Company) -> bool {
-        company.leave(1, 0, Duration::from_millis(1));
-        company.wait(0, || true).await
+    /// How often it looks for somebody who does not come.
+    async fn looks(company: &mut Company) -> u32 {
+        company.leave(4, 1, Duration::from_millis(1));
+        let looks = Cell::new(0);
+        let never = || {
+            looks.set(looks.get() + 1);
+            false
+        };
+        assert!(!company.wait(1, never).await);
+        looks.get()
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,15 +195,7 @@ mod tests {
         }
         let mut waits = 0;
         for _ in 0..SELDOM * 10 {
-            company.leave(4, 1, Duration::from_millis(1));
-            let looks = Cell::new(0);
-            company
-                .wait(1, || {
-                    looks.set(looks.get() + 1);
-                    false
-                })
-                .await;
-            waits += u32::from(looks.get() > 0);
+            waits += u32::from(looks(&mut company).await > 0);
         }
         assert_eq!(waits, 10);
     }
@@ -176,11 +206,37 @@ mod tests {
         for _ in 0..TRUST {
             round(&mut company, 4, 0, 1).await;
         }
-        assert!(!has_trust(&mut company).await, "one of four is too few");
+        assert_eq!(looks(&mut company).await, 0, "one of four is too few");
         for _ in 0..SELDOM {
             round(&mut company, 4, 0, 4).await;
         }
-        assert!(has_trust(&mut company).await);
+        assert!(looks(&mut company).await > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_is_waited_for_beside_the_others() {
+        let mut company = Company::default();
+        company.leave(4, 0, Duration::from_millis(1));
+        company.linger(|| false).await;
+        assert!(company.wait(1, || true).await, "that nobody was there is over once one is");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_whose_caller_does_not_come_back_goes_to_sleep() {
+        let mut company = Company::default();
+        let mut awake = 0;
+        for _ in 0..TRUST + SELDOM * 10 {
+            company.leave(1, 0, Duration::from_millis(1));
+            let looks = Cell::new(0);
+            company
+                .linger(|| {
+                    looks.set(looks.get() + 1);
+                    false
+                })
+                .await;
+            awake += u32::from(looks.get() > 0);
+        }
+        assert_eq!(awake, TRUST + 10);
     }
 
     #[tokio::test]
