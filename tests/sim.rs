@@ -3,6 +3,8 @@
 #[path = "sim/clients.rs"]
 mod clients;
 mod common;
+#[path = "sim/company.rs"]
+mod company;
 #[path = "sim/findings.rs"]
 mod findings;
 #[path = "sim/hunt.rs"]

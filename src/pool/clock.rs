@@ -33,6 +33,12 @@ pub(crate) fn sleep_until(deadline: Instant) -> Sleep {
     tokio::time::sleep_until(deadline)
 }
 
+/// Lets others run on this processor, and other tasks on this thread.
+pub(crate) async fn give_way() {
+    std::thread::yield_now();
+    tokio::task::yield_now().await;
+}
+
 /// A limit for a whole operation of several steps. The clock is read only once something has to be waited for.
 pub(crate) struct Stopwatch {
     began: Option<Instant>,

@@ -1,7 +1,8 @@
 //! Group commit: writes that were queued while the last commit was being synced share the next one.
 //!
 //! A batch is one transaction. It takes what is queued when it begins and what comes while it runs, up to a number and a
-//! time, and commits when nobody waits: a lone write is committed at once. A statement is atomic by itself; a closure runs
+//! time, and commits when nobody waits and nobody is likely to come at once ([`company`](super::company)): a lone write is
+//! committed at once. A statement is atomic by itself; a closure runs
 //! in a savepoint. Whichever fails is undone alone, and its neighbours commit. All are answered after the commit, even those
 //! that failed: what they failed for may have been a neighbour's write. If the commit fails, so did their reason.
 //!
@@ -168,6 +169,7 @@ impl<'l> Batch<'l> {
     /// Runs what is queued, and what comes meanwhile, in the open transaction. A job that has to be alone ends it.
     async fn fill(&mut self, connection: &mut PooledConnection) -> Whole {
         let began = clock::now();
+        self.company.gather();
         while self.ran.len() < self.shared.config.batch_jobs {
             let Some(job) = self.next() else {
                 if self.company.wait(self.ran.len(), || !self.shared.queue.is_empty()).await {

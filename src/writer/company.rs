@@ -5,8 +5,8 @@
 //! many as it answered, beside those who were queued by then; a lone caller who comes back at once finds it awake. It looks
 //! and does not sleep, for no timer is as short as this, and no longer than half of what the last commit took.
 //!
-//! Where nobody comes back, because callers have other things to do between two writes, that is soon over: who was waited for
-//! in vain [`TRUST`] times in a row is waited for once in [`SELDOM`] batches only.
+//! Where nobody comes back, because callers have other things to do between two writes, that is soon over: once it was in vain
+//! [`TRUST`] times more often than not, it waits once in [`SELDOM`] batches only.
 
 use std::time::Duration;
 
@@ -40,12 +40,17 @@ pub(super) struct Company {
 }
 
 impl Company {
-    /// So many are about to be answered, while others are queued, after a commit that took that long.
+    /// So many are about to be answered, while others are queued, after a commit that took that long (of a write that was
+    /// alone: with the write itself).
     pub(super) fn leave(&mut self, answered: usize, queued: usize, commit: Duration) {
         let long = (commit / 2).min(LONGEST);
         self.expected = answered + queued;
         self.first.renew(long);
         self.others.renew(long);
+    }
+
+    /// A batch begins.
+    pub(super) fn gather(&mut self) {
         self.before = None;
     }
 
@@ -100,7 +105,7 @@ impl Default for Patience {
 impl Patience {
     /// For another batch.
     fn renew(&mut self, long: Duration) {
-        self.batches += 1;
+        self.batches = self.batches.saturating_add(1);
         self.looks = LOOKS;
         self.left = if self.trust > 0 || self.batches >= SELDOM { long } else { Duration::ZERO };
     }
@@ -119,9 +124,7 @@ impl Patience {
                 return false;
             }
             self.looks -= 1;
-            // Who comes may need this very processor.
-            std::thread::yield_now();
-            tokio::task::yield_now().await;
+            clock::give_way().await;
         }
         self.left = self.left.saturating_sub(since(began));
         true
@@ -129,7 +132,7 @@ impl Patience {
 
     /// A wait is over.
     fn judge(&mut self, was_worth_it: bool) {
-        self.trust = if was_worth_it { TRUST } else { self.trust.saturating_sub(1) };
+        self.trust = if was_worth_it { (self.trust + 1).min(TRUST) } else { self.trust.saturating_sub(1) };
     }
 }
 
@@ -146,6 +149,7 @@ mod tests {
     /// One round: `answered` are answered, and of those as many come back as `coming`. How many the lane has then.
     async fn round(company: &mut Company, answered: usize, queued: usize, coming: usize) -> usize {
         company.leave(answered, queued, Duration::from_millis(1));
+        company.gather();
         let (mut here, mut left) = (queued, coming);
         loop {
             // Each needs a few looks.
@@ -164,6 +168,7 @@ mod tests {
     /// How often it looks for somebody who does not come.
     async fn looks(company: &mut Company) -> u32 {
         company.leave(4, 1, Duration::from_millis(1));
+        company.gather();
         let looks = Cell::new(0);
         let never = || {
             looks.set(looks.get() + 1);
@@ -211,6 +216,18 @@ mod tests {
             round(&mut company, 4, 0, 4).await;
         }
         assert!(looks(&mut company).await > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_nobody_was_answered_in_leaves_nothing_to_the_next() {
+        let mut company = Company::default();
+        company.leave(4, 4, Duration::from_millis(1));
+        company.gather();
+        assert!(company.wait(6, || true).await);
+        // It broke, and whoever was in it was told without a commit.
+        company.gather();
+        assert!(!company.wait(1, || false).await);
+        assert_eq!(company.others.trust, TRUST - 1, "none of seven came");
     }
 
     #[tokio::test(start_paused = true)]
