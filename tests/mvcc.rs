@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poolproof::{
-    Behavior, ConnectionPool, ConstraintKind, Error, Mode, PooledConnection, PooledDatabaseWriter, Result, WriteStage,
-    WriterConfig,
+    Behavior, ConnectionPool, ConstraintKind, Error, Mode, PooledConnection, PooledDatabaseWriter, Result, Transaction,
+    WriteStage, WriterConfig,
 };
 use tempfile::TempDir;
 use tokio::sync::Barrier;
@@ -337,6 +337,41 @@ async fn a_deadline_is_for_room_and_for_a_connection_together() {
     waits.await.unwrap();
     let status = db.status();
     assert_eq!((counter(&db, 1).await, status.refused, status.rolled_back, status.queued), (1, 2, 1, 0));
+}
+
+/// ```text
+/// a                              b, with a deadline
+/// increments, and waits
+///                                increments: conflict, again and again, until its time is over
+/// commits
+/// ```
+#[tokio::test]
+async fn a_deadline_ends_the_tries_of_whoever_conflicts() {
+    let (db, _folder) = writer(WriterConfig::default()).await;
+    let (release, held) = tokio::sync::oneshot::channel::<()>();
+    let (holder, mut held) = (db.clone(), Some(held));
+    let (wrote, writes) = tokio::sync::oneshot::channel::<()>();
+    let mut wrote = Some(wrote);
+    let holds = tokio::spawn(async move {
+        let work = async move |tx: &mut Transaction<'_>| {
+            tx.execute(INCREMENT, ()).await?;
+            if let (Some(wrote), Some(held)) = (wrote.take(), held.take()) {
+                wrote.send(()).unwrap();
+                held.await.unwrap();
+            }
+            Ok::<_, Error>(())
+        };
+        holder.write(work).await
+    });
+    writes.await.unwrap();
+    let limit = Duration::from_millis(30);
+    let late = db.within(limit).execute(INCREMENT, ()).await.unwrap_err();
+    assert!(matches!(late, Error::RolledBack { .. }), "{late:?}");
+    assert!(matches!(late.cause(), Error::Deadline { limit: told, .. } if *told == limit), "{late:?}");
+    assert!(db.status().retries > 0, "{:?}", db.status());
+    release.send(()).unwrap();
+    holds.await.unwrap().unwrap();
+    assert_eq!(counter(&db, 1).await, 1);
 }
 
 #[tokio::test]

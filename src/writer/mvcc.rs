@@ -15,6 +15,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -199,17 +200,23 @@ impl Side {
                 connection.discard();
             }
             let now = clock::now();
-            let is_late = now.saturating_duration_since(began) >= shared.config.retry_timeout
-                || job.due.is_some_and(|(due, _)| due <= now);
+            let is_late = now.saturating_duration_since(began) >= shared.config.retry_timeout;
+            let left = job.due.map_or(Duration::MAX, |(due, _)| due.saturating_duration_since(now));
             match (outcome, hindrance) {
                 (Ok(true), _) => return self.committed(),
                 (Err(Error::Unknown { cause }), _) => return End::Unknown(cause),
                 (_, Some(Hindrance::NeedsToBeAlone)) if begins == Control::BeginConcurrent => {
                     begins = Control::BeginImmediate;
                 }
+                (_, Some(Hindrance::Conflict)) if left.is_zero() => {
+                    let limit = job.due.map_or(Duration::ZERO, |(_, limit)| limit);
+                    // What it came to in the last try is not what ended it.
+                    job.forget();
+                    return End::RolledBack(Arc::new(Shared::too_late(limit)));
+                }
                 (_, Some(Hindrance::Conflict)) if !is_late => {
                     shared.counts.retried();
-                    clock::sleep(backoff.pause()).await;
+                    clock::sleep(backoff.pause().min(left)).await;
                 }
                 (Ok(false), _) => return End::Failed,
                 (Err(error), _) => return End::RolledBack(Arc::new(error)),
