@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use poolproof::{ConnectionPool, Error, PooledConnection, PooledDatabaseWriter, Result, Snapshot, WriterConfig};
+use poolproof::{
+    ConnectionPool, Error, PooledConnection, PooledDatabaseWriter, Result, Snapshot, WalStatus, WriterConfig,
+};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
@@ -119,21 +121,14 @@ async fn hold_a_long_snapshot(is_all_copied: bool) {
     assert_eq!(rows, WRITES + 2);
 }
 
-/// All of them are queued before the first is run, so the lane rests only after the last.
-#[tokio::test]
-async fn a_lane_that_does_not_rest_checkpoints_too() {
+/// So many writes of two pages each, all queued before the first is run, so that the lane rests only after the last. What it
+/// did for the log, and the most pages that this had.
+async fn without_a_rest(writes: usize, config: WriterConfig) -> (WalStatus, u64) {
     let folder = tempfile::tempdir().unwrap();
-    let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+    let path = folder.path().join("t.db");
     let never = Duration::from_hours(1);
-    // The engine makes one by itself only at 1,000 pages.
-    let config = WriterConfig {
-        checkpoint_bytes: 100 * FRAME,
-        checkpoint_idle: never,
-        batch_jobs: 1,
-        write_timeout: never,
-        ..WriterConfig::default()
-    };
-    let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+    let config = WriterConfig { checkpoint_idle: never, batch_jobs: 1, write_timeout: never, ..config };
+    let db = PooledDatabaseWriter::with_config(ConnectionPool::open(&path).await.unwrap(), config).await.unwrap();
     db.execute("CREATE TABLE t (body BLOB)", ()).await.unwrap();
     let (release, held) = oneshot::channel::<()>();
     let mut held = Some(held);
@@ -147,24 +142,47 @@ async fn a_lane_that_does_not_rest_checkpoints_too() {
         });
         wait.await.map(drop)
     });
-    let mut writes = Vec::new();
-    for _ in 0..500 {
-        let db = db.clone();
-        writes.push(tokio::spawn(async move { db.execute("INSERT INTO t VALUES (zeroblob(5000))", ()).await }));
+    let mut tasks = Vec::new();
+    for _ in 0..writes {
+        let (db, path) = (db.clone(), path.clone());
+        tasks.push(tokio::spawn(async move {
+            db.execute("INSERT INTO t VALUES (zeroblob(5000))", ()).await?;
+            Ok::<_, Error>(log_pages(&path))
+        }));
     }
-    while db.status().queued < writes.len() {
+    while db.status().queued < writes {
         yield_now().await;
     }
     release.send(()).unwrap();
     holds.await.unwrap().unwrap();
-    for write in writes {
-        write.await.unwrap().unwrap();
+    let mut most = 0;
+    for task in tasks {
+        most = most.max(task.await.unwrap().unwrap());
     }
     db.close().await;
-    let wal = db.status().wal;
-    println!("{wal:?}");
+    (db.status().wal, most)
+}
+
+#[tokio::test]
+async fn a_lane_that_does_not_rest_checkpoints_too() {
+    // The engine makes one by itself only at 1,000 pages.
+    let config = WriterConfig { checkpoint_bytes: 100 * FRAME, ..WriterConfig::default() };
+    let (wal, most) = without_a_rest(500, config).await;
+    println!("{wal:?}, {most} pages at most");
     // After the last one, and at the close.
     assert!(wal.checkpoints > 2, "{wal:?}");
+}
+
+/// It makes its own inside a commit, where an error of the disk tells nothing.
+#[tokio::test]
+async fn the_lane_comes_before_the_engines_checkpoint() {
+    let (wal, most) = without_a_rest(1_000, WriterConfig::default()).await;
+    println!("{wal:?}, {most} pages at most");
+    assert!((900..1_000).contains(&most), "{most} pages: {wal:?}");
+    // The control: whoever asks for it gets the engine's.
+    let config = WriterConfig { checkpoint_bytes: u64::MAX, ..WriterConfig::default() };
+    let (wal, most) = without_a_rest(1_000, config).await;
+    assert!(most > 1_000, "{most} pages: {wal:?}");
 }
 
 /// ```text

@@ -34,7 +34,7 @@ pub struct WriterConfig {
     /// unless set.
     pub retry_timeout: Duration,
     /// The lane copies the log into the database when it has grown by so many bytes and nobody waits, or by twice as many if
-    /// somebody always does. 2 MiB unless set; the engine does so by itself at about 4 MiB, inside a commit.
+    /// somebody always does, or by 900 pages. 2 MiB unless set; the engine does so by itself at 1,000, inside a commit.
     pub checkpoint_bytes: u64,
     /// The same when nobody has written for so long. 1 s unless set.
     pub checkpoint_idle: Duration,

@@ -4,11 +4,12 @@
 //! A checkpoint copies what is committed from the log into the database, and syncs that; a log that is copied to its end
 //! starts over with the next write. The lane checkpoints when nobody waits: once the log has grown by
 //! [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes), and when it has rested for
-//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle); and though others wait once the log has grown by twice as much. It
+//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle); and though others wait once the log has grown by twice as much, or by 900 pages. It
 //! is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget
 //! the log before the database is synced: if that sync fails, the next commit overwrites what was acknowledged. A checkpoint
 //! that fails loses nothing and is made again. The engine makes one itself, inside the commit that brings the log to 1,000
-//! pages more than are copied; that cannot be switched off, but with the default settings the lane comes first.
+//! pages more than are copied; that cannot be switched off, but the lane comes first unless
+//! [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes) is more than that.
 //!
 //! A reader keeps the log from being copied beyond the moment that it reads, and from starting over; the status counts the
 //! pages that are pinned so.
@@ -47,6 +48,9 @@ use crate::sync::Mutex;
 
 /// Pages in the log from which on the engine makes a checkpoint inside a commit.
 const ENGINE_CHECKPOINTS: u64 = 1000;
+
+/// Pages by which it grows at most, with some to spare, before the lane makes one though others wait.
+const LATEST: u64 = ENGINE_CHECKPOINTS * 9 / 10;
 
 /// How often a checkpoint is tried that did not run though nobody seems to read.
 const COPIES: u32 = 5;
@@ -142,6 +146,11 @@ impl Wal {
         Some(executor.file(&self.file)?.len)
     }
 
+    /// How long a log of so many pages is.
+    fn bytes_of(&self, pages: u64) -> u64 {
+        pages * (self.page_size + FRAME_HEADER)
+    }
+
     /// Whether the engine may have made a checkpoint inside the last commit. If that failed, the commit did not.
     pub(super) fn may_be_checkpointed_inside(&self, executor: &dyn Executor) -> bool {
         self.bytes(executor).is_none_or(|bytes| bytes / (self.page_size + FRAME_HEADER) >= ENGINE_CHECKPOINTS)
@@ -176,8 +185,13 @@ impl Checkpoints {
         let Some(bytes) = shared.wal.bytes(&*shared.executor) else { return false };
         // It has started over.
         self.bytes = self.bytes.min(bytes);
-        let patience = if shared.queue.len() == 0 { 1 } else { 2 };
-        bytes - self.bytes >= shared.config.checkpoint_bytes.saturating_mul(patience)
+        let bound = shared.config.checkpoint_bytes;
+        let bound = match shared.queue.is_empty() {
+            true => bound,
+            // Before the engine does.
+            false => bound.saturating_mul(2).min(shared.wal.bytes_of(LATEST).max(bound)),
+        };
+        bytes - self.bytes >= bound
     }
 
     /// Whether there is something to copy when the lane rests.
