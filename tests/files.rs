@@ -106,7 +106,7 @@ fn a_file_on_a_read_only_file_system_is_named() {
     on_a_read_only_file_system("bodies::cannot_open_read_only");
 }
 
-/// Fails: the problem is the engine's own words, "read-only filesystem or storage medium", without a mend.
+/// The engine's own words, "read-only filesystem or storage medium", have none.
 #[test]
 fn a_file_on_a_read_only_file_system_is_named_with_the_mend() {
     on_a_read_only_file_system("bodies::cannot_open_read_only_and_says_the_mend");
@@ -205,7 +205,7 @@ fn a_file_cut_off_in_its_header_is_named() {
     }
 }
 
-/// Fails: the problem is the engine's own words, "short read on page 1", without a mend.
+/// The engine's own words, "short read on page 1", have none.
 #[test]
 fn a_file_cut_off_in_its_header_is_named_with_the_mend() {
     for length in [1, 50, 99] {
@@ -360,8 +360,8 @@ fn a_damaged_page_leaves_the_pool_whole_and_never_hangs_it() {
     damaged_files(|path, _, _| drop(use_all(path)));
 }
 
-/// Fails: some damage the engine meets with a panic (an index out of range, an `unreachable!`, and in a debug build its own
-/// assertions), which the caller of `execute` gets instead of an error.
+/// Some damage the engine meets with a panic (an index out of range, an `unreachable!`, and in a debug build its own
+/// assertions): the caller of `execute` gets an error instead.
 #[test]
 fn a_damaged_page_is_an_error_and_no_panic() {
     let mut panics = Vec::new();
@@ -372,8 +372,8 @@ fn a_damaged_page_is_an_error_and_no_panic() {
     assert!(panics.is_empty(), "{} panics: {panics:#?}", panics.len());
 }
 
-/// What is lost with a file must not have been acknowledged. Fails, in all three: the engine keeps writing to files that have
-/// no name any more, and nobody looks whether they have.
+/// What is lost with a file must not have been acknowledged. The engine itself keeps writing to files that have no name any
+/// more.
 fn assert_not_acknowledged(meanwhile: impl FnOnce(&Path)) {
     let folder = tempfile::tempdir().unwrap();
     let path = database(folder.path());
