@@ -158,16 +158,26 @@ async fn those_who_share_a_commit_of_which_nobody_knows_are_all_told_so() {
 
 #[tokio::test]
 async fn a_checkpoint_that_fails_loses_nothing_and_is_made_again() {
-    for (call, style) in [
+    for (call, style, is_lent) in [
         (Call::Sync, Style::Inline),
         (Call::Sync, Style::Completion),
         (Call::Write, Style::Inline),
         (Call::Write, Style::HalfWay),
         (Call::Write, Style::Completion),
-    ] {
-        let what = format!("{call:?}, {style:?}");
+    ]
+    .into_iter()
+    // Who has a connection and does not read is not taken for what is in the way.
+    .flat_map(|(call, style)| [(call, style, false), (call, style, true)])
+    {
+        let what = format!("{call:?}, {style:?}, {}", if is_lent { "beside one who rests" } else { "alone" });
         let mut story = Story::begin(with_checkpoints()).await;
         story.checkpoint().await;
+        let mut rests = None;
+        if is_lent {
+            let mut guard = story.db.pool().get().await.unwrap();
+            guard.query("SELECT 1", ()).await.unwrap().next().await.unwrap();
+            rests = Some(guard);
+        }
         story.disk.fails(Fault { which: Which::Database, call, after: 0, times: usize::MAX, style, kind: Other });
         for _ in 0..20 {
             story.write(Write::Statement, 1500, None).await.unwrap();
@@ -176,6 +186,8 @@ async fn a_checkpoint_that_fails_loses_nothing_and_is_made_again() {
         story.checkpoint().await;
         let wal = story.db.status().wal;
         assert!(wal.failed_checkpoints > 0 && wal.checkpoints == checkpoints, "{what}: {wal:?}");
+        assert_eq!(story.db.status().warning().filter(|told| told.contains("reader")), None, "{what}");
+        drop(rests);
         story.write(Write::Closure, 1500, None).await.unwrap();
         story.is_seen().await.unwrap();
         story.holds().await.unwrap_or_else(|wrong| panic!("{what}: {wrong}"));

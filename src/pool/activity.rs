@@ -14,6 +14,8 @@ pub(super) struct Doing {
     sql: Mutex<String>,
     in_transaction: AtomicBool,
     in_flight: AtomicBool,
+    /// A statement has begun and not ended; between two rows it is not in flight.
+    is_open: AtomicBool,
 }
 
 impl Doing {
@@ -29,6 +31,7 @@ impl Doing {
         if end < sql.len() {
             last.push_str("...");
         }
+        self.is_open.store(true, Ordering::Relaxed);
         self.in_flight.store(true, Ordering::Relaxed);
     }
 
@@ -45,6 +48,7 @@ impl Doing {
     pub(super) fn ends(&self, autocommit: bool) {
         self.in_transaction.store(!autocommit, Ordering::Relaxed);
         self.in_flight.store(false, Ordering::Relaxed);
+        self.is_open.store(false, Ordering::Relaxed);
     }
 }
 
@@ -60,5 +64,30 @@ impl Activity for Doing {
 
     fn in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn is_reading(&self) -> bool {
+        self.in_transaction() || self.is_open.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_pauses_between_two_rows_or_statements_still_reads() {
+        let doing = Doing::default();
+        assert!(!doing.is_reading());
+        doing.begins("SELECT x FROM t");
+        doing.moves(false);
+        assert!(doing.is_reading() && !doing.in_flight(), "between two rows");
+        doing.ends(true);
+        assert!(!doing.is_reading());
+        doing.begins("BEGIN");
+        doing.ends(false);
+        assert!(doing.is_reading() && !doing.in_flight(), "between two statements");
+        doing.ends(true);
+        assert!(!doing.is_reading());
     }
 }

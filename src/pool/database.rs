@@ -424,9 +424,9 @@ impl PooledConnection {
         holders.filter(|holder| holder.in_transaction && !holder.is_the_pool).collect()
     }
 
-    /// Whether anybody beside a lane has a connection of its pool, and may read.
-    pub(crate) fn has_others(&self) -> bool {
-        self.guard.holders().into_iter().any(|holder| !holder.is_the_pool)
+    /// Whether anybody beside a lane reads on a connection of its pool.
+    pub(crate) fn others_read(&self) -> bool {
+        self.guard.holders().into_iter().any(|holder| !holder.is_the_pool && holder.is_reading)
     }
 
     /// Takes a snapshot; it borrows this guard.

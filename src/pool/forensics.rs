@@ -75,6 +75,7 @@ impl Holder {
             tells: activity.is_some(),
             in_transaction: activity.is_some_and(|activity| activity.in_transaction()),
             in_flight: activity.is_some_and(|activity| activity.in_flight()),
+            is_reading: activity.is_some_and(|activity| activity.is_reading()),
             last_sql: activity.and_then(|activity| activity.last_sql()),
         }
     }
@@ -98,12 +99,15 @@ pub struct HolderReport {
     pub is_the_lane: bool,
     /// Whether the connection is being opened.
     pub is_connecting: bool,
-    /// Whether the manager has an [`Activity`] for it; if not, the three below say nothing.
+    /// Whether the manager has an [`Activity`] for it; if not, the four below say nothing.
     pub tells: bool,
     /// Whether a transaction is open.
     pub in_transaction: bool,
     /// Whether a statement runs right now.
     pub in_flight: bool,
+    /// Whether what it sees has to stay: it is in a transaction, or in rows of which it has not seen the last. The log of a
+    /// database is not copied beyond that.
+    pub is_reading: bool,
     /// The last statement, shortened, without its parameters.
     pub last_sql: Option<String>,
 }

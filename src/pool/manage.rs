@@ -67,4 +67,8 @@ pub trait Activity: Send + Sync {
     fn in_transaction(&self) -> bool;
     /// Whether a statement runs right now.
     fn in_flight(&self) -> bool;
+    /// Whether it reads, so that what it sees has to stay: in a transaction, or in rows of which it has not seen the last.
+    fn is_reading(&self) -> bool {
+        self.in_transaction() || self.in_flight()
+    }
 }

@@ -26,8 +26,8 @@
 //! before its first commit the lane copies a log that was there into the database, syncs that, and commits once: the log
 //! starts over, and nothing that is acknowledged stands behind what may be lost. (The copy costs some milliseconds, once, and
 //! only if there is a log and something is written. It leaves two holes: a power failure between the copy and that commit
-//! may tear the commit that was in doubt; and while a reader of this process pins the log it does not start over, which is
-//! tried again before the 2nd, 4th, 8th batch and so on, at last before every 64th, until it does.)
+//! may tear the commit that was in doubt; and while a reader of this process pins the log, or reads while the disk refuses the
+//! copy, which looks the same, it does not start over. That is tried again before the 2nd, 4th, 8th batch and so on, at last before every 64th, until it does.)
 //!
 //! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
 //! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
@@ -228,8 +228,8 @@ impl Checkpoints {
 /// Copies what can be copied: how many pages the log has, and how many of them are in the database now.
 ///
 /// To whoever began to read when all was copied the log was empty, and as long as that goes on the engine copies nothing.
-/// It answers as it does if the disk fails, so that is told by whether somebody else has a connection; and, since that one
-/// may just have given it back, by trying again for some milliseconds.
+/// It answers as it does if the disk fails, so that is told by whether somebody else reads; and, since that one may just have
+/// ended, by trying again for some milliseconds. While somebody reads, a disk that fails is taken for that.
 async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64, u64)> {
     let mut pauses = Backoff::new(0);
     for _ in 1..COPIES {
@@ -237,7 +237,7 @@ async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64
             Err(error) if error.is_contention() => {}
             outcome => return outcome,
         }
-        if connection.has_others() {
+        if connection.others_read() {
             let bytes = shared.wal.bytes(&*shared.executor).unwrap_or(0);
             return Ok((bytes / (shared.wal.page_size + FRAME_HEADER), 0));
         }
