@@ -201,7 +201,7 @@ impl Verdict {
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Holds => "holds",
-            Verdict::WithinNoise => "holds within the noise",
+            Verdict::WithinNoise => "undecided: more, within the noise",
             Verdict::Missed => "MISSED",
             Verdict::Shown => "shown",
             Verdict::NotMeasured => "not measured",
