@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use super::queue::Place;
-use super::{Alarm, BUSY_CROWD, CROWD, Core, Grant, NO_CROWD, Parts, Refused, State};
+use super::state::{Alarm, State};
+use super::{BUSY_CROWD, CROWD, Core, Grant, NO_CROWD, Parts, Refused};
 use crate::sync::Arc;
 
 /// A slot in use. Dropping it gives the slot back, with the connection if it holds one.

@@ -5,7 +5,8 @@
 
 use std::task::Waker;
 
-use super::{Granted, Parts};
+use super::Parts;
+use super::state::Granted;
 
 /// A waiter's place in the list. Half a pointer is enough: more waiters than that do not fit into memory.
 pub(super) type Place = u32;
