@@ -1,9 +1,16 @@
-//! One engine connection as the pool lends it, and its rows.
+//! One engine connection as the pool lends it.
 //!
 //! The engine's `Connection` is `Clone`, its `Rows` are `'static`, and a transaction that is dropped rolls back only at
 //! some later statement. So nothing here lets the raw connection out, rows and transactions borrow, and the connection
 //! remembers what it is in the middle of: a future that is dropped half-way, rows that are leaked, a transaction that is
 //! neither committed nor rolled back. `is_reusable` is asked when it comes back.
+//!
+//! Its rooms: `rows` (what a query gives), `pragmas` (what the pool itself asks of the database), `hindrance` (why a
+//! statement failed that would succeed another time).
+
+mod hindrance;
+mod pragmas;
+mod rows;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +18,13 @@ use std::sync::Arc;
 use turso::IntoParams;
 use turso::params::Params;
 
+pub(crate) use self::hindrance::Hindrance;
+use self::rows::Open;
+pub use self::rows::Rows;
 use super::activity::Doing;
 use super::control::{Control, Controls};
 use super::engine::engine;
 use super::parameters::Parameters;
-use super::row::{FromValue, Row};
 use super::statement;
 use super::statements::{Prepared, Schema, Statements};
 use super::transaction::{Behavior, Transaction};
@@ -56,27 +65,6 @@ pub struct Connection {
 
 /// Of so many calls of the engine one gives way to others: each takes some microseconds.
 const OFTEN: u32 = 64;
-
-/// Why a statement failed that would succeed another time, or in another transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hindrance {
-    /// Another connection wrote the same, or holds the lock.
-    Conflict,
-    /// In MVCC mode, only a transaction that runs alone changes the schema.
-    NeedsToBeAlone,
-}
-
-impl Hindrance {
-    fn of(error: &Error) -> Option<Self> {
-        match error {
-            error if error.is_contention() || error.is_conflict() => Some(Hindrance::Conflict),
-            Error::Engine(turso::Error::Error(text)) if text.contains("require an exclusive transaction") => {
-                Some(Hindrance::NeedsToBeAlone)
-            }
-            _ => None,
-        }
-    }
-}
 
 impl Connection {
     pub(super) fn new(
@@ -304,62 +292,6 @@ impl Connection {
         self.settle().await
     }
 
-    pub(super) async fn set_query_only(&mut self, on: bool) -> Result<()> {
-        // Marked before it is switched on and unmarked after it is off: a connection in doubt is not reused.
-        self.query_only = true;
-        self.run_as_is(if on { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" }).await?;
-        self.query_only = on;
-        Ok(())
-    }
-
-    /// Copies what is committed from the log into the database, as far as readers let it. How many pages the log has, and
-    /// how many of them are copied.
-    pub(crate) async fn checkpoint(&mut self) -> Result<(u64, u64)> {
-        self.settle().await?;
-        let mut rows = self.query_as_is("PRAGMA wal_checkpoint(PASSIVE)", None, Params::None).await?;
-        let mut counts = None;
-        while let Some(row) = rows.next().await? {
-            counts = Some((row.get::<Option<i64>>(1)?, row.get::<Option<i64>>(2)?));
-        }
-        match counts {
-            Some((Some(pages), Some(copied))) => Ok((pages.max(0) as u64, copied.max(0) as u64)),
-            // The engine's answer to a disk that fails, too.
-            _ => Err(Error::Engine(turso::Error::Busy("the checkpoint could not run".to_owned()))),
-        }
-    }
-
-    /// Bytes in a page of the database.
-    pub(crate) async fn page_size(&mut self) -> Result<u64> {
-        Ok(self.pragma::<i64>("PRAGMA page_size").await?.unsigned_abs())
-    }
-
-    /// How the database is kept safe: `wal`, or `mvcc`.
-    pub(crate) async fn journal_mode(&mut self) -> Result<String> {
-        self.pragma("PRAGMA journal_mode").await
-    }
-
-    /// Switches the database to MVCC mode, if the engine does. How it is kept safe then.
-    pub(crate) async fn switch_to_mvcc(&mut self) -> Result<String> {
-        self.pragma("PRAGMA journal_mode = 'mvcc'").await
-    }
-
-    /// What a pragma of the pool's own says; 0, or no text, if it says nothing.
-    async fn pragma<T: FromValue + Default>(&mut self, sql: &str) -> Result<T> {
-        self.settle().await?;
-        let mut rows = self.query_as_is(sql, None, Params::None).await?;
-        let mut said = None;
-        while let Some(row) = rows.next().await? {
-            said = Some(row.get(0)?);
-        }
-        Ok(said.unwrap_or_default())
-    }
-
-    /// Writes the database's first page again as it is, in the open transaction.
-    pub(crate) async fn rewrite_header(&mut self) -> Result<()> {
-        let version: i64 = self.pragma("PRAGMA user_version").await?;
-        self.run_as_is(&format!("PRAGMA user_version = {version}")).await
-    }
-
     /// Whether no transaction is open.
     #[must_use]
     pub fn is_autocommit(&self) -> bool {
@@ -521,77 +453,5 @@ fn takes_none(batch: &str) -> Result<()> {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("autocommit", &self.is_autocommit()).finish_non_exhaustive()
-    }
-}
-
-/// What a query left open.
-struct Open {
-    rows: turso::Rows,
-    /// Goes back to the cache with the rows.
-    prepared: Prepared,
-    /// There are no more rows.
-    at_end: bool,
-    /// A row could not be fetched: the statement is not kept.
-    failed: bool,
-}
-
-/// The rows of a query. They borrow the connection: nothing else can run on it until they are dropped.
-#[must_use = "a query runs as its rows are fetched"]
-pub struct Rows<'c> {
-    connection: &'c mut Connection,
-}
-
-impl Rows<'_> {
-    /// The next row; `None` after the last.
-    ///
-    /// # Errors
-    /// The engine's error.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, the connection is discarded when its guard comes back.
-    pub async fn next(&mut self) -> Result<Option<Row>> {
-        self.connection.give_way().await;
-        let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
-        *cut |= *in_flight;
-        *in_flight = true;
-        doing.moves(true);
-        let row = engine(open.rows.next()).await;
-        *in_flight = false;
-        doing.moves(false);
-        open.failed |= row.is_err();
-        open.at_end = matches!(row, Ok(None));
-        let row = self.connection.noted(row)?;
-        Ok(row.map(Row::new))
-    }
-
-    /// How many columns each row has.
-    #[must_use]
-    pub fn column_count(&self) -> usize {
-        self.connection.open.as_ref().map_or(0, |open| open.rows.column_count())
-    }
-
-    /// The names of the columns.
-    #[must_use]
-    pub fn column_names(&self) -> Vec<String> {
-        self.connection.open.as_ref().map_or_else(Vec::new, |open| open.rows.column_names())
-    }
-}
-
-impl Drop for Rows<'_> {
-    fn drop(&mut self) {
-        let Some(Open { rows, prepared, at_end, failed }) = self.connection.open.take() else { return };
-        // The rows first: they are another handle to the statement, and an operation of the connection.
-        drop(rows);
-        // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
-        self.connection.settled();
-        if !failed && !self.connection.in_flight {
-            self.connection.statements.put(prepared, at_end);
-        }
-    }
-}
-
-impl fmt::Debug for Rows<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rows").field("columns", &self.column_names()).finish_non_exhaustive()
     }
 }

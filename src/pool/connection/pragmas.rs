@@ -1,0 +1,66 @@
+//! What the pool and the lane ask of the database themselves: pragmas of their own, after which the connection is as it was.
+
+use turso::params::Params;
+
+use super::Connection;
+use crate::error::{Error, Result};
+use crate::pool::row::FromValue;
+
+impl Connection {
+    /// Whether statements may only read from now on.
+    pub(crate) async fn set_query_only(&mut self, on: bool) -> Result<()> {
+        // Marked before it is switched on and unmarked after it is off: a connection in doubt is not reused.
+        self.query_only = true;
+        self.run_as_is(if on { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" }).await?;
+        self.query_only = on;
+        Ok(())
+    }
+
+    /// Copies what is committed from the log into the database, as far as readers let it. How many pages the log has, and
+    /// how many of them are copied.
+    pub(crate) async fn checkpoint(&mut self) -> Result<(u64, u64)> {
+        self.settle().await?;
+        let mut rows = self.query_as_is("PRAGMA wal_checkpoint(PASSIVE)", None, Params::None).await?;
+        let mut counts = None;
+        while let Some(row) = rows.next().await? {
+            counts = Some((row.get::<Option<i64>>(1)?, row.get::<Option<i64>>(2)?));
+        }
+        match counts {
+            Some((Some(pages), Some(copied))) => Ok((pages.max(0) as u64, copied.max(0) as u64)),
+            // The engine's answer to a disk that fails, too.
+            _ => Err(Error::Engine(turso::Error::Busy("the checkpoint could not run".to_owned()))),
+        }
+    }
+
+    /// Bytes in a page of the database.
+    pub(crate) async fn page_size(&mut self) -> Result<u64> {
+        Ok(self.pragma::<i64>("PRAGMA page_size").await?.unsigned_abs())
+    }
+
+    /// How the database is kept safe: `wal`, or `mvcc`.
+    pub(crate) async fn journal_mode(&mut self) -> Result<String> {
+        self.pragma("PRAGMA journal_mode").await
+    }
+
+    /// Switches the database to MVCC mode, if the engine does. How it is kept safe then.
+    pub(crate) async fn switch_to_mvcc(&mut self) -> Result<String> {
+        self.pragma("PRAGMA journal_mode = 'mvcc'").await
+    }
+
+    /// What a pragma of the pool's own says; 0, or no text, if it says nothing.
+    async fn pragma<T: FromValue + Default>(&mut self, sql: &str) -> Result<T> {
+        self.settle().await?;
+        let mut rows = self.query_as_is(sql, None, Params::None).await?;
+        let mut said = None;
+        while let Some(row) = rows.next().await? {
+            said = Some(row.get(0)?);
+        }
+        Ok(said.unwrap_or_default())
+    }
+
+    /// Writes the database's first page again as it is, in the open transaction.
+    pub(crate) async fn rewrite_header(&mut self) -> Result<()> {
+        let version: i64 = self.pragma("PRAGMA user_version").await?;
+        self.run_as_is(&format!("PRAGMA user_version = {version}")).await
+    }
+}

@@ -1,0 +1,81 @@
+//! The rows of a query, and what of it stays with the connection.
+
+use std::fmt;
+
+use super::Connection;
+use crate::error::Result;
+use crate::pool::engine::engine;
+use crate::pool::row::Row;
+use crate::pool::statements::Prepared;
+
+/// What a query left open.
+pub(super) struct Open {
+    pub(super) rows: turso::Rows,
+    /// Goes back to the cache with the rows.
+    pub(super) prepared: Prepared,
+    /// There are no more rows.
+    pub(super) at_end: bool,
+    /// A row could not be fetched: the statement is not kept.
+    pub(super) failed: bool,
+}
+
+/// The rows of a query. They borrow the connection: nothing else can run on it until they are dropped.
+#[must_use = "a query runs as its rows are fetched"]
+pub struct Rows<'c> {
+    pub(super) connection: &'c mut Connection,
+}
+
+impl Rows<'_> {
+    /// The next row; `None` after the last.
+    ///
+    /// # Errors
+    /// The engine's error.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the connection is discarded when its guard comes back.
+    pub async fn next(&mut self) -> Result<Option<Row>> {
+        self.connection.give_way().await;
+        let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
+        *cut |= *in_flight;
+        *in_flight = true;
+        doing.moves(true);
+        let row = engine(open.rows.next()).await;
+        *in_flight = false;
+        doing.moves(false);
+        open.failed |= row.is_err();
+        open.at_end = matches!(row, Ok(None));
+        let row = self.connection.noted(row)?;
+        Ok(row.map(Row::new))
+    }
+
+    /// How many columns each row has.
+    #[must_use]
+    pub fn column_count(&self) -> usize {
+        self.connection.open.as_ref().map_or(0, |open| open.rows.column_count())
+    }
+
+    /// The names of the columns.
+    #[must_use]
+    pub fn column_names(&self) -> Vec<String> {
+        self.connection.open.as_ref().map_or_else(Vec::new, |open| open.rows.column_names())
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        let Some(Open { rows, prepared, at_end, failed }) = self.connection.open.take() else { return };
+        // The rows first: they are another handle to the statement, and an operation of the connection.
+        drop(rows);
+        // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
+        self.connection.settled();
+        if !failed && !self.connection.in_flight {
+            self.connection.statements.put(prepared, at_end);
+        }
+    }
+}
+
+impl fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("columns", &self.column_names()).finish_non_exhaustive()
+    }
+}
