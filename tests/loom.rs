@@ -1,11 +1,11 @@
-//! The pool's core, and the queue of the writer's lane, under every interleaving of two or three threads.
+//! The pool's core, and the queue of the writer's lane with its bound, under every interleaving of two or three threads.
 //!
-//! This crate compiles the very source of both that ships; only `crate::sync` is another. Each model is named after its
+//! This crate compiles the very source of them that ships; only `crate::sync` is another. Each model is named after its
 //! hazard, most of them a bug that some pool once shipped, and asserts the core's invariants: never more alive than `max`,
 //! every slot back in the end, everybody served or refused (a lost wake-up is a deadlock, and loom finds it), nothing alive
 //! once close has resolved. The models that end with `the_model_notices` are broken on purpose and must fail: they test the
-//! tests. Here is the pool's queue; `alarm`, `close`, `inspect`, `resize`, `status` and the `lane` have a file each, and so has
-//! `cache`, the protocol that tells the read cache of commits.
+//! tests. Here is the pool's queue; `alarm`, `close`, `inspect`, `resize` and `status` have a file each, and so have the `lane`,
+//! the `room` in its queue, callers that are `leaving`, and `cache`, the protocol that tells the read cache of commits.
 //!
 //! `ci/loom` explores further than plain `cargo test` does, and prints how far.
 
@@ -13,6 +13,9 @@
 mod alarm;
 #[path = "loom/cache.rs"]
 mod cache;
+#[path = "../src/catch.rs"]
+#[allow(dead_code, reason = "nobody's future is awaited here")]
+mod catch;
 #[path = "loom/close.rs"]
 mod close;
 #[path = "../src/pool/core/mod.rs"]
@@ -22,8 +25,14 @@ mod core;
 mod inspect;
 #[path = "loom/lane.rs"]
 mod lane;
+#[path = "loom/leaving.rs"]
+mod leaving;
 #[path = "loom/resize.rs"]
 mod resize;
+#[path = "loom/room.rs"]
+mod room;
+#[path = "loom/stand_ins.rs"]
+mod stand_ins;
 #[path = "loom/status.rs"]
 mod status;
 #[path = "loom/sync.rs"]
@@ -33,9 +42,13 @@ mod sync;
 mod versions;
 #[path = "loom/world.rs"]
 mod world;
-#[path = "../src/writer/queue.rs"]
-#[allow(dead_code, reason = "the models do not ask how many wait")]
-mod writer_queue;
+#[allow(dead_code, reason = "the models do not ask how many wait, nor take out some of those")]
+mod writer {
+    #[path = "../../src/writer/bounded.rs"]
+    pub(crate) mod bounded;
+    #[path = "../../src/writer/queue.rs"]
+    pub(crate) mod queue;
+}
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;

@@ -59,7 +59,7 @@ struct Claimed {
 impl Claimed {
     /// Whether it takes no more writes, and ends by itself after those that it has.
     fn is_ending(&self) -> bool {
-        self.writer.get().is_some_and(|writer| writer.upgrade().is_none_or(|writer| writer.is_closed()))
+        self.writer.get().is_some_and(|writer| writer.upgrade().is_none_or(|writer| writer.queue.is_closed()))
     }
 }
 

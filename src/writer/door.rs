@@ -1,9 +1,8 @@
-//! The way in: room, a place in the queue, and the answer.
+//! The way in: room, a place in the queue, and the answer, each in the time that its caller has.
 //!
-//! The queue is bounded: permits of a semaphore for each line, which is fair, so those who wait for room are served in order
-//! too, and no crowd in the background keeps anybody else outside. A job
-//! whose caller is gone before it starts is taken out of the queue; once started it runs to its end, whether or not anybody
-//! still waits for it: nothing is ever half applied.
+//! Who gets room and who takes a job out is said by [`bounded`](super::bounded). A job whose caller is gone before it starts
+//! is taken out of the queue; once started it runs to its end, whether or not anybody still waits for it: nothing is ever
+//! half applied.
 
 use std::fmt;
 use std::future::Future;
@@ -13,28 +12,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::bounded::{Bounded, Lined, NoRoom, Ticket};
 use super::config::WriterConfig;
 use super::executor::Executor;
 use super::job::{Answer, End, Ended, Job, Label, Unanswered, is_at_once};
 use super::outcome::{CommitToken, NotDone};
-use super::queue::{Place, Priority, Queue};
+use super::queue::Priority;
 use super::status::Counts;
 use super::wal::Wal;
-use crate::catch::contain;
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::clock;
 use crate::sync::Mutex;
 
 /// What the lane and those who write share.
 pub(super) struct Shared {
-    pub(super) queue: Queue<Job>,
-    /// Room in each line of the queue. Whoever takes a job out of the queue gives its room back.
-    room: [Semaphore; 2],
-    /// Somebody gave room back.
-    left: Notify,
+    pub(super) queue: Bounded<Job>,
     unanswered: Unanswered,
     /// What the lane started last, while it is at work.
     started: Mutex<Option<Label>>,
@@ -54,9 +49,7 @@ impl Shared {
         static WRITERS: AtomicU64 = AtomicU64::new(0);
 
         Self {
-            queue: Queue::new(),
-            room: [Semaphore::new(config.queue), Semaphore::new(config.queue)],
-            left: Notify::new(),
+            queue: Bounded::new(config.queue),
             unanswered: Unanswered::default(),
             started: Mutex::new(None),
             config,
@@ -70,7 +63,7 @@ impl Shared {
 
     /// Takes the next job out.
     pub(super) fn next(&self) -> Option<Job> {
-        self.taken(self.queue.pop())
+        self.queue.pop()
     }
 
     /// The lane begins to run this job.
@@ -81,7 +74,7 @@ impl Shared {
 
     /// Takes the next job out that came before `end`, to refuse it.
     pub(super) fn next_before(&self, end: u64) -> Option<Job> {
-        self.taken(self.queue.pop_before(end))
+        self.queue.pop_before(end)
     }
 
     /// What the lane is at: the write that it started last, which it runs or commits. `None` if it is at rest.
@@ -94,18 +87,6 @@ impl Shared {
         drop(self.started.with(Option::take));
     }
 
-    fn taken(&self, job: Option<Job>) -> Option<Job> {
-        if let Some(job) = &job {
-            self.leaves_room(job.priority);
-        }
-        job
-    }
-
-    /// Takes a job out whose caller leaves. False if it was started.
-    fn leaves(&self, place: Place) -> bool {
-        self.taken(self.queue.remove(place)).is_some()
-    }
-
     /// Takes room, or waits for it if `waits`.
     ///
     /// # Errors
@@ -115,40 +96,30 @@ impl Shared {
     /// Dropped before it resolves, nothing is taken.
     pub(super) async fn enter(&self, manner: Manner, waits: bool) -> Result<()> {
         let entered = match waits {
-            true => self.room(manner).await,
-            false => self.try_room(manner.priority),
+            true => self.wait_for_room(manner).await,
+            false => self.queue.try_enter(manner.priority).map_err(|why| self.no_room(why)),
         };
         entered.inspect_err(|_| self.counts.refused())
     }
 
     /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.
-    async fn room(&self, manner: Manner) -> Result<()> {
-        // Room that was given to this and not taken, for it was dropped meanwhile, goes back without a word: said here.
-        let _left = TellsThatItLeft(&self.left);
-        let room = self.room[manner.priority as usize].acquire();
-        let permit = match manner.limit {
+    async fn wait_for_room(&self, manner: Manner) -> Result<()> {
+        let room = self.queue.enter(manner.priority);
+        let entered = match manner.limit {
             None => room.await,
             Some(limit) => match clock::within(limit, room).await {
-                Some(permit) => permit,
+                Some(entered) => entered,
                 None => return Err(Self::late(limit)),
             },
         };
-        // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
-        permit.map_err(|_| Error::rolled_back(Error::Closed))?.forget();
-        Ok(())
+        entered.map_err(|why| self.no_room(why))
     }
 
-    /// Takes room if there is some.
-    fn try_room(&self, priority: Priority) -> Result<()> {
-        use tokio::sync::TryAcquireError::{Closed, NoPermits};
-        match self.room[priority as usize].try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(NoPermits) => Err(Error::rolled_back(Error::Full(self.config.queue))),
-            Err(Closed) => Err(Error::rolled_back(Error::Closed)),
-        }
+    fn no_room(&self, why: NoRoom) -> Error {
+        Error::rolled_back(match why {
+            NoRoom::Closed => Error::Closed,
+            NoRoom::Full => Error::Full(self.config.queue),
+        })
     }
 
     /// Counts a job for which there is room until it is answered. One that may not wait at all has to be the only one.
@@ -162,7 +133,7 @@ impl Shared {
         }
         job.counted = self.unanswered.only_one();
         if job.counted.is_none() {
-            self.leaves_room(job.priority);
+            self.queue.leaves_room(job.priority);
             self.counts.refused();
             return Err(Self::late(Duration::ZERO));
         }
@@ -174,11 +145,10 @@ impl Shared {
     /// # Errors
     /// [`Error::Closed`]; the room is given back.
     pub(super) fn queue<R, E>(&self, job: Job, answer: oneshot::Receiver<Answer<R, E>>) -> Result<Queued<'_, R, E>> {
-        let (due, priority) = (job.due, job.priority);
-        match self.queue.push(priority, job) {
-            Ok(place) => Ok(Queued { shared: self, place, due, answer: Some(answer) }),
+        let due = job.due;
+        match self.queue.push(job, answer) {
+            Ok(ticket) => Ok(Queued { shared: self, ticket, due }),
             Err(_refused) => {
-                self.leaves_room(priority);
                 self.counts.refused();
                 Err(Error::rolled_back(Error::Closed))
             }
@@ -187,7 +157,7 @@ impl Shared {
 
     /// The write lock is taken: whoever cannot wait for it is told so. There is one of those at most, for nobody is before it.
     pub(super) fn refuse_at_once(&self) {
-        if let Some(job) = self.taken(self.queue.remove_first(Job::is_at_once)) {
+        if let Some(job) = self.queue.remove_first(Job::is_at_once) {
             self.settle(job, End::RolledBack(Arc::new(Self::too_late(Duration::ZERO))));
         }
     }
@@ -202,38 +172,9 @@ impl Shared {
         Error::Deadline { stage: WriteStage::Waiting, limit }
     }
 
-    /// Who took room gives it back.
-    pub(super) fn leaves_room(&self, priority: Priority) {
-        // Wakers are somebody else's: one that panics must not end the lane.
-        contain(|| self.room[priority as usize].add_permits(1));
-        contain(|| self.left.notify_waiters());
-    }
-
     /// Whoever comes later, or waits for room, is refused.
     pub(super) fn close(&self) {
         self.queue.close();
-        self.room.iter().for_each(Semaphore::close);
-    }
-
-    /// Whether whoever comes is refused.
-    pub(super) fn is_closed(&self) -> bool {
-        self.room.iter().all(Semaphore::is_closed)
-    }
-
-    /// Whether nobody takes room.
-    pub(super) fn is_empty(&self) -> bool {
-        self.room.iter().all(|room| room.available_permits() == self.config.queue)
-    }
-
-    /// Resolves when nobody does.
-    pub(super) async fn everybody_left(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.is_empty() {
-                return;
-            }
-            left.await;
-        }
     }
 
     /// A commit was made.
@@ -260,16 +201,13 @@ impl Shared {
             self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
             not_done
         };
-        std::iter::from_fn(|| self.taken(self.queue.pop())).map(refuse).collect()
+        std::iter::from_fn(|| self.queue.pop()).map(refuse).collect()
     }
 }
 
-/// Dropped last, when the room is back.
-struct TellsThatItLeft<'a>(&'a Notify);
-
-impl Drop for TellsThatItLeft<'_> {
-    fn drop(&mut self) {
-        self.0.notify_waiters();
+impl Lined for Job {
+    fn line(&self) -> Priority {
+        self.priority
     }
 }
 
@@ -290,11 +228,9 @@ pub(super) struct Manner {
 /// A job in the queue, or started. Dropped before it is answered, it leaves the queue.
 pub(super) struct Queued<'a, R, E> {
     shared: &'a Shared,
-    place: Place,
+    ticket: Ticket<'a, Job, Answer<R, E>>,
     /// When it has to be started, and the time that it had for that.
     due: Option<(Instant, Duration)>,
-    /// `None` once it was answered.
-    answer: Option<oneshot::Receiver<Answer<R, E>>>,
 }
 
 impl<R, E: From<Error>> Queued<'_, R, E> {
@@ -325,26 +261,15 @@ impl<R, E: From<Error>> Queued<'_, R, E> {
     /// Its time is over: what its caller is told, unless the job was started in time.
     pub(super) fn is_late(&mut self) -> Option<Answer<R, E>> {
         let (_, limit) = self.due?;
-        self.leaves().then(|| {
-            self.shared.counts.ended(Ended::RolledBack);
-            Ok(Err(Shared::late(limit).into()))
-        })
+        let left = self.ticket.leave()?;
+        self.shared.counts.ended(Ended::RolledBack);
+        drop(left);
+        Some(Ok(Err(Shared::late(limit).into())))
     }
 
     /// Takes the job out to start it, and its room with it. `None` if somebody else has taken it out.
     pub(super) fn starts(&self) -> Option<Job> {
-        self.shared.queue.remove(self.place)
-    }
-}
-
-impl<R, E> Queued<'_, R, E> {
-    /// Takes the job out of the queue. False if it was started, or answered.
-    fn leaves(&mut self) -> bool {
-        let left = self.answer.is_some() && self.shared.leaves(self.place);
-        if left {
-            self.answer = None;
-        }
-        left
+        self.ticket.start()
     }
 }
 
@@ -352,18 +277,8 @@ impl<R, E: From<Error>> Future for Queued<'_, R, E> {
     type Output = Answer<R, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = self.answer.as_mut().expect("not polled after it was ready");
-        let answer = ready!(Pin::new(answer).poll(context));
-        self.answer = None;
+        let answer = ready!(Pin::new(&mut self.ticket).poll(context));
         // No answer: the lane is gone, in the middle of this.
-        Poll::Ready(answer.unwrap_or_else(|_| Ok(Err(Error::unknown(Error::Closed).into()))))
-    }
-}
-
-impl<R, E> Drop for Queued<'_, R, E> {
-    fn drop(&mut self) {
-        if self.leaves() {
-            self.shared.counts.skipped();
-        }
+        Poll::Ready(answer.unwrap_or_else(|| Ok(Err(Error::unknown(Error::Closed).into()))))
     }
 }

@@ -1,12 +1,13 @@
 //! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
 //!
-//! The rooms, from the bottom up: `queue` (who waits), `outcome` (what callers are told), `config`, `status`, `executor`
-//! (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one writer for one file),
-//! `wal` (checkpoints, and repair after a failed commit), `job` (one write), `door` (the way in), `retry` (tries for a lock
-//! that is taken), `batch` (writes that share a commit), `lane` (the task that does the batches), `mvcc` (the other way, side
-//! by side), `write`, `read`, `prepared`, and this face.
+//! The rooms, from the bottom up: `queue` (who waits), `bounded` (and for room), `outcome` (what callers are told), `config`,
+//! `status`, `executor` (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one
+//! writer for one file), `wal` (checkpoints, and repair after a failed commit), `job` (one write), `door` (the way in),
+//! `retry` (tries for a lock that is taken), `batch` (writes that share a commit), `lane` (the task that does the batches),
+//! `mvcc` (the other way, side by side), `write`, `read`, `prepared`, and this face.
 
 mod batch;
+mod bounded;
 #[cfg(feature = "cache")]
 mod cache;
 mod claim;
@@ -252,6 +253,7 @@ impl PooledDatabaseWriter {
         WriterStatus {
             pool: self.pool.status(),
             queued: shared.queue.len(),
+            skipped: shared.queue.skipped(),
             commits: shared.last_commit().number(),
             wal: shared.wal.status(),
             #[cfg(feature = "cache")]
@@ -271,7 +273,7 @@ impl PooledDatabaseWriter {
         if !job::is_inside() {
             match &*self.way {
                 Way::Lane(lane) => lane.ended().await,
-                Way::SideBySide(_) => self.way.shared().everybody_left().await,
+                Way::SideBySide(_) => self.way.shared().queue.everybody_left().await,
             }
         }
     }
@@ -303,7 +305,7 @@ impl PooledDatabaseWriter {
         }
         report.is_running = match &*self.way {
             Way::Lane(lane) => !lane.has_ended(),
-            Way::SideBySide(_) => !self.way.shared().is_empty(),
+            Way::SideBySide(_) => !self.way.shared().queue.has_nobody(),
         };
         report.running = self.way.shared().running().filter(|_| report.is_running);
         if !job::is_inside() {

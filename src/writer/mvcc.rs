@@ -61,7 +61,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.side.shared.leaves_room(self.priority);
+        self.side.shared.queue.leaves_room(self.priority);
     }
 }
 
@@ -129,7 +129,7 @@ impl SideBySide {
             }
             Some(Ok(Err(error))) => {
                 if let Some(job) = queued.starts() {
-                    self.side.shared.leaves_room(job.priority);
+                    self.side.shared.queue.leaves_room(job.priority);
                     self.side.shared.settle(job, End::RolledBack(Arc::new(error)));
                 }
             }

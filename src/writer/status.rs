@@ -64,7 +64,6 @@ pub(super) struct Counts {
     committed: AtomicU64,
     rolled_back: AtomicU64,
     unknown: AtomicU64,
-    skipped: AtomicU64,
     refused: AtomicU64,
     largest_batch: AtomicU64,
     retries: AtomicU64,
@@ -82,10 +81,6 @@ impl Counts {
             Ended::RolledBack => &self.rolled_back,
             Ended::Unknown => &self.unknown,
         });
-    }
-
-    pub(super) fn skipped(&self) {
-        one_more(&self.skipped);
     }
 
     pub(super) fn refused(&self) {
@@ -115,7 +110,6 @@ impl Counts {
             committed: count(&self.committed),
             rolled_back: count(&self.rolled_back),
             unknown: count(&self.unknown),
-            skipped: count(&self.skipped),
             refused: count(&self.refused),
             largest_batch: count(&self.largest_batch),
             retries: count(&self.retries),

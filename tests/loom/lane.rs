@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::sync::Mutex;
 use crate::world::{Sometimes, block_on, explore, failure};
-use crate::writer_queue::{Place, Priority, Queue};
+use crate::writer::queue::{Place, Priority, Queue};
 
 /// A queue of a lane: the one that ships, or one that is broken on purpose.
 trait Line: Send + Sync + 'static {

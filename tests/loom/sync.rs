@@ -9,6 +9,8 @@ use std::sync::PoisonError;
 
 pub(crate) use loom::sync::atomic::AtomicU64;
 
+pub(crate) use crate::stand_ins::{Notify, Semaphore, TryAcquireError, oneshot};
+
 std::thread_local! {
     /// How often the operating system's thread, on which loom runs all of a model's, took a lock.
     static TAKEN: Cell<usize> = const { Cell::new(0) };
