@@ -12,6 +12,8 @@ mod close;
 mod deadlines;
 #[path = "writer/failing.rs"]
 mod failing;
+#[path = "writer/late.rs"]
+mod late;
 #[path = "writer/leaving.rs"]
 mod leaving;
 #[path = "writer/messages.rs"]

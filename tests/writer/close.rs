@@ -8,7 +8,7 @@ use poolproof::{Ack, Error, PooledDatabaseWriter, Priority, Result, Transaction}
 use tokio::sync::watch;
 use tokio_test::task;
 
-use crate::world::{column, count, hold, insert, lock, queue, queue_row, rows, unlock, until, writer};
+use crate::world::{by_sqlite, column, count, hold, insert, lock, queue, queue_row, rows, unlock, until, writer};
 
 #[tokio::test]
 async fn stop_runs_what_is_queued_and_refuses_what_comes_later() {
@@ -121,15 +121,6 @@ async fn a_close_that_gives_up_says_only_what_is_left() {
     let here = format!("every write was done\n  still open: {}", file!());
     assert!(report.to_string().starts_with(&here) && report.running.is_none(), "{report}");
     drop(guard);
-}
-
-/// Column `x` of `t`, as another library reads it.
-fn by_sqlite(path: &std::path::Path) -> Vec<i64> {
-    let sqlite = rusqlite::Connection::open(path).unwrap();
-    let soundness: String = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
-    assert_eq!(soundness, "ok");
-    let mut statement = sqlite.prepare("SELECT x FROM t ORDER BY rowid").unwrap();
-    statement.query_map((), |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the tests begin with: a writer, looks at its rows, and a lane that is kept busy while others queue.
 
 use std::future::poll_fn;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,15 @@ pub async fn column(db: &PooledDatabaseWriter, table: &'static str) -> Vec<i64> 
         Ok::<_, Error>(column)
     });
     read.await.unwrap()
+}
+
+/// Column `x` of `t`, as another library reads it.
+pub fn by_sqlite(path: &Path) -> Vec<i64> {
+    let sqlite = rusqlite::Connection::open(path).unwrap();
+    let soundness: String = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    assert_eq!(soundness, "ok");
+    let mut statement = sqlite.prepare("SELECT x FROM t ORDER BY rowid").unwrap();
+    statement.query_map((), |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
 /// The lane while a write of its own transaction keeps it.
