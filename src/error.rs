@@ -109,8 +109,27 @@ impl fmt::Display for Error {
                 "{text}: another connection is writing; write through one PooledDatabaseWriter, where writes queue, and \
                  ask ConnectionPool::holders who is in a transaction"
             ),
-            Error::Engine(error) => error.fmt(f),
+            // The pool's own, of a value that is read as what it is not.
+            Error::Engine(turso::Error::ConversionFailure(text)) => f.write_str(text),
+            Error::Engine(error) => {
+                error.fmt(f)?;
+                f.write_str(instead_of_an_experiment(&error.to_string()))
+            }
         }
+    }
+}
+
+/// What to do instead of what the engine has as an experiment only, which it tells to be turned on.
+fn instead_of_an_experiment(text: &str) -> &'static str {
+    match text.split_once(" is an experimental feature") {
+        None => "",
+        Some((what, _)) if what.ends_with("VACUUM") => {
+            "; a pool leaves that off: VACUUM INTO 'another.db' writes a compact copy"
+        }
+        Some((what, _)) if what.ends_with("TTACH") => {
+            "; a pool leaves that off: open the other database by a pool of its own"
+        }
+        Some(_) => "; a pool leaves that off",
     }
 }
 

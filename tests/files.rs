@@ -189,6 +189,13 @@ fn a_file_that_another_process_holds_is_named_and_opens_once_that_one_is_dead() 
 }
 
 #[test]
+fn an_empty_path_is_refused_in_one_line() {
+    let error = open(Path::new("")).unwrap_err();
+    assert!(matches!(error, Error::Config { field: "path", .. }), "{error:?}");
+    assert_eq!(error.to_string(), "path is empty: name the database's file");
+}
+
+#[test]
 fn a_file_that_is_no_database_is_named_with_the_mend_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("letter.db");

@@ -299,12 +299,15 @@ impl ConnectionPoolBuilder {
     /// The engine opens files with blocking calls, for some tens of microseconds.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot work, [`Error::Open`] if the file cannot be opened.
+    /// [`Error::Config`] for settings that cannot work, an empty path among them; [`Error::Open`] if the file cannot be opened.
     ///
     /// # Cancel safety
     /// Dropped half-way, nothing stays open.
     pub async fn build(self) -> Result<ConnectionPool> {
         self.config.validate()?;
+        if self.path.as_os_str().is_empty() {
+            return Err(Error::Config { field: "path", problem: "is empty: name the database's file".to_owned() });
+        }
         let Some(name) = self.path.to_str() else {
             let problem = "its name is not UTF-8, which the engine needs; rename it".to_owned();
             return Err(Error::Open { path: self.path, problem });

@@ -13,22 +13,26 @@ impl Row {
         Self(row)
     }
 
-    /// The value of a column, counted from 0, as `T`: an integer, a float, text, a blob, or an `Option` of those.
+    /// The value of a column, counted from 0, as `T`: an integer, a float, text, a blob, or an `Option` of those where it may
+    /// be NULL.
     ///
     /// # Errors
-    /// If there is no such column, or its value is no `T`.
+    /// If there is no such column, or its value is no `T`; NULL is only an `Option`.
     pub fn get<T: FromValue>(&self, column: usize) -> Result<T> {
-        T::from_value(self.value(column)?).ok_or_else(|| {
-            let wanted = std::any::type_name::<T>();
-            let found = match self.value(column) {
-                Ok(turso::Value::Null) => "NULL",
-                Ok(turso::Value::Integer(_)) => "an integer",
-                Ok(turso::Value::Real(_)) => "a float",
-                Ok(turso::Value::Text(_)) => "text",
-                Ok(turso::Value::Blob(_)) => "a blob",
-                Err(_) => "missing",
-            };
-            Error::Engine(turso::Error::ConversionFailure(format!("column {column} is {found}, not {wanted}")))
+        let value = self.value(column)?;
+        let found = match &value {
+            Value::Null => None,
+            Value::Integer(_) => Some("an integer"),
+            Value::Real(_) => Some("a float"),
+            Value::Text(_) => Some("text"),
+            Value::Blob(_) => Some("a blob"),
+        };
+        T::from_value(value).ok_or_else(|| {
+            let wanted = without_modules(std::any::type_name::<T>());
+            Error::Engine(turso::Error::ConversionFailure(match found {
+                Some(found) => format!("column {column} is {found}, not {wanted}"),
+                None => format!("column {column} is NULL: use Option<{wanted}>"),
+            }))
         })
     }
 
@@ -55,6 +59,13 @@ impl Row {
     pub fn column_count(&self) -> usize {
         self.0.column_count()
     }
+}
+
+/// A type's name as it is written where it is in scope: `Vec<u8>`, not `alloc::vec::Vec<u8>`.
+fn without_modules(name: &str) -> String {
+    let is_of_a_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+    let paths = name.split_inclusive(|letter| !is_of_a_path(letter));
+    paths.map(|path| path.rsplit("::").next().unwrap_or(path)).collect()
 }
 
 /// What a column's value can be read as.
@@ -148,5 +159,13 @@ mod tests {
         assert_eq!(Option::<i64>::from_value(Value::Null), Some(None));
         assert_eq!(Option::<i64>::from_value(Value::Text("x".into())), None);
         assert_eq!(bool::from_value(Value::Integer(0)), Some(false));
+    }
+
+    #[test]
+    fn a_type_is_named_without_its_modules() {
+        let name = |name| without_modules(name);
+        assert_eq!(name(std::any::type_name::<Option<Vec<String>>>()), "Option<Vec<String>>");
+        assert_eq!(name(std::any::type_name::<(i64, &str)>()), "(i64, &str)");
+        assert_eq!(name("a::b_1::C<d::E, f::G<'_>>"), "C<E, G<'_>>");
     }
 }

@@ -160,6 +160,76 @@ pub(super) fn may_change_the_session(batch: &str) -> bool {
     words.any(|word| is_one_of(word, &CHANGING) || is_one_of(word, &["TEMP", "TEMPORARY"]))
 }
 
+/// Pragmas that write what they are given into the database, or hand it to all connections of the process, and those that are
+/// only asked about it. Whatever else is given something sets it for one connection.
+const OF_THE_DATABASE: [&str; 18] = [
+    "application_id",
+    "user_version",
+    "journal_mode",
+    "auto_vacuum",
+    "wal_checkpoint",
+    "mvcc_checkpoint_threshold",
+    "mvcc_gc_threshold",
+    "mvcc_group_commit",
+    "integrity_check",
+    "quick_check",
+    "database_list",
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+];
+
+/// Whether all that the batch changes is its connection, by a setting or something temporary: after it, nothing is left.
+pub(crate) fn changes_only_the_session(mut batch: &str) -> bool {
+    let mut statements = 0;
+    while !batch.is_empty() {
+        let statement = skip_to_word(batch);
+        let changes = sets_its_connection(statement) || is_temporary(statement);
+        if !changes && !statement.is_empty() {
+            return false;
+        }
+        statements += usize::from(changes);
+        batch = &statement[first_end(statement)..];
+    }
+    statements > 0
+}
+
+/// Whether the statement is a pragma that sets something of its connection. One that is given nothing only asks.
+fn sets_its_connection(statement: &str) -> bool {
+    let mut words = tokens(statement);
+    if !words.next().is_some_and(|first| is_one_of(first, &["PRAGMA"])) {
+        return false;
+    }
+    let mut name = words.next().unwrap_or_default();
+    let mut given = words.next();
+    if given == Some(".") {
+        name = words.next().unwrap_or_default();
+        given = words.next();
+    }
+    let quotes = ['"', '`', '[', ']', '\''];
+    matches!(given, Some("=" | "(")) && !is_one_of(name.trim_matches(quotes), &OF_THE_DATABASE)
+}
+
+fn is_temporary(statement: &str) -> bool {
+    let mut words = tokens(statement);
+    words.next().is_some_and(|first| is_one_of(first, &["CREATE"]))
+        && words.next().is_some_and(|second| is_one_of(second, &["TEMP", "TEMPORARY"]))
+}
+
+/// The words, quoted texts and letters of anything else, without the blanks and comments between them.
+fn tokens(mut sql: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        sql = skip_blanks(sql);
+        let token = token(sql)?;
+        sql = &sql[token.len()..];
+        Some(token)
+    })
+}
+
 /// Whether the statement is a query.
 pub(super) fn is_query(sql: &str) -> bool {
     is_one_of(word(skip_to_word(sql)).0, &READING)
@@ -174,9 +244,19 @@ fn word(sql: &str) -> (&str, &str) {
 }
 
 /// The statement without the blanks, semicolons and comments before it.
-fn skip_to_word(mut sql: &str) -> &str {
+fn skip_to_word(sql: &str) -> &str {
+    skip(sql, |letter| letter.is_whitespace() || letter == ';')
+}
+
+/// The same, but for the semicolons.
+fn skip_blanks(sql: &str) -> &str {
+    skip(sql, char::is_whitespace)
+}
+
+/// The text without the comments before it, and the letters of which this holds.
+fn skip(mut sql: &str, holds: impl Fn(char) -> bool) -> &str {
     loop {
-        sql = sql.trim_start_matches(|letter: char| letter.is_whitespace() || letter == ';');
+        sql = sql.trim_start_matches(&holds);
         sql = if let Some(comment) = sql.strip_prefix("--") {
             comment.split_once('\n').map_or("", |(_, rest)| rest)
         } else if let Some(comment) = sql.strip_prefix("/*") {
@@ -205,6 +285,35 @@ mod tests {
         }
         for sql in ["SELECT 'PRAGMA'", "INSERT INTO pragma VALUES (1)", "CREATE TABLE temp_log (x)", ""] {
             assert!(!changes_the_session(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_sets_something_of_its_connection_only_is_told_from_what_the_database_keeps() {
+        for sql in [
+            "PRAGMA synchronous = OFF",
+            "pragma/**/main . Synchronous(1)",
+            "PRAGMA \"cache_size\" = 10; -- small\n PRAGMA busy_timeout = 5;",
+            "PRAGMA nobody_knows_this = 1",
+            "CREATE TEMP TABLE t (x)",
+        ] {
+            assert!(changes_only_the_session(sql), "{sql}");
+        }
+        for sql in [
+            "PRAGMA synchronous",
+            "PRAGMA user_version = 7",
+            "PRAGMA main.user_version(7)",
+            "PRAGMA [User_Version] = 7",
+            "PRAGMA wal_checkpoint(TRUNCATE)",
+            "PRAGMA table_info(t)",
+            "PRAGMA foreign_keys = OFF; DROP TABLE t",
+            "CREATE TEMP TABLE t (x); INSERT INTO u SELECT x FROM t",
+            "CREATE TABLE temp (x)",
+            "INSERT INTO t VALUES ('PRAGMA synchronous = OFF')",
+            " ; -- nothing",
+            "",
+        ] {
+            assert!(!changes_only_the_session(sql), "{sql}");
         }
     }
 

@@ -20,8 +20,9 @@ impl PooledDatabaseWriter {
     ///
     /// # Errors
     /// [`Error::RolledBack`], for a [constraint](Error::constraint) or anything else that the engine refuses, for a deadline or
-    /// a closed writer, and for [`Error::Misuse`]: a `BEGIN`, several statements, a statement that gives rows, or a call inside
-    /// a [`write`](PooledDatabaseWriter::write). [`Error::Unknown`] if the disk failed, perhaps in the commit.
+    /// a closed writer, and for [`Error::Misuse`]: a `BEGIN`, several statements, a statement that gives rows, a pragma that
+    /// sets something of one connection only (a [hook](crate::Hooks) sets it for all), or a call inside a
+    /// [`write`](PooledDatabaseWriter::write). [`Error::Unknown`] if the disk failed, perhaps in the commit.
     ///
     /// # Cancel safety
     /// Dropped before its turn, it is not run; after that it runs to its end, unobserved.
@@ -60,6 +61,7 @@ impl PooledDatabaseWriter {
         waits: bool,
     ) -> Result<Ack<u64>> {
         let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
+        leaves_something(&sql)?;
         if statement::is_boundary(&sql) {
             let why = "execute runs one statement by itself; use write for a transaction: it was not run";
             return Err(Error::rolled_back(Error::misuse(why)));
@@ -81,6 +83,7 @@ impl PooledDatabaseWriter {
     pub fn execute_batch(&self, sql: impl Into<Arc<str>>) -> impl Future<Output = Result<Ack<()>>> + Send + '_ {
         let (site, sql) = (Location::caller(), sql.into());
         async move {
+            leaves_something(&sql)?;
             let outcome = self.run_closure(site, async move |tx| tx.execute_batch(&sql).await, true).await;
             outcome.map_err(|error| match error {
                 Error::RolledBack { .. } | Error::Unknown { .. } => error,
@@ -93,8 +96,9 @@ impl PooledDatabaseWriter {
     ///
     /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`). While it runs no
     /// other write does: keep it short, and wait in it for nothing but the database; after
-    /// [`write_timeout`](crate::WriterConfig::write_timeout) it is dropped and undone. A write inside it would wait for itself, and is
-    /// refused. It may run more than once: what it did before is undone then, as if it had not been.
+    /// [`write_timeout`](crate::WriterConfig::write_timeout) it is dropped and undone. A write inside it would wait for itself,
+    /// and is refused. It may run more than once: what it did before is undone then, as if it had not been. What it changes of
+    /// its connection, by a pragma or a temporary table, is gone after it; a commit is synced whatever `PRAGMA synchronous` says.
     ///
     /// The closure is `async move`, so that it owns what it uses, and its error is any type that is made from [`Error`]. Where
     /// nothing else says which, end it with `Ok::<_, Error>(...)`; for a boxed error take `Box<dyn Error + Send + Sync>`.
@@ -205,5 +209,16 @@ impl PooledDatabaseWriter {
             Way::SideBySide(side_by_side) => side_by_side.run(job, answer).await,
         };
         answer.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// The lane's connection is replaced once a statement has changed it, so what only does that would be undone without a word.
+fn leaves_something(sql: &str) -> Result<()> {
+    match statement::changes_only_the_session(sql) {
+        true => Err(Error::rolled_back(Error::misuse(
+            "this changes its connection only, which is replaced after it: set a pragma by a hook (Hooks::after_connect) for \
+             every connection, or use it in write, for that transaction; it was not run",
+        ))),
+        false => Ok(()),
     }
 }

@@ -4,9 +4,11 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poolproof::{Ack, AcquireError, ConnectionPool, Error, Hooks, PooledDatabaseWriter, Result, WriterConfig};
+use poolproof::{
+    Ack, AcquireError, ConnectionPool, Error, Hooks, PooledDatabaseWriter, Result, Transaction, WriterConfig,
+};
 
-use crate::world::{hold, insert, lock, patient, queue_row, unlock, writer, writer_of};
+use crate::world::{by_sqlite, hold, insert, lock, patient, queue_row, unlock, writer, writer_of};
 
 /// What a program prints that prints an error and whatever is behind it.
 fn chain(error: &(dyn StdError + 'static)) -> Vec<String> {
@@ -138,4 +140,65 @@ async fn a_hook_that_says_no_is_quoted_once() {
     let error = PooledDatabaseWriter::new(pool).await.unwrap_err();
     says(&error, &["a hook turned a new connection down: the key is missing"]);
     assert_eq!(chain(&error).len(), 2, "{:?}", chain(&error));
+}
+
+#[tokio::test]
+async fn whoever_reads_null_as_what_it_cannot_be_is_told_as_what_it_can() {
+    let (db, _folder) = writer().await;
+    let mut guard = db.pool().get().await.unwrap();
+    let mut rows = guard.query("SELECT NULL, 'text'", ()).await.unwrap();
+    let row = rows.next().await.unwrap().expect("one row");
+    assert_eq!(row.get::<String>(0).unwrap_err().to_string(), "column 0 is NULL: use Option<String>");
+    assert_eq!(row.get::<Vec<u8>>(0).unwrap_err().to_string(), "column 0 is NULL: use Option<Vec<u8>>");
+    assert_eq!(row.get::<Option<i64>>(1).unwrap_err().to_string(), "column 1 is text, not Option<i64>");
+    assert_eq!(row.get::<Option<String>>(0).unwrap(), None, "as it says");
+}
+
+#[tokio::test]
+async fn whoever_asks_for_what_is_off_is_told_what_to_do_instead() {
+    let (db, folder) = writer().await;
+    let copy = folder.path().join("copy.db");
+    let attach = format!("ATTACH '{}' AS other", copy.display());
+    for (sql, words) in [("VACUUM", "VACUUM INTO"), (attach.as_str(), "by a pool of its own")] {
+        says(&db.execute(sql, ()).await.unwrap_err(), &["experimental", words, "nothing was written"]);
+        says(&db.execute_batch(sql).await.unwrap_err(), &["experimental", words]);
+        says(&db.pool().get().await.unwrap().execute(sql, ()).await.unwrap_err(), &["experimental", words]);
+    }
+    insert(db.clone(), 7).await.unwrap();
+    db.execute(format!("VACUUM INTO '{}'", copy.display()), ()).await.unwrap();
+    assert_eq!(by_sqlite(&copy), [7], "as it says");
+}
+
+/// What the lane's connection is given would be undone after it. In a write it is used, and undone after that.
+#[tokio::test]
+async fn a_setting_of_one_connection_is_refused_where_it_would_be_undone_without_a_word() {
+    let (db, _folder) = writer().await;
+    db.execute_batch("CREATE TABLE parent (x INTEGER PRIMARY KEY); CREATE TABLE child (x REFERENCES parent (x))")
+        .await
+        .unwrap();
+    for sql in ["PRAGMA synchronous = OFF", "PRAGMA foreign_keys(0)", "CREATE TEMP TABLE v (x)"] {
+        let batch = format!("{sql}; {sql};");
+        for error in [
+            db.execute(sql, ()).await.unwrap_err(),
+            db.try_execute(sql, ()).await.unwrap_err(),
+            db.execute_batch(batch).await.unwrap_err(),
+        ] {
+            assert!(matches!(error.cause(), Error::Misuse(_)), "{sql}: {error:?}");
+            says(&error, &["Hooks::after_connect", "in write", "not run", "nothing was written"]);
+        }
+    }
+    // As it says: until the end of the transaction.
+    let orphan = "INSERT INTO child VALUES (7)";
+    assert!(db.execute(orphan, ()).await.unwrap_err().constraint().is_some());
+    let work = async move |tx: &mut Transaction<'_>| {
+        tx.execute("PRAGMA foreign_keys = OFF", ()).await?;
+        tx.execute(orphan, ()).await
+    };
+    assert_eq!(db.write::<_, _, Error>(work).await.unwrap().value, 1);
+    assert!(db.execute(orphan, ()).await.unwrap_err().constraint().is_some());
+    // What the database keeps is kept.
+    db.execute("PRAGMA user_version = 7", ()).await.unwrap();
+    let mut guard = db.pool().get().await.unwrap();
+    let mut rows = guard.query("PRAGMA user_version", ()).await.unwrap();
+    assert_eq!(rows.next().await.unwrap().expect("one row").get::<i64>(0).unwrap(), 7);
 }
