@@ -230,7 +230,14 @@ impl Error {
         Error::Engine(turso::Error::Corrupt(text))
     }
 
-    /// Whether it is one.
+    /// What the panic of a hook is told as, where it is nobody's own call that it would go on in.
+    pub(crate) fn of_a_hooks_panic(payload: Box<dyn Any + Send>) -> Self {
+        let text = format!("it panicked: {}", message(&*payload));
+        std::mem::forget(payload);
+        Error::Hook(text.into())
+    }
+
+    /// Whether it is one of the engine's.
     pub(crate) fn is_panic(&self) -> bool {
         matches!(self, Error::Engine(turso::Error::Corrupt(text)) if text.starts_with(PANICKED))
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::config::PoolConfig;
 use super::connection::Connection;
+use super::engine::engine;
 use super::failure::{AcquireError, StillOpen};
 use super::forensics::HolderReport;
 use super::generic::Pool;
@@ -19,6 +20,7 @@ use super::manage::{Activity, Manage};
 use super::statements::Schema;
 use super::status::Status;
 use super::transaction::Snapshot;
+use crate::catch::catch;
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 
@@ -365,7 +367,8 @@ impl Manage for Turso {
 
     async fn connect(&self) -> Result<Connection> {
         let (schema, changes) = (Arc::clone(&self.schema), Arc::clone(&self.changes));
-        let mut connection = Connection::new(self.database.connect()?, self.statement_cache, schema, changes);
+        let raw = engine(async { self.database.connect() }).await?;
+        let mut connection = Connection::new(raw, self.statement_cache, schema, changes);
         for pragma in PRAGMAS {
             connection.run_as_is(pragma).await?;
         }
@@ -448,9 +451,13 @@ impl PooledConnection {
         self.guard.is_open()
     }
 
-    /// Opens another connection if this one was discarded.
+    /// Opens another connection if this one was discarded. A hook that panics in that turns it down.
     pub(crate) async fn renew(&mut self) -> Result<()> {
-        Ok(self.guard.renew().await?)
+        if self.is_open() {
+            return Ok(());
+        }
+        // The engine's own panics are errors already: what panics here is a hook.
+        Ok(catch(self.guard.renew()).await.map_err(Error::of_a_hooks_panic)??)
     }
 }
 
