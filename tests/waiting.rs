@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use poolproof::{AcquireError, AcquireTimeout, Pool, PoolConfig, Status, Verdict};
+use poolproof::{AcquireError, AcquireTimeout, Pool, PoolConfig, Stage, Status, Verdict};
 use tokio::sync::oneshot;
 use tokio_test::task;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok};
@@ -114,6 +114,35 @@ async fn a_newcomer_does_not_barge_past_a_queued_waiter() {
     drop(held);
     assert!(newcomer.is_woken());
     assert_ready_ok!(newcomer.poll());
+}
+
+#[tokio::test]
+async fn who_does_not_wait_has_what_is_free_and_neither_queues_nor_barges() {
+    let (pool, _) = pool(2);
+    let try_get = || assert_ready_ok!(task::spawn(pool.try_get()).poll());
+    let [first, second] = [try_get(), try_get()].map(|guard| guard.expect("there is room to open one"));
+    assert!(try_get().is_none());
+    assert_eq!(numbers(&pool), [2, 0, 2, 0]);
+    drop(second);
+    assert_eq!(try_get().expect("one is idle").number, 2);
+    let second = try_get();
+    let mut waiter = queue(&pool);
+    drop(first);
+    assert!(try_get().is_none(), "it is spoken for");
+    assert_eq!(assert_ready_ok!(waiter.poll()).number, 1);
+    drop(second);
+    pool.close().await;
+    assert!(matches!(assert_ready_err!(task::spawn(pool.try_get()).poll()), AcquireError::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_wait_for_others_waits_for_its_own_connection_and_no_longer_than_it_may() {
+    let (pool, server) = pool(1);
+    server.next(Call::Connect, Does::Hang);
+    let AcquireError::Timeout(timeout) = pool.try_get().await.map(drop).unwrap_err() else { panic!("it hangs") };
+    assert_eq!((timeout.stage, timeout.waited), (Stage::Connecting, TIMEOUT));
+    assert_eq!(numbers(&pool), [0, 0, 0, 0]);
+    assert!(pool.try_get().await.unwrap().is_some());
 }
 
 #[tokio::test]

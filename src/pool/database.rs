@@ -94,6 +94,40 @@ impl ConnectionPool {
         Ok(PooledConnection { guard: self.pool.get_from(site).await? })
     }
 
+    /// A connection if there is one to have without waiting for another user: an idle one, or a new one while fewer than
+    /// [`max_connections`](ConnectionPoolBuilder::max_connections) are open. `None` if all are in use or others wait already.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// use poolproof::ConnectionPool;
+    ///
+    /// let pool = ConnectionPool::builder(&path).max_connections(1).build().await?;
+    /// let connection = pool.try_get().await?.expect("nobody has it");
+    /// assert!(pool.try_get().await?.is_none());
+    /// drop(connection);
+    /// assert!(pool.try_get().await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Hook`], [`Error::AcquireTimeout`] if a connection took too long to open, or the engine's
+    /// error if it could not be opened.
+    ///
+    /// # Panics
+    /// If a hook or a test has to be waited for, and it is polled outside a tokio runtime with its timer enabled.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, it costs the pool nothing.
+    #[track_caller]
+    pub fn try_get(&self) -> impl Future<Output = Result<Option<PooledConnection>>> + Send + '_ {
+        let site = Location::caller();
+        async move { Ok(self.pool.try_get_from(site).await?.map(|guard| PooledConnection { guard })) }
+    }
+
     /// The pool at this moment.
     #[must_use]
     pub fn status(&self) -> Status {

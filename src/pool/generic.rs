@@ -137,6 +137,44 @@ impl<M: Manage> Pool<M> {
         self.fill(lease, Stopwatch::new(came, limit)).await
     }
 
+    /// A connection if there is one to have without waiting for another user: an idle one, or a new one while fewer than
+    /// the maximum are open. `None` if all are in use or others wait already; it does not queue.
+    ///
+    /// What it may wait for is the connection itself: that it is opened, its test and its hooks, with the time limits of
+    /// [`get`](Pool::get).
+    ///
+    /// # Errors
+    /// [`AcquireError::Closed`], [`AcquireError::Connect`] with the manager's error, [`AcquireError::Hook`], or
+    /// [`AcquireError::Timeout`] if the connection took too long to open.
+    ///
+    /// # Panics
+    /// If it has to wait and is polled outside a tokio runtime with its timer enabled.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, it frees the slot in which it was connecting.
+    #[track_caller]
+    pub fn try_get(&self) -> impl Future<Output = Result<Option<Pooled<M>>, AcquireError<M::Error>>> + Send + '_ {
+        self.try_get_from(Location::caller())
+    }
+
+    /// [`Pool::try_get`] on behalf of a caller at `site`.
+    pub(crate) async fn try_get_from(
+        &self,
+        site: &'static Location<'static>,
+    ) -> Result<Option<Pooled<M>>, AcquireError<M::Error>> {
+        let context = self.core.context();
+        let lease = match self.core.take_now(Holder::at(site)) {
+            Some(Ok(lease)) => lease,
+            // Nobody who does not wait waits for too long.
+            Some(Err(Refused::Closed | Refused::Expired)) => return Err(AcquireError::Closed),
+            None => return Ok(None),
+        };
+        if lease.get().is_some() && context.is_plain() {
+            return Ok(Some(self.lend(lease)));
+        }
+        self.fill(lease, Stopwatch::new(None, context.config.acquire_timeout)).await.map(Some)
+    }
+
     fn lend(&self, lease: Lease<Kind<M>>) -> Pooled<M> {
         self.core.context().observer().lent();
         Pooled::new(lease)

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio_test::task::{self, Spawn};
 
 use super::reference::{self, Model};
-use super::server::{self, Call, Does, Manager, Outcome, Server};
+use super::server::{self, Call, Does, Manager, NobodyListens, Server};
 use super::story::{ACQUIRE, CONNECT, HOOK, Limits, Reply, Setup, Shown, Step};
 
 /// A unit of time. With the limits that are drawn, the pool's own task never sleeps longer: once time has passed, it is due
@@ -29,8 +29,15 @@ const UNIT: Duration = Duration::from_millis(20);
 /// The calls into user code that are scripted.
 const CALLS: [Call; 3] = [Call::Connect, Call::Test, Call::BeforeAcquire];
 
+/// So many wait at most. Who comes to a longer queue is given its time by the next tick of an alarm, and here none ticks
+/// between two steps: that is `tests/alarm.rs`'s question.
+const CROWD: usize = 32;
+
 /// How often what happened.
 pub type Seen = BTreeMap<String, usize>;
+
+/// What a get gives: nothing only if it does not wait.
+type Outcome = Result<Option<Pooled<Manager>>, AcquireError<NobodyListens>>;
 
 type Polled<'p, T> = Spawn<Pin<Box<dyn Future<Output = T> + 'p>>>;
 
@@ -121,6 +128,7 @@ fn units(units: u64) -> Duration {
 impl Life<'_> {
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         let place = match step {
+            Step::Get => (self.model.waiting() < CROWD).then_some(0),
             Step::Poll(choice) | Step::Cancel(choice) => choice.checked_rem(self.gets.len()),
             Step::Answer(choice, _) => self.unanswered(choice),
             Step::Return(choice) | Step::ReturnBroken(choice) | Step::Panic(choice) | Step::Detach(choice) => {
@@ -153,7 +161,7 @@ impl Life<'_> {
         let after = self.pool.status();
         let Setup { limits: Limits { idle_timeout, max_lifetime, .. }, tests, hooks, .. } = self.setup;
         let took = ["Poll Handed", "Poll Checking"].iter().any(|polled| what.starts_with(polled))
-            || (what.starts_with("Get") && after.idle < before.idle);
+            || (["Get", "TryGet"].iter().any(|get| what.starts_with(get)) && after.idle < before.idle);
         let (replaces, closes) = (took && self.server.opened() > opened, after.open < before.open);
         let (returns, is_timed) = (what.starts_with("Return:"), idle_timeout.or(*max_lifetime).is_some());
         let passes_by = self.model.gets.iter().any(|get| matches!(get.stage, reference::Stage::Expired));
@@ -187,7 +195,12 @@ impl Life<'_> {
     fn take(&mut self, step: Step, place: usize) -> Shown {
         match step {
             Step::Get => {
-                self.gets.push(task::spawn(Box::pin(self.pool.get())));
+                let getting = self.pool.get();
+                self.gets.push(task::spawn(Box::pin(async { getting.await.map(Some) })));
+                return self.poll(self.gets.len() - 1);
+            }
+            Step::TryGet => {
+                self.gets.push(task::spawn(Box::pin(self.pool.try_get())));
                 return self.poll(self.gets.len() - 1);
             }
             Step::Poll(_) => return self.poll(place),
@@ -248,11 +261,12 @@ impl Life<'_> {
         drop(self.gets.remove(place));
         let Ok(Poll::Ready(outcome)) = polled else { return Shown::Panicked };
         match outcome {
-            Ok(guard) => {
+            Ok(Some(guard)) => {
                 let number = guard.number;
                 self.held.push(guard);
                 Shown::Lent(number)
             }
+            Ok(None) => Shown::Nothing,
             Err(AcquireError::Closed) => Shown::Closed,
             Err(AcquireError::Connect(_)) => Shown::ConnectFailed,
             Err(AcquireError::Hook(_)) => Shown::TurnedDown,

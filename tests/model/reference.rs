@@ -97,6 +97,7 @@ impl Model {
         let mut shown = Shown::Done;
         match step {
             Step::Get => shown = self.get(),
+            Step::TryGet => shown = self.try_get(),
             Step::Poll(_) => shown = self.poll(place),
             Step::Cancel(_) => {
                 let get = self.gets.remove(place);
@@ -151,13 +152,26 @@ impl Model {
     }
 
     fn get(&mut self) -> Shown {
+        self.comes();
+        self.poll(self.gets.len() - 1)
+    }
+
+    fn try_get(&mut self) -> Shown {
+        self.comes();
+        match self.gets.pop_if(|get| get.is_queued()) {
+            Some(_) => Shown::Nothing,
+            None => self.poll(self.gets.len() - 1),
+        }
+    }
+
+    /// Somebody wants a connection.
+    fn comes(&mut self) {
         let (handed_over, place) = (self.handed_over, self.waiting());
         let (began, deadline) = (self.now, self.now + self.setup.wait.min(ACQUIRE));
         self.gets.push(Get { stage: Stage::Queued, began, deadline, place, woken: false });
         self.settle();
         // What a newcomer finds was handed to it by nobody.
         self.handed_over = handed_over;
-        self.poll(self.gets.len() - 1)
     }
 
     fn poll(&mut self, place: usize) -> Shown {
@@ -393,7 +407,7 @@ impl Model {
     }
 
     /// How many wait.
-    fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.gets.iter().filter(|get| get.is_queued()).count()
     }
 

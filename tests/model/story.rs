@@ -59,6 +59,8 @@ pub enum Reply {
 pub enum Step {
     /// Polled once.
     Get,
+    /// Polled once; a get like any other, unless there is nothing to have.
+    TryGet,
     Poll(usize),
     Cancel(usize),
     /// A call that waits for it is told what to come to.
@@ -92,6 +94,8 @@ pub enum Shown {
     Pending,
     /// A get has a connection, by its number.
     Lent(usize),
+    /// A get that does not wait has nothing.
+    Nothing,
     Closed,
     ConnectFailed,
     TurnedDown,
@@ -157,6 +161,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let answers = prop_oneof![6 => Just(Reply::Succeeds), 2 => Just(Reply::Fails), 1 => Just(Reply::Panics)];
     prop_oneof![
         44 => Just(Step::Get),
+        8 => Just(Step::TryGet),
         32 => which().prop_map(Step::Poll),
         14 => which().prop_map(Step::Cancel),
         16 => (which(), answers).prop_map(|(choice, reply)| Step::Answer(choice, reply)),

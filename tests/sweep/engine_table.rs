@@ -41,6 +41,7 @@ pub const SCENARIOS: &[Scenario] = &[
         operation: get,
         ..WORK
     },
+    Scenario { name: "ConnectionPool::try_get: a new connection", start: Start::Empty, operation: try_get, ..WORK },
     Scenario { name: "ConnectionPool::get: a waiter", polls: (2, 2), start: Start::Full, operation: get, ..WORK },
     Scenario { name: "ConnectionPoolBuilder::build: a new file", start: Start::Idle, operation: build, ..WORK },
     Scenario { name: "ConnectionPool::open: another pool's file", start: Start::Idle, operation: open, ..WORK },
@@ -204,6 +205,13 @@ fn hooks() -> Hooks<Connection> {
 fn get(hands: &mut Hands) -> Work<'_> {
     Box::pin(async {
         hands.guard = Some(hands.pool.get().await?);
+        Ok(())
+    })
+}
+
+fn try_get(hands: &mut Hands) -> Work<'_> {
+    Box::pin(async {
+        hands.guard = hands.pool.try_get().await?;
         Ok(())
     })
 }

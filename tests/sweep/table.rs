@@ -132,6 +132,17 @@ pub const SCENARIOS: &[Scenario] = &[
         background: true,
         ..GET
     },
+    Scenario { name: "try_get: an idle connection", operation: try_get, ..GET },
+    Scenario { name: "try_get: nothing", start: Start::Full, operation: try_get, ..GET },
+    Scenario {
+        name: "try_get: a new connection, and hooks that take their time",
+        polls: (6, 6),
+        start: Start::Empty,
+        hooks: true,
+        script: |server| yielding(server, &[(Call::Connect, 1), (Call::AfterConnect, 2), (Call::BeforeAcquire, 2)]),
+        operation: try_get,
+        ..GET
+    },
     Scenario { name: "a user at work", polls: (3, 3), operation: use_it, ..GET },
     Scenario { name: "a user whose connection breaks", polls: (3, 3), operation: break_it, ..GET },
     Scenario { name: "retain", polls: (3, 3), operation: retain, ..GET },
@@ -176,6 +187,11 @@ fn tested() -> PoolConfig {
 fn get(world: &World) -> Operation {
     let pool = world.pool.clone();
     Box::pin(async move { Some(pool.get().await) })
+}
+
+fn try_get(world: &World) -> Operation {
+    let pool = world.pool.clone();
+    Box::pin(async move { pool.try_get().await.transpose() })
 }
 
 fn use_it(world: &World) -> Operation {

@@ -209,6 +209,15 @@ impl<P: Parts> Core<P> {
         Some(Lease::new(self, key, connection))
     }
 
+    /// What there is to have without waiting: an idle connection, or a slot to open one in, as the first poll of
+    /// [`Core::acquire`] would find it. `None` if there is nothing.
+    pub(crate) fn take_now(self: &Arc<Self>, holder: P::Holder) -> Option<Result<Lease<P>, Refused>> {
+        Some(match self.state.with(|state| state.take(holder))? {
+            Grant::Slot { key, connection } => Ok(Lease::new(self, key, connection)),
+            Grant::Refused(why) => Err(why),
+        })
+    }
+
     /// A slot to open a connection in that nobody asked for, if there is room and nobody waits.
     pub(crate) fn reserve(self: &Arc<Self>, holder: P::Holder) -> Option<Lease<P>> {
         let key = self.state.with(|state| {
