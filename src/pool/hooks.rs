@@ -29,6 +29,33 @@ type Hook<C> = Box<dyn for<'c> Fn(&'c mut C) -> HookFuture<'c> + Send + Sync>;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A closure learns from where it stands that it has to take a connection for any lifetime. One that is kept in a variable
+/// does not, and is refused: "implementation of `Fn` is not general enough", or "lifetime may not live long enough". What is
+/// to be kept is a function, or is made by one:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use poolproof::{Connection, HookFuture, Hooks};
+///
+/// fn small_cache(connection: &mut Connection) -> HookFuture<'_> {
+///     Box::pin(async move { Ok(connection.run("PRAGMA cache_size = -8000").await?) })
+/// }
+///
+/// fn counting(count: Arc<AtomicU64>) -> impl for<'c> Fn(&'c mut Connection) -> HookFuture<'c> + Send + Sync {
+///     move |_| {
+///         count.fetch_add(1, Ordering::Relaxed);
+///         Box::pin(async { Ok(()) })
+///     }
+/// }
+///
+/// let lent = Arc::new(AtomicU64::new(0));
+/// let (first, each_time) = (small_cache, counting(Arc::clone(&lent)));
+/// let hooks = Hooks::new().after_connect(first).before_acquire(each_time);
+/// # let _ = hooks;
+/// ```
 pub struct Hooks<C> {
     pub(super) after_connect: Option<Hook<C>>,
     pub(super) before_acquire: Option<Hook<C>>,
