@@ -67,8 +67,8 @@ impl<'l> Batch<'l> {
         Self { shared, ran: Vec::new(), running: None, rest: VecDeque::new(), company: Company::default(), files }
     }
 
-    /// Runs one batch, and outlives whatever panics in it beside closures and statements, which are caught by themselves: a
-    /// hook, for example.
+    /// Runs one batch, and outlives whatever panics in it beside closures, statements and hooks, which are caught by themselves:
+    /// an executor, for example.
     pub(super) async fn run_caught(&mut self, connection: &mut PooledConnection) {
         let Err(payload) = catch(self.run(connection)).await else { return };
         let cause = Arc::new(Error::of_panic(payload));

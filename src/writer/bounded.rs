@@ -139,6 +139,11 @@ impl<J> Bounded<J> {
         self.queue.len()
     }
 
+    /// Whether nothing is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// As [`Queue::poll_job`].
     pub(crate) fn poll_job(&self, context: &Context<'_>) -> Poll<bool> {
         self.queue.poll_job(context)

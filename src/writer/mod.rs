@@ -228,6 +228,8 @@ impl PooledDatabaseWriter {
     /// In a test with tokio's `start_paused`, time does not wait for other threads: as soon as the runtime has nothing to do but
     /// wait for the lane, it moves on to the next timer. There every limit but zero is over at once, [`close_within`]'s too.
     ///
+    /// Writes with a limit need a tokio runtime with its time enabled, as those in MVCC mode do; they panic without.
+    ///
     /// [`close_within`]: PooledDatabaseWriter::close_within
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {

@@ -94,7 +94,8 @@ impl PooledDatabaseWriter {
 
     /// Runs `work` as one transaction. It takes effect if `work` returns `Ok`, and is undone if that returns `Err` or panics.
     ///
-    /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`). While it runs no
+    /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`), in a runtime that has
+    /// timers and nothing else: no sockets. While it runs no
     /// other write does: keep it short, and wait in it for nothing but the database; after
     /// [`write_timeout`](crate::WriterConfig::write_timeout) it is dropped and undone. A write inside it would wait for itself,
     /// and is refused. It may run more than once: what it did before is undone then, as if it had not been. What it changes of
