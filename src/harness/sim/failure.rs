@@ -10,6 +10,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// In words.
     pub message: String,
+    /// Of a panic: the place in the source, with its column.
+    at: Option<String>,
 }
 
 /// A kind of failure.
@@ -45,7 +47,12 @@ impl fmt::Display for FailureKind {
 
 impl Failure {
     pub(super) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), at: None }
+    }
+
+    /// A panic at that place, of which the message tells.
+    pub(super) fn panic(message: impl Into<String>, at: Option<String>) -> Self {
+        Self { at, ..Self::new(FailureKind::Panic, message) }
     }
 
     /// Without the number of its world, which is another in each run.
@@ -55,17 +62,68 @@ impl Failure {
     }
 
     /// Whether it is the same fault, seen with other numbers or details perhaps: all up to the first colon, without digits.
+    /// Of a panic the place counts, too: what `assert_eq!` says before its colon is the same for every assertion, and what it
+    /// says after that is the values, another one each time.
     pub(super) fn is_like(&self, other: &Failure) -> bool {
         let gist = |failure: &Failure| {
             let line = failure.message.lines().next().unwrap_or_default();
             line.split(": ").next().unwrap_or_default().replace(|letter: char| letter.is_ascii_digit(), "")
         };
-        self.kind == other.kind && gist(self) == gist(other)
+        (self.kind, &self.at) == (other.kind, &other.at) && gist(self) == gist(other)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::{Course, run};
+    use super::super::{Faults, Plan, World};
+    use super::*;
+
+    /// What that makes of a world.
+    fn failure(check: impl AsyncFn(World) -> Result<(), String>) -> Failure {
+        let plan = Plan::default();
+        run(Course::Plan(&plan), Faults::NONE, false, &check).failure.expect("it fails")
+    }
+
+    async fn counts(one: i64, other: i64) -> Result<(), String> {
+        assert_eq!(one, other);
+        assert_eq!(one + 1, other);
+        Ok(())
+    }
+
+    async fn claims(is_first: bool) -> Result<(), String> {
+        assert!(!is_first);
+        assert!(is_first);
+        Ok(())
+    }
+
+    #[test]
+    fn an_assertion_that_fails_with_other_values_is_the_same_failure() {
+        let (one, other) = (failure(async |_| counts(1, 2).await), failure(async |_| counts(30, -40).await));
+        assert_ne!(one.message, other.message);
+        assert!(one.is_like(&other), "{one}\n{other}");
+    }
+
+    #[test]
+    fn two_assertions_that_fail_with_the_same_words_are_two_failures() {
+        let (one, other) = (failure(async |_| counts(1, 2).await), failure(async |_| counts(2, 2).await));
+        assert_eq!(one.message.lines().next(), other.message.lines().next());
+        assert!(!one.is_like(&other), "{one}\n{other}");
+        let (one, other) = (failure(async |_| claims(true).await), failure(async |_| claims(false).await));
+        assert!(!one.is_like(&other), "{one}\n{other}");
+    }
+
+    #[test]
+    fn an_error_is_the_same_failure_up_to_its_colon_whatever_its_numbers() {
+        let error = |text: &str| Failure::new(FailureKind::Check, text);
+        assert!(error("write 3 is lost: 2 of 4").is_like(&error("write 17 is lost: 1 of 2")));
+        assert!(!error("write 3 is lost").is_like(&error("write 3 is there in part")));
+        assert!(!error("write 3 is lost").is_like(&Failure::new(FailureKind::Invariant, "write 3 is lost")));
     }
 }

@@ -8,8 +8,15 @@ use crate::harness::panics::portable;
 
 thread_local! {
     static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// What the first one said, and where.
-    static FIRST: RefCell<Option<String>> = const { RefCell::new(None) };
+    static FIRST: RefCell<Option<First>> = const { RefCell::new(None) };
+}
+
+/// The first panic.
+pub(super) struct First {
+    /// What it said, and in which line.
+    pub(super) message: String,
+    /// The place, with its column.
+    pub(super) at: Option<String>,
 }
 
 /// As long as it lives, panics of this thread are kept and not printed.
@@ -29,9 +36,11 @@ pub(super) fn record() -> Quiet {
         panic::set_hook(Box::new(move |info| match IS_INSIDE.get() {
             true => FIRST.with_borrow_mut(|first| {
                 first.get_or_insert_with(|| {
-                    let message = info.payload_as_str().unwrap_or("a panic without a text");
-                    let at = info.location().map(|at| format!(" at {}:{}", portable(at.file()), at.line()));
-                    format!("{message}{}", at.unwrap_or_default())
+                    let text = info.payload_as_str().unwrap_or("a panic without a text");
+                    let line = info.location().map(|at| format!("{}:{}", portable(at.file()), at.line()));
+                    let at = info.location().zip(line.as_ref()).map(|(at, line)| format!("{line}:{}", at.column()));
+                    let message = line.map_or(text.to_owned(), |line| format!("{text} at {line}"));
+                    First { message, at }
                 });
             }),
             false => before(info),
@@ -41,7 +50,7 @@ pub(super) fn record() -> Quiet {
     Quiet(IS_INSIDE.replace(true))
 }
 
-/// What the first panic since [`record`] said, and where it was.
-pub(super) fn first() -> Option<String> {
+/// The first panic since [`record`].
+pub(super) fn first() -> Option<First> {
     FIRST.take()
 }

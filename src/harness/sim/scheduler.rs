@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::decisions::{About, Actor, below, is_lucky};
 use super::failure::{Failure, FailureKind};
-use super::panics;
+use super::panics::{self, First};
 use super::state::{Local, Shared, Spawn, TaskWaker};
 use super::trace::What;
 use crate::catch;
@@ -327,16 +327,18 @@ impl<'a> Scheduler<'a> {
 
     fn panicked(&mut self, number: usize, payload: &(dyn Any + Send)) {
         let name = &self.tasks[number].name;
-        let panic = panics::first().unwrap_or_else(|| catch::message(payload).to_owned());
-        let message = format!("{panic}, in {name}");
-        self.fails(FailureKind::Panic, message);
+        let (panic, at) = match panics::first() {
+            Some(First { message, at }) => (message, at),
+            None => (catch::message(payload).to_owned(), None),
+        };
+        self.fails_with(Failure::panic(format!("{panic}, in {name}"), at));
     }
 
     /// A panic that production code contained is one all the same: neither ours nor the engine's may happen.
     fn caught(&self, number: usize) {
-        if let Some(panic) = panics::first() {
-            let message = format!("{panic}, in {}, where it was caught", self.tasks[number].name);
-            self.fails(FailureKind::Panic, message);
+        if let Some(First { message, at }) = panics::first() {
+            let name = &self.tasks[number].name;
+            self.fails_with(Failure::panic(format!("{message}, in {name}, where it was caught"), at));
         }
     }
 
@@ -357,7 +359,12 @@ impl<'a> Scheduler<'a> {
     }
 
     fn fails(&self, kind: FailureKind, message: String) {
-        self.shared.state().failure.get_or_insert(Failure::new(kind, message));
+        self.fails_with(Failure::new(kind, message));
+    }
+
+    /// Unless it has failed before.
+    fn fails_with(&self, failure: Failure) {
+        self.shared.state().failure.get_or_insert(failure);
     }
 
     /// Who is there, and what for.
