@@ -7,8 +7,9 @@
 //!
 //! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
 //! question of a run, and its answer), `faults`, `failure`, `disk`, `state` (what the parts share), `io` (the engine's
-//! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `notation` (interleavings), `minimise`,
-//! `campaign` (many runs), [`audit`] (whether a seed decides everything), `ledger` (what clients were told), `workloads`, and this face.
+//! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `words` (any text in a
+//! table), `notation` (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `ledger`
+//! (what clients were told), `workloads`, and this face.
 
 pub mod audit;
 mod campaign;
@@ -27,6 +28,7 @@ mod script;
 mod state;
 mod strategy;
 mod trace;
+mod words;
 mod workloads;
 mod world;
 
@@ -184,7 +186,7 @@ impl Sim {
         self
     }
 
-    /// What the check is called in schedules.
+    /// What the check is called in schedules: by [`check`](Self::check) as the test is, unless set.
     pub fn workload(mut self, name: impl Into<String>) -> Self {
         self.workload = name.into();
         self
@@ -206,11 +208,15 @@ impl Sim {
             let seed: u64 = parsed.unwrap_or_else(|| panic!("{SEED} is {seed:?}, which is no number"));
             self.seeds = seed..seed + 1;
         }
+        let thread = std::thread::current();
+        let test = thread.name().filter(|name| *name != "main");
+        if self.workload.is_empty() {
+            self.workload = test.unwrap_or_default().to_owned();
+        }
         let report = self.run(check);
         assert!(report.seeds > 0, "no seed was run: there is none, or no time for one");
         if let Some(found) = report.found.first() {
-            let thread = std::thread::current();
-            let test = thread.name().filter(|name| *name != "main").unwrap_or("NAME_OF_THIS_TEST");
+            let test = test.unwrap_or("NAME_OF_THIS_TEST");
             panic!("{found}\nrepeat: {SEED}={} cargo test {test}", found.seed);
         }
     }

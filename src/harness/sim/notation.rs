@@ -15,9 +15,10 @@
 //! ends, syncs, and whatever fails; a task that only let the disk work has a dot. `answer:` lines before the table are what
 //! is no matter of order: numbers, faults, how much survived a crash. If the table does not tell enough to repeat the run,
 //! the head says `order: answers`: there is an answer for each step that is not the default
-//! (`answer: next client-1 4 = disk/lane`), those decide, and the table says what has to happen then, in its order.
+//! (`answer: next client-1 4 = disk/lane`), those decide, and the table says what has to happen then, in its order. What a task
+//! notes may be any text: `words` says how it stands in a cell.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use super::trace::Event;
 /// A schedule to be repeated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
-    /// Which workload it is of; empty for one of somebody's own.
+    /// Which workload it is of, or what somebody calls their own check; may be empty.
     pub workload: String,
     /// The seed, of which the engine takes its random numbers.
     pub seed: u64,
@@ -41,8 +42,9 @@ pub struct Schedule {
     is_by_answers: bool,
 }
 
-/// What stands between two events of a cell.
-const AND: &str = "; ";
+/// What stands between two events of a cell, and between two cells.
+const AND: char = ';';
+const BAR: char = '|';
 
 /// What stands for a task that only let the disk work.
 const DOT: &str = ".";
@@ -109,19 +111,24 @@ impl Picture {
 impl fmt::Display for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |row: &Row| {
+        let cell = |steps: &[String]| {
+            let steps: Vec<String> = steps.iter().map(|step| words::written(step)).collect();
+            steps.join(&format!("{AND} "))
+        };
             let mut cells: Vec<String> = self
                 .columns
                 .iter()
                 .map(|column| match (*column == row.who, row.does.is_empty()) {
                     (false, _) => String::new(),
                     (true, true) => DOT.to_owned(),
-                    (true, false) => row.does.join(AND),
+                    (true, false) => cell(&row.does),
                 })
                 .collect();
-            cells.push(row.disk.join(AND));
+            cells.push(cell(&row.disk));
             cells
         };
-        let mut table = vec![self.columns.iter().cloned().chain(["disk".to_owned()]).collect::<Vec<_>>()];
+        let names = self.columns.iter().map(|name| words::written(name));
+        let mut table = vec![names.chain(["disk".to_owned()]).collect::<Vec<_>>()];
         table.extend(self.rows.iter().map(line));
         let widths: Vec<usize> = (0..=self.columns.len())
             .map(|column| table.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0))
@@ -129,8 +136,10 @@ impl fmt::Display for Picture {
         for cells in table {
             let mut text = String::new();
             for (place, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-                let bar = if place == 0 { "" } else { " | " };
-                write!(text, "{bar}{cell:width$}")?;
+                if place > 0 {
+                    write!(text, " {BAR} ")?;
+                }
+                write!(text, "{cell:width$}")?;
             }
             writeln!(f, "{}", text.trim_end())?;
         }
@@ -175,7 +184,7 @@ impl Schedule {
     pub(super) fn file(&self, picture: &Picture) -> String {
         let mut text = String::new();
         if !self.workload.is_empty() {
-            let _ = writeln!(text, "workload: {}", self.workload);
+            let _ = writeln!(text, "workload: {}", words::written(&self.workload));
         }
         let _ = writeln!(text, "seed: {}", self.seed);
         let _ = writeln!(text, "faults: {}", self.faults);
@@ -183,11 +192,12 @@ impl Schedule {
             let _ = writeln!(text, "order: {BY_ANSWERS}");
         }
         for Decision { about, whose, nth, answer } in &self.script.decisions {
-            let _ = match answer {
-                Answer::Number(number) => writeln!(text, "answer: {} {whose} {nth} = {number}", about_name(*about)),
-                Answer::Actor(name) => writeln!(text, "answer: {} {whose} {nth} = {name}", about_name(*about)),
+            let answer = match answer {
+                Answer::Number(number) => number.to_string(),
+                Answer::Actor(name) => words::written_name(name),
             };
         }
+            let _ = writeln!(text, "answer: {} {} {nth} = {answer}", about_name(*about), words::written_name(whose));
         let _ = write!(text, "\n{picture}");
         text
     }
@@ -210,15 +220,58 @@ fn about_name(about: About) -> &'static str {
 
 fn answer(text: &str) -> Option<Decision> {
     let (question, answer) = text.split_once('=')?;
-    let mut words = question.split_whitespace();
-    let (name, whose, nth) = (words.next()?, words.next()?, words.next()?);
+    let mut parts = question.split_whitespace();
+    let (name, whose, nth) = (parts.next()?, parts.next()?, parts.next()?);
     let (about, _) = ABOUTS.into_iter().find(|(_, known)| *known == name)?;
     let answer = match about {
-        About::Next => Answer::Actor(answer.trim().to_owned()),
+        About::Next => Answer::Actor(words::read(answer.trim()).ok()?),
         _ => Answer::Number(answer.trim().parse().ok()?),
     };
-    let decision = Decision { about, whose: whose.to_owned(), nth: nth.parse().ok()?, answer };
-    words.next().is_none().then_some(decision)
+    let decision = Decision { about, whose: words::read(whose).ok()?, nth: nth.parse().ok()?, answer };
+    parts.next().is_none().then_some(decision)
+}
+
+/// What is wrong with a text that has no table where it should be.
+const NO_TABLE: &str = "the table begins with the names of the tasks, and disk: client-1 | lane | disk";
+
+impl Schedule {
+    /// A line before the table.
+    fn reads_head(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "workload" => self.workload = words::read(value)?,
+            "seed" => self.seed = value.parse().map_err(|_| format!("{value:?} is no seed"))?,
+            "faults" => self.faults = value.parse()?,
+            "answer" => {
+                let decision = answer(value).ok_or("an answer is written as: answer: number client-1 0 = 7")?;
+                self.script.decisions.push(decision);
+            }
+            "order" if value == BY_ANSWERS => self.is_by_answers = true,
+            key => return Err(format!("{key:?} is none of workload, seed, faults, answer, order: {BY_ANSWERS}")),
+        }
+        Ok(())
+    }
+
+    /// A line of the table, which is about one of these tasks.
+    fn reads_row(&mut self, number: usize, names: &[String], cells: &[&str]) -> Result<(), String> {
+        if cells.len() > names.len() + 1 {
+            return Err(format!("{} cells under {} names", cells.len(), names.len() + 1));
+        }
+        let tasks = cells.iter().zip(names).filter(|(cell, _)| !cell.is_empty());
+        let [(does, who)] = tasks.collect::<Vec<_>>()[..] else {
+            return Err("a line is about one task; one that only lets the disk work has a dot".to_owned());
+        };
+        let disk = cells.get(names.len()).copied().unwrap_or_default();
+        if *does == DOT && disk.is_empty() {
+            return Err("a dot is for a task that lets the disk work: say what it does".to_owned());
+        }
+        for (cell, is_disk) in [(*does, false), (disk, true)] {
+            for step in words::split(cell, AND).filter(|step| !step.is_empty() && *step != DOT) {
+                let (who, until) = (who.clone(), words::read(step)?);
+                self.script.lines.push_back(Line { number, who, until, is_disk });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl FromStr for Schedule {
@@ -226,75 +279,28 @@ impl FromStr for Schedule {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut schedule = Schedule::default();
-        let mut columns: Option<Vec<String>> = None;
-        let mut lines = VecDeque::new();
-        for (place, line) in text.lines().enumerate() {
-            let number = place + 1;
-            let wrong = |problem: &str| format!("line {number}: {problem}");
+        let mut names: Option<Vec<String>> = None;
+        for (number, line) in (1..).zip(text.lines()) {
+            let wrong = |problem: String| format!("line {number}: {problem}");
             if line.trim().is_empty() || line.trim_start().starts_with('#') {
                 continue;
             }
-            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-            let Some(columns) = &columns else {
-                match line.split_once(':') {
-                    Some((key, value)) if cells.len() == 1 => {
-                        let value = value.trim();
-                        match key.trim() {
-                            "workload" => schedule.workload = value.to_owned(),
-                            "seed" => {
-                                schedule.seed = value.parse().map_err(|_| wrong(&format!("{value:?} is no seed")))?;
-                            }
-                            "faults" => schedule.faults = value.parse().map_err(|error: String| wrong(&error))?,
-                            "answer" => {
-                                let problem = "an answer is written as: answer: number client-1 0 = 7";
-                                schedule.script.decisions.push(answer(value).ok_or_else(|| wrong(problem))?);
-                            }
-                            "order" if value == BY_ANSWERS => schedule.is_by_answers = true,
-                            key => {
-                                let problem =
-                                    format!("{key:?} is none of workload, seed, faults, answer, order: answers");
-                                return Err(wrong(&problem));
-                            }
-                        }
-                    }
-                    _ if cells.len() >= 2 && cells.last() == Some(&"disk") => {
-                        columns = Some(cells.into_iter().map(str::to_owned).collect());
-                    }
-                    _ => {
-                        return Err(wrong(
-                            "the table begins with the names of the tasks, and disk: client-1 | lane | disk",
-                        ));
-                    }
+            let cells: Vec<&str> = words::split(line, BAR).collect();
+            match (&names, line.split_once(':'), &cells[..]) {
+                (Some(names), ..) => schedule.reads_row(number, names, &cells).map_err(wrong)?,
+                (None, Some((key, value)), [_]) => {
+                    schedule.reads_head(key.trim(), value.trim()).map_err(wrong)?;
                 }
-                continue;
-            };
-            if cells.len() > columns.len() {
-                return Err(wrong(&format!("{} cells under {} names", cells.len(), columns.len())));
-            }
-            let tasks = cells.iter().take(columns.len() - 1).enumerate().filter(|(_, cell)| !cell.is_empty());
-            let [(column, does)] = tasks.collect::<Vec<_>>()[..] else {
-                return Err(wrong("a line is about one task; one that only lets the disk work has a dot"));
-            };
-            let disk = cells.get(columns.len() - 1).copied().unwrap_or_default();
-            if *does == DOT && disk.is_empty() {
-                return Err(wrong("a dot is for a task that lets the disk work: say what it does"));
-            }
-            for (cell, is_disk) in [(*does, false), (disk, true)] {
-                let steps = cell.split(AND.trim()).map(str::trim).filter(|step| !step.is_empty() && *step != DOT);
-                lines.extend(steps.map(|step| Line {
-                    number,
-                    who: columns[column].clone(),
-                    until: step.to_owned(),
-                    is_disk,
-                }));
+                (None, _, [tasks @ .., "disk"]) if !tasks.is_empty() => {
+                    let read = tasks.iter().map(|name| words::read(name)).collect::<Result<_, _>>();
+                    names = Some(read.map_err(wrong)?);
+                }
+                _ => return Err(wrong(NO_TABLE.to_owned())),
             }
         }
-        if columns.is_none() {
-            return Err(
-                "there is no table: it begins with the names of the tasks, and disk: client-1 | lane | disk".into()
-            );
+        match names {
+            Some(_) => Ok(schedule),
+            None => Err(NO_TABLE.replace("the table", "there is no table: it")),
         }
-        schedule.script.lines = lines;
-        Ok(schedule)
     }
 }
