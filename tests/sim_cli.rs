@@ -101,8 +101,96 @@ fn an_audit_runs_each_seed_in_two_processes() {
     let text = stdout(&output);
     assert_eq!(
         (output.status.code(), text.as_str()),
-        (Some(0), "story: 5 seeds, each the same in two processes\nholds\n")
+        (Some(0), "story: 5 seeds, each the same in two processes; 5 distinct traces\nholds\n")
     );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.ends_with("story: 5 of 5 seeds, 5 distinct traces\n"), "{stderr}");
+}
+
+#[test]
+fn a_time_that_is_over_too_early_fails_a_campaign_that_needs_more_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, junit) = (folder.path().join("sim.json"), folder.path().join("sim.xml"));
+    let outputs = ["--json", json.to_str().unwrap(), "--junit", junit.to_str().unwrap()];
+    let early =
+        ["sim", "--seeds", "0..1000000", "--workload", "counter,bank", "--minutes", "0.02", "--at-least", "1000000"];
+    let output = poolproof(&[&early[..], &outputs].concat());
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let seeds = text.lines().last().unwrap().strip_prefix("DOES NOT HOLD: ").expect("why");
+    assert!(seeds.ends_with(" of at least 1,000,000 seeds were run before the time was over"), "{text}");
+    assert_eq!(report(&json)["ok"], false);
+    assert!(fs::read_to_string(&junit).unwrap().contains("of at least 1,000,000 seeds"));
+
+    let output = poolproof(&[&early[..], &["--quiet"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.starts_with("DOES NOT HOLD: "), "{stderr}");
+
+    let output = poolproof(&["sim", "--seeds", "0..2", "--workload", "counter,bank", "--at-least", "4"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+}
+
+const FEW: &str = "not seen, and need not be in so few seeds: this says nothing:\n";
+const ENOUGH: &str = "not seen, and has to be in so many seeds: this fails the campaign:\n";
+
+#[test]
+fn what_was_not_seen_is_told_and_fails_a_campaign_only_in_seeds_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sim.json");
+    let of = |faults: &str| {
+        let given = ["sim", "--seeds", "0..2", "--workload", "counter", "--faults", faults];
+        let output = poolproof(&given);
+        let written = poolproof(&[&given[..], &["--quiet", "--json", file.to_str().unwrap()]].concat());
+        assert_eq!((output.status.code(), written.status.code()), (Some(0), Some(0)), "{output:?}");
+        stdout(&output)
+    };
+    let text = of("none");
+    assert!(!text.contains("a crash") && !text.contains(ENOUGH), "only what can be: {text}");
+    let text = of("crash=1");
+    let listed = text.split_once(FEW).expect("what was not seen yet").1;
+    assert!(listed.contains("-  a crash during recovery\n") && !text.contains(ENOUGH), "{text}");
+
+    // The same as if there had been many more seeds.
+    let mut many = report(&file);
+    many["faults"] = "crash=3000".into();
+    many["workloads"]["counter"]["seeds"] = 10_000_000.into();
+    fs::write(&file, many.to_string()).unwrap();
+    let output = poolproof(&["merge", file.to_str().unwrap()]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let listed = text.split_once(ENOUGH).expect("what had to be seen").1;
+    assert!(listed.contains("never  a crash during recovery\n") && !text.contains(FEW), "{text}");
+    assert!(
+        text.ends_with("\nDOES NOT HOLD: what has to be seen was not, so this campaign shows too little\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_disk_that_lies_without_a_power_failure_is_warned_of() {
+    let warning = "warning: without a power failure nobody can tell that a disk lies; add crash to --faults: \
+                   crash=10000,lying-sync\n";
+    let stderr = |faults: &str| {
+        let output = poolproof(&["sim", "--seeds", "0..2", "--workload", "counter", "--quiet", "--faults", faults]);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(stderr("lying-sync"), warning);
+    assert!(!stderr("crash=1,lying-sync").contains("warning"));
+}
+
+#[test]
+fn a_schedule_of_somebody_elses_check_says_who_repeats_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lost.sched");
+    let file = file.to_str().unwrap();
+    let table = "seed: 0\nfaults: none\n\nclient-1 | disk\nread 0 |\n";
+    fs::write(file, table).unwrap();
+    let who = "repeat it by Sim::replay, in the test that made it";
+    assert_refused(&["sim", "--replay", file], &format!("error: {file}: it names no workload: {who}"));
+    fs::write(file, format!("workload: no_update_is_lost\n{table}")).unwrap();
+    let line = format!("error: {file}: it is of no_update_is_lost, which is none of story, bank, counter: {who}");
+    assert_refused(&["sim", "--replay", file], &line);
 }
 
 #[test]
@@ -126,6 +214,19 @@ fn what_cannot_be_run_is_refused_in_a_line() {
             &["sim", "--workload", "poker"],
             "error: invalid value 'poker' for '--workload <NAMES>': \"poker\" is no workload: story, bank or counter \
              (see --help)",
+        ),
+        (
+            &["sim", "--json", "-", "--junit", "-"],
+            "error: --json and --junit both go to stdout; name a file for one of them",
+        ),
+        (
+            &["prove", "--json", "-", "--junit", "-"],
+            "error: --json and --junit both go to stdout; name a file for one of them",
+        ),
+        (&["sim", "--json", "same", "--junit", "same"], "error: --json and --junit name the same file; name two"),
+        (
+            &["sim", "--seeds", "0..10", "--at-least", "31"],
+            "error: there are 30 seeds, and --at-least asks for 31; give more --seeds",
         ),
         (
             &["sim", "--replay", "nowhere.sched"],

@@ -7,10 +7,11 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use poolproof::Error;
+use poolproof::harness::sim::audit::{Audit, answer, compare};
 use poolproof::harness::sim::{Faults, Sim, Workload, World};
 
 use crate::clients::each;
-use crate::common::alone;
+use crate::common::{alone, poolproof};
 
 /// Which leak a body is to have, by its name.
 const LEAK: &str = "POOLPROOF_TEST_LEAK";
@@ -42,6 +43,7 @@ async fn writes(world: World, leak: &str) -> Result<(), Error> {
             "uuid" => "INSERT INTO numbers VALUES (?1), (uuid4_str())",
             _ => "INSERT INTO numbers VALUES (?1), (random()), (randomblob(8))",
         };
+        world.note(format!("writes {n}"));
         db.execute(sql, (n,)).await?;
     }
     db.close().await;
@@ -77,6 +79,91 @@ fn what_leaks_in_makes_a_seed_another_in_each_process() {
 fn without_a_leak_a_seed_is_the_same_in_twenty_processes() {
     let hashes: BTreeSet<String> = (0..20).map(|_| hash_of("none")).collect();
     assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
+#[test]
+#[ignore = "the body of the other tests"]
+fn an_audited_process() {
+    let leak = std::env::var(LEAK).unwrap();
+    assert!(answer(&Sim::new(), async |world| writes(world, &leak).await).unwrap(), "an audit asks");
+}
+
+/// A few seeds in two processes that have this leak, or none.
+fn audited(leak: &str) -> Audit {
+    let place = tempfile::tempdir().unwrap();
+    let child = || {
+        let mut body = alone::body("leaks::an_audited_process", place.path());
+        body.env(LEAK, leak);
+        body
+    };
+    compare(SEED..SEED + 3, child, |_| ()).unwrap()
+}
+
+#[test]
+fn an_audit_shows_the_first_event_that_a_leak_makes_another() {
+    for leak in LEAKS {
+        let audit = audited(leak);
+        println!("{leak}: {audit}");
+        assert_eq!((audit.seeds, audit.differ.first()), (3, Some(&SEED)), "{leak}");
+        let part = audit.leak.as_ref().unwrap_or_else(|| panic!("{leak}: the same when it was run again"));
+        assert!(part.after > 0 && part.last.is_some(), "{leak}: all before it is the same");
+        let [one, other] = part.parts.clone().map(|step| step.expect("both go on").what);
+        if leak == "uuid" {
+            // What is written differs, and nothing says what it is.
+            assert_eq!(one, other);
+            assert!(one.starts_with("lane asks write ") && audit.to_string().contains("the same by name"), "{audit}");
+        } else {
+            assert_ne!(one, other);
+            assert!(one.starts_with("main writes ") && other.starts_with("main writes "), "{leak}: {audit}");
+        }
+    }
+}
+
+#[test]
+fn an_audit_of_what_has_no_leak_holds() {
+    let audit = audited("none");
+    assert!(audit.holds() && audit.leak.is_none(), "{audit}");
+    assert_eq!(audit.to_string(), "3 seeds, each the same in two processes; 3 distinct traces\n");
+}
+
+/// The command, of a program into which something leaks.
+#[cfg(unix)]
+#[test]
+fn the_commands_audit_ends_with_the_first_event_that_differs() {
+    let audit = |leak: &str| {
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/audited.sh");
+        let mut command = std::process::Command::new(poolproof());
+        command.args(["sim", "--audit", "--audited", program, "--workload", "bank", "--seeds", "7..10"]);
+        command.env(LEAK, leak).env("POOLPROOF_TEST_PROGRAM", std::env::current_exe().unwrap());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = audit("order of a map");
+    println!("{text}");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with("bank: 3 of 3 seeds differ between two processes\nseed 7: after "), "{text}");
+    assert!(text.contains("\n  one run:   main writes ") && text.contains("\n  the other: main writes "), "{text}");
+    assert!(text.ends_with("\nDOES NOT HOLD: something beside the seed decides\n"), "{text}");
+    let holds = "bank: 3 seeds, each the same in two processes; 3 distinct traces\nholds\n".to_owned();
+    assert_eq!(audit("none"), (Some(0), holds));
+}
+
+#[test]
+fn a_test_can_be_audited() {
+    Sim::new().seeds(0..3).audit("leaks::a_test_can_be_audited", two_write);
+}
+
+#[test]
+#[should_panic(expected = "something beside the seed decides: 3 of 3 seeds differ")]
+fn a_test_into_which_something_leaks_is_found() {
+    let leaks = async |world| writes(world, "random number").await;
+    Sim::new().seeds(0..3).audit("leaks::a_test_into_which_something_leaks_is_found", leaks);
+}
+
+#[test]
+#[should_panic(expected = "a child answered to 0 of 3 seeds; is that the name of this test?")]
+fn an_audit_of_a_test_that_is_not_there_is_none() {
+    Sim::new().seeds(0..3).audit("leaks::nobody", two_write);
 }
 
 /// Two clients write a row each: small enough for many seeds.

@@ -41,6 +41,17 @@ pub fn is_stdout(file: &Path) -> bool {
     file == Path::new("-")
 }
 
+/// Asks before a long run whether both reports can be written at its end, and read apart.
+pub fn reports(json: Option<&Path>, junit: Option<&Path>) -> Result<(), Trouble> {
+    match (json, junit) {
+        (Some(json), Some(junit)) if json == junit && is_stdout(json) => {
+            Err("--json and --junit both go to stdout; name a file for one of them".to_owned())
+        }
+        (Some(json), Some(junit)) if json == junit => Err("--json and --junit name the same file; name two".to_owned()),
+        _ => writable(json).and_then(|()| writable(junit)),
+    }
+}
+
 /// Asks before a long run whether `file` can be written at its end. Leaves no file behind that was not there.
 pub fn writable(file: Option<&Path>) -> Result<(), Trouble> {
     let Some(file) = file.filter(|file| !is_stdout(file)) else { return Ok(()) };

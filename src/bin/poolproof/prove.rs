@@ -13,7 +13,7 @@ use poolproof::harness::prove::{Event, Phase, Proof, Prove};
 use poolproof::harness::subjects::Kind;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::output::{bar, is_stdout, json, micros, number, say, writable, write};
+use crate::output::{bar, is_stdout, json, micros, number, reports, say, write};
 use crate::{STOPPED, Subject, Trouble, stop_on_signal};
 
 /// Reproduce the BorrowMutError, and prove that the pool ends it
@@ -40,11 +40,7 @@ pub struct Args {
 
 /// Runs it; whether it is proved.
 pub fn run(args: &Args) -> Result<bool, Trouble> {
-    writable(args.json.as_deref())?;
-    writable(args.junit.as_deref())?;
-    if args.json.is_some() && args.json == args.junit {
-        return Err("--json and --junit name the same file; name two".to_owned());
-    }
+    reports(args.json.as_deref(), args.junit.as_deref())?;
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
     let announce = || eprintln!("building the affected engine (turso 0.2.2), once; some minutes");
     let affected = affected::find_or_build(&program, announce).map_err(|error| error.to_string())?;

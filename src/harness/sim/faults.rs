@@ -70,6 +70,31 @@ impl Faults {
         }
     }
 
+    /// Each by the name that the command line has for it.
+    fn rates(&self) -> [(&'static str, u32); 10] {
+        [
+            ("read", self.read),
+            ("write", self.write),
+            ("full", self.full),
+            ("short-write", self.short_write),
+            ("sync", self.sync),
+            ("latency", self.latency),
+            ("crash", self.crash),
+            ("cancel", self.cancel),
+            ("panic", self.panic),
+            ("time", self.time),
+        ]
+    }
+
+    /// How often it happens; 0 for a name that is none.
+    pub(super) fn rate(&self, name: &str) -> u32 {
+        match name {
+            // A disk that lies says of no sync that it failed.
+            "sync" if self.lying_sync => 0,
+            _ => self.rates().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, rate)| rate),
+        }
+    }
+
     /// The power fails now and then, and nothing else does.
     #[must_use]
     pub fn crashes() -> Self {
@@ -129,20 +154,8 @@ impl FromStr for Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates = [
-            ("read", self.read),
-            ("write", self.write),
-            ("full", self.full),
-            ("short-write", self.short_write),
-            ("sync", self.sync),
-            ("latency", self.latency),
-            ("crash", self.crash),
-            ("cancel", self.cancel),
-            ("panic", self.panic),
-            ("time", self.time),
-        ];
         let mut parts: Vec<String> = Vec::new();
-        parts.extend(rates.iter().filter(|(_, rate)| *rate > 0).map(|(name, rate)| format!("{name}={rate}")));
+        parts.extend(self.rates().iter().filter(|(_, rate)| *rate > 0).map(|(name, rate)| format!("{name}={rate}")));
         parts.extend(self.lying_sync.then(|| "lying-sync".to_owned()));
         f.write_str(if parts.is_empty() { "none".to_owned() } else { parts.join(",") }.as_str())
     }

@@ -9,7 +9,7 @@
 //! question of a run, and its answer), `faults`, `failure`, `disk`, `state` (what the parts share), `io` (the engine's
 //! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `words` (any text in a
 //! table), `notation` (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `ledger`
-//! (what clients were told), `workloads`, and this face.
+//! (what clients were told), `workloads`, `sometimes` (what has to be seen of them), and this face.
 
 pub mod audit;
 mod campaign;
@@ -25,6 +25,7 @@ mod panics;
 mod run;
 mod scheduler;
 mod script;
+mod sometimes;
 mod state;
 mod strategy;
 mod trace;
@@ -43,6 +44,7 @@ pub use self::faults::Faults;
 pub use self::ledger::Ledger;
 pub use self::notation::Schedule;
 use self::run::{Course, run};
+pub use self::sometimes::{Sometimes, Unseen};
 pub use self::strategy::Strategy;
 pub use self::workloads::Workload;
 pub use self::world::{Crashed, Gone, Joined, World};
@@ -236,26 +238,13 @@ impl Sim {
         Ok(Replayed { failure: ran.failure, interleaving })
     }
 
-    /// The hash of everything that happened in a run of `seed`: the same in every process, or something leaks into it.
+    /// The hash of everything that happened in a run of `seed`: the same in every process, or something leaks into it
+    /// ([`audit`](Self::audit)).
     pub fn hash<F, E>(&self, seed: u64, check: F) -> u64
     where
         F: AsyncFn(World) -> Result<(), E>,
         E: Display,
     {
         run(Course::Seed(seed, self.strategy), self.faults, false, &check).hash
-    }
-
-    /// Every event of a run of `seed`, in words, and the hash of all up to it.
-    pub fn events<F, E>(&self, seed: u64, check: F) -> Vec<audit::Step>
-    where
-        F: AsyncFn(World) -> Result<(), E>,
-        E: Display,
-    {
-        let ran = run(Course::Seed(seed, self.strategy), self.faults, true, &check);
-        let words = |event: &trace::Event| audit::Step {
-            hash: event.hash,
-            what: format!("{} {}", ran.names[&event.actor], event.what),
-        };
-        ran.events.iter().map(words).collect()
     }
 }

@@ -1,0 +1,240 @@
+//! What a campaign found, of all workloads: judged, told, written down, added up.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use poolproof::harness::sim::{Faults, Report, Strategy, Unseen, Workload};
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Trouble;
+use crate::output::{is_stdout, json, number, say, writable};
+
+/// Add up the JSON reports of shards, and judge the whole
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  poolproof merge one.json two.json --json whole.json")]
+pub struct MergeArgs {
+    /// The reports, as --json wrote them
+    #[arg(required = true)]
+    reports: Vec<PathBuf>,
+    /// Write the whole as JSON to FILE; - is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Campaign {
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    faults: Faults,
+    strategy: Strategy,
+    /// Which seeds it is of.
+    parts: Vec<String>,
+    /// So many have to be run.
+    at_least: u64,
+    /// What had to be seen and was not.
+    never_seen: Vec<String>,
+    /// What was not seen either, in too few seeds for that to say anything.
+    not_yet_seen: Vec<String>,
+    ok: bool,
+    workloads: BTreeMap<String, Report>,
+}
+
+fn as_text<S: Serializer>(faults: &Faults, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(faults)
+}
+
+fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Faults, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+/// Adds up the reports of shards.
+pub fn merge(args: &MergeArgs) -> Result<bool, Trouble> {
+    writable(args.json.as_deref())?;
+    let mut whole: Option<Campaign> = None;
+    for file in &args.reports {
+        let wrong =
+            |problem: String| format!("{}: {problem}; name a file that `poolproof sim --json` wrote", file.display());
+        let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        let part: Campaign = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        match &mut whole {
+            None => whole = Some(part),
+            Some(whole) => whole.add(part).map_err(wrong)?,
+        }
+    }
+    let mut whole = whole.ok_or("there is nothing to merge; name the reports")?;
+    whole.judge();
+    if !args.json.as_deref().is_some_and(is_stdout) {
+        say(&whole.text())?;
+    }
+    if let Some(file) = &args.json {
+        json(file, &whole)?;
+    }
+    Ok(whole.ok)
+}
+
+impl Campaign {
+    pub fn new(faults: Faults, strategy: Strategy, part: String, at_least: u64) -> Self {
+        let (never_seen, not_yet_seen) = (Vec::new(), Vec::new());
+        let workloads = BTreeMap::new();
+        Self { faults, strategy, parts: vec![part], at_least, never_seen, not_yet_seen, ok: true, workloads }
+    }
+
+    /// Another workload was run.
+    pub fn ran(&mut self, workload: Workload, report: Report) {
+        self.workloads.insert(workload.to_string(), report);
+    }
+
+    /// Another part of the same.
+    fn add(&mut self, part: Campaign) -> Result<(), String> {
+        if (self.faults, self.strategy) != (part.faults, part.strategy) {
+            return Err(format!(
+                "was made with the faults {} and the strategy {}, the others with {} and {}",
+                part.faults, part.strategy, self.faults, self.strategy
+            ));
+        }
+        if let Some(twice) = part.parts.iter().find(|part| self.parts.contains(part)) {
+            return Err(format!("has the seeds {twice}, which another report has, too"));
+        }
+        self.parts.extend(part.parts);
+        self.at_least += part.at_least;
+        for (workload, report) in part.workloads {
+            self.workloads.entry(workload).or_default().merge(report);
+        }
+        Ok(())
+    }
+
+    /// All workloads together.
+    fn whole(&self) -> Report {
+        let mut whole = Report::default();
+        self.workloads.values().for_each(|report| whole.merge(report.clone()));
+        whole
+    }
+
+    pub fn seeds(&self) -> u64 {
+        self.workloads.values().map(|report| report.seeds).sum()
+    }
+
+    /// Whether a seed failed.
+    pub fn has_found(&self) -> bool {
+        self.workloads.values().any(|report| !report.found.is_empty())
+    }
+
+    /// Whether it holds.
+    pub fn judge(&mut self) -> bool {
+        let known = |(name, report): (&String, _)| Some((name.parse::<Workload>().ok()?, report));
+        let reports: Vec<_> = self.workloads.iter().filter_map(known).collect();
+        let Unseen { missing, not_yet, .. } = Unseen::of(&self.faults, &reports);
+        self.never_seen = missing.into_iter().map(str::to_owned).collect();
+        self.not_yet_seen = not_yet.into_iter().map(str::to_owned).collect();
+        self.ok = self.problem().is_none();
+        self.ok
+    }
+
+    /// Why it does not hold.
+    fn problem(&self) -> Option<String> {
+        if self.has_found() {
+            Some(String::new())
+        } else if self.seeds() < self.at_least {
+            let (seeds, at_least) = (number(self.seeds()), number(self.at_least));
+            Some(format!(": {seeds} of at least {at_least} seeds were run before the time was over"))
+        } else if !self.never_seen.is_empty() {
+            Some(": what has to be seen was not, so this campaign shows too little".to_owned())
+        } else {
+            None
+        }
+    }
+
+    /// What a person reads.
+    pub fn text(&self) -> String {
+        let mut text = format!("seeds: {}\n", self.parts.join("; "));
+        text.push_str(&format!("faults: {}; strategy: {}\n", self.faults_in_short(), self.strategy));
+        for (workload, report) in &self.workloads {
+            text.push_str(&format!(
+                "{workload}: {} seeds in {:.1} s, {:.0}/s, {} events, {} schedules that differ; the next is a new one with a \
+                 probability of {:.2}\n",
+                number(report.seeds),
+                report.seconds,
+                report.rate(),
+                number(report.events),
+                number(report.distinct() as u64),
+                report.chance_of_a_new_one()
+            ));
+        }
+        let seen = self.whole().seen;
+        let seen = seen.iter().map(|(what, times)| (number(*times), what));
+        text.push_str(&list("seen, and how often", seen));
+        text.push_str(&list(
+            "not seen, and has to be in so many seeds: this fails the campaign",
+            self.never_seen.iter().map(|what| ("never".to_owned(), what)),
+        ));
+        text.push_str(&list(
+            "not seen, and need not be in so few seeds: this says nothing",
+            self.not_yet_seen.iter().map(|what| ("-".to_owned(), what)),
+        ));
+        text.push_str(&self.findings());
+        text
+    }
+
+    /// The seeds that failed, and the verdict.
+    pub fn findings(&self) -> String {
+        let mut text = String::new();
+        for (workload, report) in &self.workloads {
+            for found in &report.found {
+                text.push_str(&format!("\n{workload}, {found}"));
+                text.push_str(&format!(
+                    "repeat: poolproof sim --workload {workload} --faults {} --strategy {} --seed {}\n",
+                    self.faults_in_short(),
+                    self.strategy,
+                    found.seed
+                ));
+            }
+        }
+        match self.problem() {
+            None => text.push_str("\nholds\n"),
+            Some(problem) => text.push_str(&format!("\nDOES NOT HOLD{problem}\n")),
+        }
+        text
+    }
+
+    fn faults_in_short(&self) -> String {
+        if self.faults == Faults::all() { "all".to_owned() } else { self.faults.to_string() }
+    }
+
+    /// A case for each workload, and one for the campaign as a whole.
+    pub fn junit(&self) -> Result<String, Trouble> {
+        let mut suite = TestSuite::new("sim");
+        let failed = |message: String, description: String| {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(message).set_description(description);
+            status
+        };
+        for (workload, report) in &self.workloads {
+            let status = match report.found.first() {
+                None => TestCaseStatus::success(),
+                Some(found) => failed(format!("seed {}: {}", found.seed, found.failure), found.to_string()),
+            };
+            let mut case = TestCase::new(workload.clone(), status);
+            case.set_time(Duration::from_secs_f64(report.seconds));
+            suite.add_test_case(case);
+        }
+        let status = match self.problem() {
+            Some(problem) if !self.has_found() => {
+                failed(problem.trim_start_matches([':', ' ']).to_owned(), self.never_seen.join("\n"))
+            }
+            _ => TestCaseStatus::success(),
+        };
+        suite.add_test_case(TestCase::new("looks everywhere", status));
+        let mut whole = quick_junit::Report::new("poolproof sim");
+        whole.add_test_suite(suite);
+        whole.to_string().map_err(|error| format!("cannot write JUnit's XML: {error}"))
+    }
+}
+
+/// What there is, each with a number before it, under a head; nothing if there is nothing.
+fn list<'a>(head: &str, of: impl Iterator<Item = (String, &'a String)>) -> String {
+    let lines: String = of.map(|(number, what)| format!("{number:>12}  {what}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\n{head}:\n{lines}") }
+}

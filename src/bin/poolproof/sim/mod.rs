@@ -1,0 +1,190 @@
+//! `poolproof sim`: seeds in a simulated world. `poolproof merge`: the parts of one campaign.
+
+mod audit;
+mod campaign;
+mod watcher;
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use poolproof::harness::drive::Control;
+use poolproof::harness::sim::{Faults, Schedule, Sim, Strategy, Workload};
+
+pub use self::audit::{ChildArgs, child};
+use self::campaign::Campaign;
+pub use self::campaign::{MergeArgs, merge};
+use self::watcher::Watcher;
+use crate::output::{is_stdout, json, reports, say, write};
+use crate::{STOPPED, Trouble, stop_on_signal};
+
+/// Run engine, pool and writer in a world of which a seed decides all
+#[derive(clap::Args)]
+#[command(after_help = "Faults: none, all, or some of read, write, full, short-write, sync, latency,\n\
+                  crash, cancel, panic, time, lying-sync, separated by commas, each with a rate in\n\
+                  a million if it is not the usual one: crash=5000\n\n\
+                  Examples:\n  poolproof sim --seeds 0..20000 --jobs 2 --json sim.json\n  \
+                  poolproof sim --workload bank --seed 17\n  \
+                  poolproof sim --faults all,lying-sync   # a disk that lies: must not hold\n  \
+                  poolproof sim --audit --seeds 0..50")]
+pub struct Args {
+    /// Seeds, without the second
+    #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "0..1000")]
+    seeds: Range<u64>,
+    /// This seed only
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// What is done
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = str::parse::<Workload>, default_value = "story,bank,counter")]
+    workload: Vec<Workload>,
+    /// What may go wrong
+    #[arg(long, value_parser = str::parse::<Faults>, default_value = "all")]
+    faults: Faults,
+    /// uniform, pct, starvation or mixed
+    #[arg(long, value_name = "NAME", value_parser = str::parse::<Strategy>, default_value = "mixed")]
+    strategy: Strategy,
+    /// Begin no seed after so many minutes
+    #[arg(long, value_name = "M")]
+    minutes: Option<f64>,
+    /// Fail if the time was over before so many seeds, of all workloads
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    at_least: u64,
+    /// Every N-th seed: 1/2 and 2/2 are a whole
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(u64, u64)>,
+    /// Threads, a world each at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+    /// Go on after a seed that fails
+    #[arg(long)]
+    keep_going: bool,
+    /// Repeat the schedule in FILE instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "audit", "json", "junit", "shard", "at_least"])]
+    replay: Option<PathBuf>,
+    /// Run each seed in two processes, which have to agree
+    #[arg(long, conflicts_with_all = ["json", "junit", "shard", "at_least"])]
+    audit: bool,
+    /// The program whose runs are audited, if it is another one
+    #[arg(long, value_name = "FILE", requires = "audit", hide = true)]
+    audited: Option<PathBuf>,
+    /// Write the report as JSON to FILE; - is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write it as JUnit's XML to FILE; - is stdout
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Print nothing but errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let parsed = text.split_once("..").and_then(|(from, upto)| Some((from.parse().ok()?, upto.parse().ok()?)));
+    match parsed {
+        Some((from, upto)) if from < upto => Ok(from..upto),
+        _ => Err("seeds are written as 0..1000: from the first to before the second".to_owned()),
+    }
+}
+
+fn shard(text: &str) -> Result<(u64, u64), String> {
+    let parsed = text.split_once('/').and_then(|(part, of)| Some((part.parse::<u64>().ok()?, of.parse::<u64>().ok()?)));
+    match parsed {
+        Some((part, of)) if (1..=of).contains(&part) => Ok((part - 1, of)),
+        _ => Err("a shard is written as 1/4: the first of four".to_owned()),
+    }
+}
+
+/// Runs it; whether it holds.
+pub fn run(args: &Args) -> Result<bool, Trouble> {
+    if let Some(file) = &args.replay {
+        return replay(file, args.quiet);
+    }
+    reports(args.json.as_deref(), args.junit.as_deref())?;
+    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
+    if args.faults.lying_sync && args.faults.crash == 0 {
+        eprintln!(
+            "warning: without a power failure nobody can tell that a disk lies; add crash to --faults: crash=10000,lying-sync"
+        );
+    }
+    if args.audit {
+        return audit::audit(args, &seeds);
+    }
+    let (part, of) = args.shard.unwrap_or((0, 1));
+    let of_each = (seeds.end - seeds.start).saturating_sub(part).div_ceil(of);
+    let of_all = of_each.saturating_mul(args.workload.len() as u64);
+    if of_all < args.at_least {
+        return Err(format!("there are {of_all} seeds, and --at-least asks for {}; give more --seeds", args.at_least));
+    }
+    let control = Arc::new(Control::default());
+    stop_on_signal(&control)?;
+    let name = format!("{}..{}, {}/{of}", seeds.start, seeds.end, part + 1);
+    let mut campaign = Campaign::new(args.faults, args.strategy, name, args.at_least);
+    let began = Instant::now();
+    let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
+    for (place, &workload) in args.workload.iter().enumerate() {
+        let mut sim = Sim::new()
+            .seeds(seeds.clone())
+            .shard(part, of)
+            .faults(args.faults)
+            .strategy(args.strategy)
+            .jobs(args.jobs.into())
+            .keep_going(args.keep_going)
+            .workload(workload.to_string());
+        if let Some(time) = time {
+            // What is left, in equal parts.
+            let left = time.saturating_sub(began.elapsed());
+            sim = sim.time(left / (args.workload.len() - place) as u32);
+        }
+        let watcher = Watcher::new(&control, of_each, workload, args.quiet);
+        let report = sim.run_with(async |world| workload.run(world).await, &watcher);
+        watcher.clear();
+        campaign.ran(workload, report);
+        if (campaign.has_found() && !args.keep_going) || control.is_stopped() {
+            break;
+        }
+    }
+    if campaign.seeds() == 0 {
+        return Err(
+            "no seed was run: there is none in this part, or no time; give more --seeds or --minutes".to_owned()
+        );
+    }
+    let holds = campaign.judge();
+    if args.quiet && !holds {
+        eprint!("{}", campaign.findings().trim_start());
+    }
+    if !args.quiet && !args.json.iter().chain(&args.junit).any(|file| is_stdout(file)) {
+        say(&campaign.text())?;
+    }
+    if let Some(file) = &args.json {
+        json(file, &campaign)?;
+    }
+    if let Some(file) = &args.junit {
+        write(file, &campaign.junit()?)?;
+    }
+    if control.is_stopped() && !campaign.has_found() { Err(STOPPED.to_owned()) } else { Ok(holds) }
+}
+
+fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
+    let wrong = |problem: String| format!("{}: {problem}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| wrong(format!("{error}; name a schedule that was saved")))?;
+    let schedule: Schedule = text.parse().map_err(wrong)?;
+    let workload: Workload = schedule.workload.parse().map_err(|_| {
+        let whose = match schedule.workload.as_str() {
+            "" => "it names no workload".to_owned(),
+            name => {
+                format!("it is of {name}, which is none of {}", Workload::ALL.map(|known| known.to_string()).join(", "))
+            }
+        };
+        wrong(format!("{whose}: repeat it by Sim::replay, in the test that made it"))
+    })?;
+    let replayed = Sim::replay(&text, async |world| workload.run(world).await).map_err(wrong)?;
+    let outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
+    match quiet {
+        false => say(&format!("{}\n{outcome}\n", replayed.interleaving))?,
+        true if replayed.failure.is_some() => eprintln!("{outcome}"),
+        true => {}
+    }
+    Ok(replayed.failure.is_none())
+}

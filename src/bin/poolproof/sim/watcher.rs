@@ -1,0 +1,65 @@
+//! How far a campaign or an audit is: a bar on a terminal, and plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+
+use indicatif::ProgressBar;
+use poolproof::harness::drive::Control;
+use poolproof::harness::sim::{Progress, Report, Workload};
+
+use crate::output::bar;
+
+/// Seeds that are done, of those that there are.
+pub struct Meter {
+    name: String,
+    seeds: u64,
+    bar: ProgressBar,
+    shows_lines: bool,
+}
+
+impl Meter {
+    pub fn new(seeds: u64, name: &str, quiet: bool) -> Self {
+        let bar = if quiet { ProgressBar::hidden() } else { bar(seeds, name) };
+        Self { name: name.to_owned(), seeds, bar, shows_lines: !quiet && !std::io::stderr().is_terminal() }
+    }
+
+    /// So many are done, of which that can be said.
+    pub fn shows(&self, done: u64, what: impl Fn() -> String) {
+        let Self { name, seeds, .. } = self;
+        self.bar.set_position(done);
+        if done.is_multiple_of(16) {
+            let rate = done as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
+            self.bar.set_message(format!("{name}: {rate:.0}/s, {}", what()));
+        }
+        if self.shows_lines && done.is_multiple_of(seeds.div_ceil(10).max(1)) {
+            eprintln!("{name}: {done} of {seeds} seeds, {}", what());
+        }
+    }
+
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Shows how far a campaign is, and stops it.
+pub struct Watcher<'a> {
+    control: &'a Control,
+    meter: Meter,
+}
+
+impl<'a> Watcher<'a> {
+    pub fn new(control: &'a Control, seeds: u64, workload: Workload, quiet: bool) -> Self {
+        Self { control, meter: Meter::new(seeds, &workload.to_string(), quiet) }
+    }
+
+    pub fn clear(&self) {
+        self.meter.clear();
+    }
+}
+
+impl Progress for Watcher<'_> {
+    fn ran(&self, report: &Report) -> ControlFlow<()> {
+        self.meter.shows(report.seeds, || format!("{} schedules differ", report.distinct()));
+        if self.control.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}

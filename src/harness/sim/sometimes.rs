@@ -1,0 +1,160 @@
+//! What has to be seen in a campaign: whatever can happen with its faults in its workloads, once it has seeds enough. A
+//! campaign that has not seen it did not look everywhere, however well it went.
+
+use std::collections::BTreeMap;
+
+use super::campaign::Report;
+use super::faults::Faults;
+use super::workloads::Workload;
+
+/// In so many seeds with the usual rates all of [`Workload::SOMETIMES`] is seen.
+const ENOUGH: u64 = 2_000;
+
+/// Something that can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sometimes {
+    /// What.
+    pub what: &'static str,
+    /// From so many seeds on it has to be.
+    pub enough: u64,
+}
+
+/// What takes a fault, one of these. All else happens without.
+const CAUSES: [(&str, &[&str]); 14] = [
+    ("a read that fails", &["read"]),
+    ("a write that fails", &["write"]),
+    ("a full disk", &["full"]),
+    ("a short write", &["short-write"]),
+    ("a sync that fails", &["sync"]),
+    ("a truncation that fails", &["write"]),
+    ("a slow disk", &["latency"]),
+    ("a crash that keeps what is synced", &["crash"]),
+    ("a crash that keeps everything", &["crash"]),
+    ("a crash that keeps some sectors", &["crash"]),
+    ("a crash during recovery", &["crash"]),
+    ("a future that is dropped", &["cancel"]),
+    ("a task that panics", &["panic"]),
+    ("an unknown outcome", &["write", "full", "short-write", "sync"]),
+];
+
+impl Workload {
+    /// What can be seen in it with these faults, of [`SOMETIMES`](Self::SOMETIMES). A fault that is rarer than usual takes as many
+    /// seeds more.
+    #[must_use]
+    pub fn sometimes(self, faults: &Faults) -> Vec<Sometimes> {
+        let usual = Faults::all();
+        let seeds = |cause: &&str| {
+            let (rate, usual) = (faults.rate(cause), usual.rate(cause));
+            (rate > 0).then(|| ENOUGH * u64::from(usual.div_ceil(rate)))
+        };
+        let sometimes = Workload::SOMETIMES.into_iter().filter_map(|what| {
+            let enough = match CAUSES.iter().find(|(known, _)| *known == what) {
+                None => ENOUGH,
+                Some((_, causes)) => causes.iter().filter_map(seeds).min()?,
+            };
+            Some(Sometimes { what, enough })
+        });
+        sometimes.collect()
+    }
+}
+
+/// What could have been seen and was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unseen {
+    /// In so many seeds it had to be.
+    pub missing: Vec<&'static str>,
+    /// There were too few seeds for that to say anything.
+    pub not_yet: Vec<&'static str>,
+}
+
+impl Unseen {
+    /// In a campaign of these workloads, with these faults.
+    #[must_use]
+    pub fn of(faults: &Faults, reports: &[(Workload, &Report)]) -> Self {
+        let mut seeds: BTreeMap<&str, (Sometimes, u64)> = BTreeMap::new();
+        for (workload, report) in reports {
+            for sometimes in workload.sometimes(faults) {
+                seeds.entry(sometimes.what).or_insert((sometimes, 0)).1 += report.seeds;
+            }
+        }
+        let was_seen = |what: &str| reports.iter().any(|(_, report)| report.seen.contains_key(what));
+        let (mut missing, mut not_yet) = (Vec::new(), Vec::new());
+        for what in Workload::SOMETIMES.into_iter().filter(|what| !was_seen(what)) {
+            match seeds.get(what) {
+                Some((sometimes, seeds)) if *seeds >= sometimes.enough => missing.push(what),
+                Some(_) => not_yet.push(what),
+                None => {}
+            }
+        }
+        Self { missing, not_yet }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sim;
+    use super::*;
+
+    fn names(faults: &str) -> Vec<&'static str> {
+        let faults = faults.parse().expect("faults");
+        Workload::Bank.sometimes(&faults).iter().map(|sometimes| sometimes.what).collect()
+    }
+
+    #[test]
+    fn with_all_faults_everything_can_be_seen_and_without_any_what_takes_none() {
+        assert_eq!(names("all"), Workload::SOMETIMES);
+        let without = names("none");
+        assert!(without.contains(&"a checkpoint") && !without.contains(&"an unknown outcome"), "{without:?}");
+        let more: Vec<_> = names("crash").into_iter().filter(|what| !without.contains(what)).collect();
+        assert!(more.len() == 4 && more.iter().all(|what| what.starts_with("a crash ")), "{more:?}");
+    }
+
+    #[test]
+    fn causes_are_faults_and_what_they_cause_is_in_the_list() {
+        for (what, causes) in CAUSES {
+            assert!(Workload::SOMETIMES.contains(&what), "{what}");
+            assert!(causes.iter().all(|cause| Faults::all().rate(cause) > 0), "{what}");
+        }
+    }
+
+    /// Whatever is seen with one fault alone is said to be possible with it.
+    #[test]
+    fn nothing_is_seen_that_cannot_be() {
+        for fault in
+            ["none", "read", "write", "full", "short-write", "sync", "latency", "crash", "cancel", "panic", "time"]
+        {
+            for workload in Workload::ALL {
+                let sim = Sim::new().seeds(0..10).faults(fault.parse().expect("a fault"));
+                let report = sim.run(async move |world| workload.run(world).await);
+                let can_be = names(fault);
+                let listed = report.seen.keys().filter(|seen| Workload::SOMETIMES.contains(&seen.as_str()));
+                let odd: Vec<_> = listed.filter(|seen| !can_be.contains(&seen.as_str())).collect();
+                assert!(odd.is_empty(), "{workload} with {fault}: {odd:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_seen_is_missing_only_in_seeds_enough() {
+        let mut seen: Report = Report { seeds: 1_999, ..Report::default() };
+        seen.seen.extend(Workload::SOMETIMES.iter().map(|what| ((*what).to_owned(), 1)));
+        let of = |faults: &str, report: &Report| {
+            Unseen::of(
+                &faults.parse().expect("faults"),
+                &[(Workload::Bank, report), (Workload::Story, &Report::default())],
+            )
+        };
+        assert_eq!(of("all", &seen), Unseen::default());
+        let what = "a crash during recovery";
+        seen.seen.remove(what);
+        assert_eq!(of("all", &seen), Unseen { missing: vec![], not_yet: vec![what] });
+        seen.seeds = 2_000;
+        assert_eq!(of("all", &seen), Unseen { missing: vec![what], not_yet: vec![] });
+        assert_eq!(of("sync", &seen), Unseen::default(), "without a crash there is none");
+        assert_eq!(of("crash=1500", &seen), Unseen { missing: vec![], not_yet: vec![what] }, "half as often");
+        seen.seeds = 4_000;
+        assert_eq!(of("crash=1500", &seen), Unseen { missing: vec![what], not_yet: vec![] });
+    }
+}
