@@ -1,7 +1,22 @@
 //! What the simulation found in the engine, shown on the engine alone: see FINDINGS.md. If one of these goes red, the engine has
 //! mended it, and what the pool or the writer does about it may go.
 
-use poolproof::harness::sim::{Faults, Sim, World};
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
+
+use poolproof::harness::sim::{FailureKind, Faults, Replayed, Sim, World};
+
+use crate::mutants::shared_connection::shared;
+
+/// What a schedule that is kept comes to.
+fn replayed<E: Display>(name: &str, check: impl AsyncFn(World) -> Result<(), E>) -> Replayed {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/schedules/findings").join(name);
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let replayed = Sim::replay(&text, check).unwrap();
+    println!("{}", replayed.interleaving);
+    replayed
+}
 
 /// Prepared statements that fail for the disk, and what they come to when it works again.
 async fn after_a_failed_read(world: World) -> Result<(), String> {
@@ -48,25 +63,117 @@ fn a_statement_whose_read_failed_can_fail_once_more_on_a_disk_that_works() {
     assert!(report.seen.contains_key("one that does on a disk that works"), "{:?}", report.seen);
 }
 
+#[test]
+fn one_connection_of_several_tasks_panics_inside_the_engine() {
+    let failure = replayed("shared-connection.sched", shared).failure.expect("it panics");
+    assert_eq!(failure.kind, FailureKind::Panic);
+    assert!(failure.message.contains("end_write_tx called while write lock not held"), "{failure}");
+}
+
+/// The engine alone, on a file of this world.
+async fn connect(world: &World) -> turso::Result<turso::Connection> {
+    turso::Builder::new_local(&world.path("t.db")).with_io_impl(world.io()).build().await?.connect()
+}
+
+/// A write whose sync fails, and what whoever opens the file next finds of it.
+async fn after_a_failed_sync(world: World) -> Result<(), String> {
+    let client = world.clone();
+    let writes = async move {
+        let creates = async { connect(&client).await?.execute("CREATE TABLE t (x INTEGER)", ()).await };
+        client.calmly(creates).await?;
+        let outcome = connect(&client).await?.execute("INSERT INTO t VALUES (1)", ()).await;
+        client.note(if outcome.is_ok() { "writes" } else { "fails to write" });
+        let found = async {
+            let connection = connect(&client).await?;
+            let mut rows = connection.query("SELECT COUNT(*) FROM t", ()).await?;
+            rows.next().await?.expect("a row").get::<i64>(0)
+        };
+        let found = client.calmly(found).await?;
+        client.note(format!("finds {found}"));
+        if outcome.is_err() && found == 1 {
+            client.sometimes("what failed and is there");
+        }
+        Ok::<_, turso::Error>(())
+    };
+    let written = world.spawn("client-1", writes).await.expect("it does not panic");
+    written.map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_write_whose_sync_failed_is_there_for_whoever_opens_the_file_next() {
+    let report = Sim::new().seeds(0..50).faults(Faults { sync: 300_000, ..Faults::NONE }).run(after_a_failed_sync);
+    for found in &report.found {
+        println!("{found}");
+    }
+    assert!(report.found.is_empty());
+    assert!(report.seen.contains_key("what failed and is there"), "{:?}", report.seen);
+    assert_eq!(replayed("failed-sync.sched", after_a_failed_sync).failure, None);
+}
+
+/// One writes and lets the log be copied, twice, beside one that reads.
+async fn a_reader_beside_a_checkpoint(world: World) -> Result<(), String> {
+    let opens = async {
+        let one = connect(&world).await?;
+        one.execute("CREATE TABLE t (x INTEGER)", ()).await?;
+        Ok::<_, turso::Error>((one, connect(&world).await?))
+    };
+    let (one, other) = world.calmly(opens).await.map_err(|error| error.to_string())?;
+    let (is_done, ends) = tokio::sync::oneshot::channel::<()>();
+    let (writer, reader) = (world.clone(), world.clone());
+    let writes = async move {
+        for _ in 0..2 {
+            one.execute("INSERT INTO t VALUES (1)", ()).await?;
+            writer.note("writes");
+            let mut is_null = false;
+            let mut rows = one.query("PRAGMA wal_checkpoint(PASSIVE)", ()).await?;
+            while let Some(row) = rows.next().await? {
+                is_null = row.get_value(1)?.is_null();
+            }
+            writer.note(if is_null { "copies NULL" } else { "copies" });
+        }
+        drop(is_done);
+        Ok::<_, turso::Error>(())
+    };
+    let reads = async move {
+        other.execute("BEGIN", ()).await?;
+        let mut rows = other.query("SELECT COUNT(*) FROM t", ()).await?;
+        let count: i64 = rows.next().await?.expect("a row").get(0)?;
+        drop(rows);
+        reader.note(format!("reads {count}"));
+        // An error: nothing is ever sent.
+        let _ = ends.await;
+        other.execute("COMMIT", ()).await.map(drop)
+    };
+    for task in [world.spawn("client-1", writes), world.spawn("client-2", reads)] {
+        task.await.expect("it does not panic").map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Seldom by chance, so by its schedule alone.
+#[test]
+fn a_checkpoint_answers_null_beside_whoever_began_to_read_when_all_was_copied() {
+    assert_eq!(replayed("null-checkpoint.sched", a_reader_beside_a_checkpoint).failure, None);
+}
+
 /// A database of which the power fails while it is made, and whether what is left can be opened.
 async fn while_it_is_made(world: World) -> Result<(), String> {
-    let makes = async {
-        let database = turso::Builder::new_local(&world.path("t.db")).with_io_impl(world.io()).build().await?;
-        database.connect()?.execute("CREATE TABLE t (x INTEGER)", ()).await
-    };
-    if world.until_crash(makes).await.is_err() {
+    let client = world.clone();
+    let makes = async move { connect(&client).await?.execute("CREATE TABLE t (x INTEGER)", ()).await };
+    if world.until_crash(world.spawn("client-1", makes)).await.is_err() {
         let opens = async {
-            let database = turso::Builder::new_local(&world.path("t.db")).with_io_impl(world.io()).build().await?;
-            let connection = database.connect()?;
+            let connection = connect(&world).await?;
             let mut rows = connection.query("SELECT COUNT(*) FROM sqlite_schema", ()).await?;
             rows.next().await.map(drop)
         };
-        match world.calmly(opens).await {
-            Ok(()) => world.sometimes("one that can be opened"),
-            Err(turso::Error::NotAdb(_)) => world.sometimes("one that is no database"),
-            Err(error) if error.to_string().contains("short read") => world.sometimes("one that is cut off"),
+        let outcome = match world.calmly(opens).await {
+            Ok(()) => "one that can be opened",
+            Err(turso::Error::NotAdb(_)) => "one that is no database",
+            Err(error) if error.to_string().contains("short read") => "one that is cut off",
             Err(error) => return Err(error.to_string()),
-        }
+        };
+        world.sometimes(outcome);
+        world.note(outcome);
     }
     Ok(())
 }
@@ -80,4 +187,5 @@ fn a_power_failure_while_a_database_is_made_can_leave_a_file_that_is_none() {
     assert!(report.found.is_empty());
     assert!(report.seen.contains_key("one that can be opened"), "{:?}", report.seen);
     assert!(report.seen.contains_key("one that is no database"), "{:?}", report.seen);
+    assert_eq!(replayed("while-it-is-made.sched", while_it_is_made).failure, None);
 }

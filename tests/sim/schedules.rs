@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
 use crate::clients::{each, give_way};
+use crate::mutants::lost_update::two_count;
 
 fn replay(text: &str) -> poolproof::harness::sim::Replayed {
     let name = text.lines().find_map(|line| line.strip_prefix("workload:")).expect("it names its workload");
@@ -103,6 +104,29 @@ fn a_table_beside_an_order_by_answers_decides_nothing_and_has_to_happen() {
     let failure = replay(&format!("{head}client-1 | disk\nwrite 7 ok |\n")).failure.expect("there is no seventh write");
     assert_eq!(failure.kind, FailureKind::Schedule);
     assert_eq!(failure.message, "line 8: client-1 never did \"write 7 ok\"");
+}
+
+#[test]
+fn a_line_says_where_the_lane_takes_over_from_a_client() {
+    let head = "workload: bank\nseed: 1\nfaults: none\nanswer: number main 1 = 1\n\n";
+    let table = |client: &str| format!("{head}client-1 | lane | disk\n | wakes for {client} |\nwrite 1 ok | |\n");
+    let replayed = replay(&table("client-1"));
+    assert_eq!(replayed.failure, None, "{}", replayed.interleaving);
+    let failure = replay(&table("client-9")).failure.expect("there is no ninth client");
+    let why = "line 8: client-1 did \"write 1 ok\" while line 7 waited for lane to do \"wakes for client-9\"";
+    assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Schedule, why));
+}
+
+/// Whether a second client reads between the lane's sync and its end decides, and neither does anything that can be seen before.
+#[test]
+fn what_is_found_names_a_handover_where_deeds_alone_do_not_repeat_it() {
+    let found = Sim::new().run(async |world| two_count(world, true).await).found.pop().expect("an update is lost");
+    assert!(found.is_repeated && !found.schedule.contains("order: answers"), "{found}");
+    let without: Vec<_> = found.schedule.lines().filter(|line| !line.contains("asks fsync log")).collect();
+    assert!(without.len() < found.schedule.lines().count(), "{found}");
+    let replayed = Sim::replay(&without.join("\n"), async |world| two_count(world, true).await).unwrap();
+    let failure = replayed.failure.expect("the rest happens in another order");
+    assert_eq!(failure.kind, FailureKind::Schedule, "{failure}");
 }
 
 /// Two clients say these in turn, and the check fails.

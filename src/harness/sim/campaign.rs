@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::minimise::{Minimised, minimise};
 use super::notation::{Picture, Schedule};
 use super::run::{Course, Ran, run};
+use super::trace::Detail;
 use super::{Sim, World};
 
 /// A seed that failed.
@@ -220,22 +221,27 @@ impl Sim {
         let runs = |plan: &super::Plan| run(Course::Plan(plan), self.faults, false, check);
         let Minimised { plan, runs } = minimise(plan, &failure, self.minimises, &runs);
         let ran = run(Course::Plan(&plan), self.faults, true, check);
-        let picture = Picture::of(&ran.events, &ran.names);
-        let mut schedule = Schedule::of(&self.workload, self.faults, &plan, &picture);
         // As whoever saved it would.
-        let repeats = |schedule: &Schedule| {
-            schedule.file(&picture).parse::<Schedule>().is_ok_and(|schedule| {
+        let repeats = |schedule: &Schedule, picture: &Picture| {
+            schedule.file(picture).parse::<Schedule>().is_ok_and(|schedule| {
                 let repeated = run(Course::Schedule(&schedule), self.faults, false, check);
                 repeated.failure.is_some_and(|repeated| repeated.is_like(&failure))
             })
         };
-        if !repeats(&schedule) {
-            schedule = schedule.by_answers(&plan);
-        }
+        // With as little as it takes: its deeds, where one takes over from another, and last each step that is not the default.
+        let told = [Detail::Deeds, Detail::Handovers].map(|detail| {
+            let picture = Picture::of(&ran.events, &ran.names, detail);
+            (Schedule::of(&self.workload, self.faults, &plan, &picture), picture)
+        });
+        let (schedule, picture) = match told {
+            [one, _] if repeats(&one.0, &one.1) => one,
+            [_, other] if repeats(&other.0, &other.1) => other,
+            [(schedule, picture), _] => (schedule.by_answers(&plan), picture),
+        };
         let smallest = ran.failure.unwrap_or_else(|| failure.clone());
         Found {
             seed,
-            is_repeated: repeats(&schedule),
+            is_repeated: repeats(&schedule, &picture),
             leaks: run(Course::Seed(seed, self.strategy), self.faults, false, check).hash != hash,
             failure: smallest.to_string(),
             schedule: schedule.file(&picture),

@@ -46,6 +46,7 @@ pub use self::notation::Schedule;
 use self::run::{Course, run};
 pub use self::sometimes::{Sometimes, Unseen};
 pub use self::strategy::Strategy;
+use self::trace::Detail;
 pub use self::workloads::Workload;
 pub use self::world::{Crashed, Gone, Joined, World};
 
@@ -234,7 +235,7 @@ impl Sim {
     {
         let schedule: Schedule = text.parse()?;
         let ran = run(Course::Schedule(&schedule), schedule.faults, true, &check);
-        let interleaving = notation::Picture::of(&ran.events, &ran.names).to_string();
+        let interleaving = notation::Picture::of(&ran.events, &ran.names, Detail::Deeds).to_string();
         Ok(Replayed { failure: ran.failure, interleaving })
     }
 

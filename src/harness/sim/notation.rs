@@ -13,10 +13,13 @@
 //!
 //! A line is what one task did until another one went on, and what the disk did for it. Shown is what a task notes, that it
 //! ends, syncs, and whatever fails; a task that only let the disk work has a dot. `answer:` lines before the table are what
-//! is no matter of order: numbers, faults, how much survived a crash. If the table does not tell enough to repeat the run,
-//! the head says `order: answers`: there is an answer for each step that is not the default
-//! (`answer: next client-1 4 = disk/lane`), those decide, and the table says what has to happen then, in its order. What a task
-//! notes may be any text: `words` says how it stands in a cell.
+//! is no matter of order: numbers, faults, how much survived a crash.
+//!
+//! If that does not tell enough to repeat the run, the table also has the handovers between which somebody else goes: that a task
+//! wakes for a client, such as the lane for one that hands it a write, and that it asks for a sync. If even these do not, the head
+//! says `order: answers`: there is an answer for each step that is not the default (`answer: next client-1 4 = disk/lane`), those
+//! decide, and the table says what has to happen then, in its order. What a task notes may be any text: `words` says how it
+//! stands in a cell.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -26,7 +29,8 @@ use std::sync::Arc;
 use super::decisions::{About, Actor, Answer, Decider, Decision, Plan};
 use super::faults::Faults;
 use super::script::{Line, Script, family, is_preparing};
-use super::trace::Event;
+use super::trace::{Detail, Event};
+use super::words;
 
 /// A schedule to be repeated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,17 +63,26 @@ struct Row {
     disk: Vec<String>,
 }
 
-/// The rows of what happened from when the first client began.
-fn rows(events: &[Event], names: &BTreeMap<Actor, Arc<str>>) -> Vec<Row> {
+/// What a reader is shown of what happened from when the first client began, by whom. Where somebody takes over is left out if
+/// nobody does anything before the next step of that one.
+fn shown<'a>(events: &'a [Event], names: &'a BTreeMap<Actor, Arc<str>>, detail: Detail) -> Vec<(&'a str, &'a Event)> {
     let from = events.iter().position(|event| !is_preparing(&names[&event.actor])).unwrap_or(0);
-    let mut rows: Vec<Row> = Vec::new();
-    for event in &events[from..] {
-        let name = &names[&event.actor];
-        if !event.what.is_telling(name) {
-            continue;
+    let mut shown: Vec<(&str, &Event)> = Vec::new();
+    for event in events[from..].iter().rev() {
+        let name: &str = &names[&event.actor];
+        let goes_on = || shown.last().is_some_and(|(next, _)| *next == family(name));
+        if event.what.is_telling(name, detail) && !(event.what.is_handover(name) && goes_on()) {
+            shown.push((family(name), event));
         }
-        let (who, text) = (family(name), event.what.to_string());
-        let is_disk = event.actor.is_disk();
+    }
+    shown.reverse();
+    shown
+}
+
+fn rows(events: &[Event], names: &BTreeMap<Actor, Arc<str>>, detail: Detail) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (who, event) in shown(events, names, detail) {
+        let (text, is_disk) = (event.what.to_string(), event.actor.is_disk());
         match rows.last_mut() {
             Some(row) if row.who == who && is_disk => row.disk.push(text),
             Some(row) if row.who == who && row.disk.is_empty() => row.does.push(text),
@@ -89,8 +102,8 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    pub(super) fn of(events: &[Event], names: &BTreeMap<Actor, Arc<str>>) -> Self {
-        let rows = rows(events, names);
+    pub(super) fn of(events: &[Event], names: &BTreeMap<Actor, Arc<str>>, detail: Detail) -> Self {
+        let rows = rows(events, names, detail);
         let mut columns: Vec<String> = Vec::new();
         for row in &rows {
             if !columns.contains(&row.who) {
@@ -110,11 +123,11 @@ impl Picture {
 
 impl fmt::Display for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |row: &Row| {
         let cell = |steps: &[String]| {
             let steps: Vec<String> = steps.iter().map(|step| words::written(step)).collect();
             steps.join(&format!("{AND} "))
         };
+        let line = |row: &Row| {
             let mut cells: Vec<String> = self
                 .columns
                 .iter()
@@ -196,8 +209,8 @@ impl Schedule {
                 Answer::Number(number) => number.to_string(),
                 Answer::Actor(name) => words::written_name(name),
             };
-        }
             let _ = writeln!(text, "answer: {} {} {nth} = {answer}", about_name(*about), words::written_name(whose));
+        }
         let _ = write!(text, "\n{picture}");
         text
     }

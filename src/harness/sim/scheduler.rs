@@ -50,6 +50,8 @@ struct Task<'a> {
     disk_steps: u32,
     /// Polls in a row that did nothing but wake itself.
     spins: u32,
+    /// Who woke it since its last poll, first.
+    woken_by: Option<usize>,
 }
 
 pub(super) struct Scheduler<'a> {
@@ -91,7 +93,7 @@ impl<'a> Scheduler<'a> {
         state.event(Actor::task(number), What::Begins, name.as_bytes(), now);
         drop(state);
         let waker = Waker::from(Arc::new(TaskWaker { task: number, shared: Arc::clone(&self.shared) }));
-        self.tasks.push(Task { name, future: Some(future), waker, steps: 0, disk_steps: 0, spins: 0 });
+        self.tasks.push(Task { name, future: Some(future), waker, steps: 0, disk_steps: 0, spins: 0, woken_by: None });
         self.shared.ready().tasks.insert(number);
         self.barren = 0;
     }
@@ -273,8 +275,12 @@ impl<'a> Scheduler<'a> {
 
     fn polls(&mut self, number: usize) {
         self.shared.ready().tasks.remove(&number);
+        let actor = Actor::task(number);
+        let woken_by = self.tasks[number].woken_by.take().map(|by| What::Wakes(Arc::clone(&self.tasks[by].name)));
+        let now = self.shared.now();
         let (events, life) = {
             let mut state = self.shared.state();
+            woken_by.into_iter().for_each(|wakes| state.event(actor, wakes, &[], now));
             state.current = Some(number);
             (state.trace.count(), state.life)
         };
@@ -306,7 +312,6 @@ impl<'a> Scheduler<'a> {
             }
         };
         let woken = self.shared.woken();
-        let actor = Actor::task(number);
         let is_over = what != What::Waits;
         let woke_itself = self.shared.ready().tasks.contains(&number);
         {
@@ -314,6 +319,7 @@ impl<'a> Scheduler<'a> {
             state.event(actor, what, &[], now);
             for other in woken.into_iter().filter(|&other| other != number) {
                 state.trace.wakes(actor, Actor::task(other));
+                self.tasks[other].woken_by.get_or_insert(number);
             }
             state.current = None;
             let did_nothing = state.trace.count() == events + 1;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::decisions::{About, Actor, Answer, Decision};
-use super::trace::What;
+use super::trace::{Detail, What};
 
 /// What happens before any other task begins was only prepared, and is no part of a schedule.
 pub(super) fn is_preparing(name: &str) -> bool {
@@ -75,7 +75,7 @@ impl Script {
     pub(super) fn saw(&mut self, name: &str, what: &What) {
         if !self.has_begun {
             self.has_begun = !is_preparing(name);
-        } else if what.is_telling(name) {
+        } else if what.is_telling(name, Detail::Handovers) {
             self.follows(name, &what.to_string());
         }
     }

@@ -17,11 +17,14 @@ use std::time::Duration;
 use twox_hash::XxHash3_64;
 
 use super::decisions::Actor;
+use super::script::{family, is_preparing};
 
 /// What one actor did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Begins,
+    /// It is polled since somebody of that name woke it.
+    Wakes(Arc<str>),
     /// It was polled and is not done.
     Waits,
     Ends,
@@ -55,6 +58,15 @@ pub(super) enum Outcome {
     Fails(&'static str),
 }
 
+/// How much of a run a reader is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// What tasks do that can be seen from outside.
+    Deeds,
+    /// And where others take over from them: the lane from a client that woke it, the disk from the lane.
+    Handovers,
+}
+
 impl What {
     /// How a call reads once it is done.
     pub(super) fn asked(call: &Call) -> String {
@@ -62,9 +74,10 @@ impl What {
     }
 
     /// Whether a reader of an interleaving wants to see it, of whoever has that name.
-    pub(super) fn is_telling(&self, name: &str) -> bool {
+    pub(super) fn is_telling(&self, name: &str, detail: Detail) -> bool {
         match self {
-            What::Begins | What::Waits | What::Asks(_) | What::Passes(_) => false,
+            What::Begins | What::Waits | What::Passes(_) => false,
+            What::Wakes(_) | What::Asks(_) => detail == Detail::Handovers && self.is_handover(name),
             // What works for a task, and the check, which ends last.
             What::Ends => name != "main" && !name.contains('/'),
             What::Does(call, Outcome::Done) => call.verb == "fsync",
@@ -73,10 +86,22 @@ impl What {
     }
 }
 
+impl What {
+    /// Whether it is what makes the next step of somebody possible, and nothing that can be seen yet.
+    pub(super) fn is_handover(&self, name: &str) -> bool {
+        match self {
+            What::Wakes(by) => !is_preparing(by) && family(by) != family(name) && name != "main",
+            What::Asks(call) => call.verb == "fsync",
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Begins => f.write_str("begins"),
+            What::Wakes(by) => write!(f, "wakes for {by}"),
             What::Waits => f.write_str("waits"),
             What::Ends => f.write_str("ends"),
             What::Panics => f.write_str("panics"),
@@ -150,8 +175,8 @@ impl Trace {
     }
 
     fn depends(&mut self, actor: Actor, what: &What, label: u64) {
-        // A poll that led to nothing is no difference, and neither is when time passed.
-        if matches!(what, What::Waits | What::Passes(_)) {
+        // A poll that led to nothing is no difference, and neither is when time passed. Who woke whom is counted by `wakes`.
+        if matches!(what, What::Wakes(_) | What::Waits | What::Passes(_)) {
             return;
         }
         let mut hash = mix(self.chains.get(&actor).copied().unwrap_or_default(), label);
@@ -207,6 +232,7 @@ fn label(actor: Actor, what: &What, bytes: &[u8]) -> u64 {
         What::Crash => (8, [0, 0], ""),
         What::Passes(time) => (9, [time.as_nanos() as u64, 0], ""),
         What::Notes(text) => (10, [0, 0], text.as_str()),
+        What::Wakes(by) => (11, [0, 0], &**by),
     };
     hasher.write_u8(kind);
     numbers.into_iter().for_each(|number| hasher.write_u64(number));

@@ -41,7 +41,7 @@ async fn together(world: &World, db: &PooledDatabaseWriter) -> Result<(), Error>
     Ok(())
 }
 
-async fn two_count(world: World, is_broken: bool) -> Result<(), String> {
+pub async fn two_count(world: World, is_broken: bool) -> Result<(), String> {
     let db = counter(&world).await.map_err(|error| error.to_string())?;
     let clients = [1, 2].map(|client| {
         let (db, world) = (db.clone(), world.clone());

@@ -14,7 +14,7 @@ use crate::hunt::Hunt;
 
 const INSERT: &str = "INSERT INTO notes VALUES (?1)";
 
-async fn shared(world: World) -> Result<(), turso::Error> {
+pub async fn shared(world: World) -> Result<(), turso::Error> {
     let database = turso::Builder::new_local(&world.path("shared.db")).with_io_impl(world.io()).build().await?;
     let connection = database.connect()?;
     connection.execute("CREATE TABLE notes (n INTEGER)", ()).await?;
