@@ -7,11 +7,18 @@
 //! (Rebello and others, "Can Applications Recover from fsync Failures?", 2020): the page cache still shows what was written, no
 //! later sync writes it, and whether it is on the disk is luck.
 //!
+//! What lies beside it is harsher than Linux. That writes whole pages, or whole blocks of the file system (its commit 4ce02c67972,
+//! "iomap: Add per-block dirty state tracking", 2023, tells of both), so whoever writes another byte of the same block and syncs it
+//! takes along what a failed sync lost there. Here that one's bytes become durable and nothing else: what was lost in the same
+//! 512-byte sector is certainly not on the disk, and in the next sector it is luck as before. So only what is written again
+//! itself is safe again. Milder than Linux is one thing: that may forget a page that is marked clean and read the old content
+//! from the disk; here this process reads what it wrote for as long as it lives.
+//!
 //! A sync makes durable what was done before it was handed over. A power failure can take any 512-byte sector of any write
 //! that no sync covered, done or not, and any such truncation; a process that is killed, and not its machine, takes nothing
 //! that was done: that is the luck in which everything survives.
 //!
-//! What cannot happen: a durable sector changes; a read returns anything but what was written; the folder forgets a file or
+//! What cannot happen: a durable sector changes by itself; a read returns anything but what was written; the folder forgets a file or
 //! its length of 0 (the engine does not sync folders, and ext4 and xfs keep a new file whose content is synced); two writes
 //! of one sector change places. So bit rot, misdirected writes and lost folders are not looked for.
 
@@ -261,7 +268,7 @@ impl File {
     fn sync(&mut self, upto: u64) {
         let is_synced = |change: &Change| change.number < upto && !change.is_lost;
         if self.unsynced.iter().any(|change| change.is_lost) {
-            // What comes later to the same place is what is there, and so is a later length.
+            // What comes later to the same sector is what is there, and nothing else of it; so is a later length.
             let covered: BTreeSet<usize> = self
                 .unsynced
                 .iter()
@@ -463,6 +470,25 @@ mod tests {
             again.disk.loses_power(luck);
             assert_eq!(again.content()[..512], [2; 512], "luck {luck}");
         }
+    }
+
+    #[test]
+    fn what_was_lost_beside_a_later_write_is_gone_in_its_sector_and_luck_in_the_next() {
+        let is_there = |luck: u64, at: usize| {
+            let mut bench = Bench::new();
+            bench.writes(0, 1, 1024).unwrap();
+            bench.syncs(Fate::Done).unwrap();
+            bench.writes(0, 2, 1024).unwrap();
+            assert!(bench.syncs(Fate::Eio).is_err());
+            bench.writes(0, 3, 100).unwrap();
+            bench.syncs(Fate::Done).unwrap();
+            bench.disk.loses_power(luck);
+            assert_eq!(bench.content()[..100], [3; 100]);
+            bench.content()[at] == 2
+        };
+        assert!((2..40).all(|luck| !is_there(luck, 100)), "in the sector that was written again");
+        let survived = (2..40).filter(|&luck| is_there(luck, 512)).count();
+        assert!((1..38).contains(&survived), "{survived} times in the next");
     }
 
     #[test]
