@@ -31,7 +31,8 @@ pub enum Strategy {
 /// PCT's d: how many orderings a bug may need.
 const DEPTH: usize = 3;
 
-/// PCT's k: how many steps a run is taken to have.
+/// PCT's k: how often a run is taken to have a choice. The most that one of our workloads had in 120 seeds of each with all faults
+/// was 1,792; the median 187 to 306. So what is promised holds for all of them, and a short run often keeps its first priorities.
 const STEPS: u64 = 2000;
 
 /// For how many steps somebody starves, at most.
