@@ -48,7 +48,7 @@ pub struct Args {
     /// Begin no seed after so many minutes
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// Fail if the time was over before so many seeds, of all workloads
+    /// Fail unless so many were run, of all workloads
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     at_least: u64,
     /// Every N-th seed: 1/2 and 2/2 are a whole
