@@ -220,9 +220,14 @@ impl Shared {
         self.room.iter().all(Semaphore::is_closed)
     }
 
+    /// How much room is left in each line.
+    pub(super) fn room_left(&self) -> [usize; 2] {
+        self.room.each_ref().map(Semaphore::available_permits)
+    }
+
     /// Whether nobody takes room.
     pub(super) fn is_empty(&self) -> bool {
-        self.room.iter().all(|room| room.available_permits() == self.config.queue)
+        self.room_left() == [self.config.queue; 2]
     }
 
     /// Resolves when nobody does.

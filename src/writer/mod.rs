@@ -4,7 +4,7 @@
 //! (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one writer for one file),
 //! `wal` (checkpoints, and repair after a failed commit), `job` (one write), `door` (the way in), `retry` (tries for a lock
 //! that is taken), `batch` (writes that share a commit), `lane` (the task that does the batches), `mvcc` (the other way, side
-//! by side), `read`, `prepared`, and this face.
+//! by side), `read`, `prepared`, `watched` (its numbers, for a simulated world), and this face.
 
 mod batch;
 #[cfg(feature = "cache")]
@@ -24,6 +24,8 @@ mod read;
 mod retry;
 mod status;
 mod wal;
+#[cfg(feature = "harness")]
+mod watched;
 
 use std::panic::{Location, resume_unwind};
 use std::path::Path;
@@ -50,6 +52,8 @@ pub use self::queue::Priority;
 pub use self::status::WriterStatus;
 use self::wal::Wal;
 pub use self::wal::WalStatus;
+#[cfg(feature = "harness")]
+pub(crate) use self::watched::Watched;
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, Transaction, clock, statement};
 

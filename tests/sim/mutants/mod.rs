@@ -2,10 +2,14 @@
 
 mod blind_retry;
 mod committed_error;
+mod cut_short;
 mod dirty_return;
 mod lane;
 mod lost_update;
 mod lost_wake_up;
+mod mortal_lane;
 mod permits;
 mod shared_connection;
+mod stale_answer;
+mod unqueued;
 mod volatile;
