@@ -178,8 +178,12 @@ impl PooledDatabaseWriter {
     /// process already, on whatever pool (one that was closed or dropped, and still writes what was queued, is waited for),
     /// or a database in MVCC mode if the mode is another. What [`ConnectionPool::get`] returns.
     ///
+    /// # Panics
+    /// With [`Mode::Mvcc`] outside a tokio runtime.
+    ///
     /// # Cancel safety
-    /// Dropped half-way, the pool is as it was; with [`Mode::Mvcc`] the file may be in that mode already.
+    /// Dropped half-way, the pool is as it was. With [`Mode::Mvcc`] the file may be in that mode already; if it is being switched,
+    /// that goes on to its end, unobserved, and whoever opens the next writer waits for it.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
         Self::with_executor(pool, config, Arc::new(Threads)).await
     }

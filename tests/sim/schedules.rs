@@ -20,8 +20,9 @@ fn kept(name: &str) -> String {
 fn every_schedule_that_is_kept_is_followed_and_holds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/schedules");
     let mut schedules = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let file = entry.unwrap().path();
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    // Those that the engine does not bear are for themselves: see findings.rs.
+    for file in files.filter(|file| file.is_file()) {
         let replayed = replay(&fs::read_to_string(&file).unwrap());
         assert_eq!(replayed.failure, None, "{}:\n{}", file.display(), replayed.interleaving);
         schedules += 1;
