@@ -2,35 +2,33 @@
 
 use poolproof::harness::sim::{Faults, Report, Sim, Workload};
 
-/// All workloads, an equal part of the seeds each.
+/// All workloads, a part of the seeds each: what one seed makes of two of them can be the same schedule.
 fn campaign(seeds: u64, faults: Faults) -> Report {
     let mut whole = Report::default();
-    for workload in Workload::ALL {
-        let sim = Sim::new()
-            .seeds(0..seeds / Workload::ALL.len() as u64)
-            .faults(faults)
-            .jobs(2)
-            .workload(workload.to_string());
+    let each = seeds / Workload::ALL.len() as u64;
+    for (part, workload) in (0..).zip(Workload::ALL) {
+        let sim = Sim::new().seeds(part * each..(part + 1) * each).faults(faults).jobs(2);
+        let sim = sim.workload(workload.to_string());
         whole.merge(sim.run(async move |world| workload.run(world).await));
     }
     whole
 }
 
 #[test]
-fn four_hundred_seeds_with_all_faults_hold() {
-    let report = campaign(400, Faults::all());
+fn three_hundred_seeds_with_all_faults_hold() {
+    let report = campaign(300, Faults::all());
     for found in &report.found {
         println!("{found}");
     }
     assert!(report.found.is_empty());
-    assert_eq!(report.seeds, 400);
+    assert_eq!(report.seeds, 300);
     for (what, times) in &report.seen {
         println!("{times:>8} {what}");
     }
     // The rarest need more seeds: ci/sim looks for all of them.
     let never = report.never_seen(&Workload::SOMETIMES);
     assert!(never.len() <= 5, "never seen: {never:?}");
-    assert!(report.distinct() >= 360, "{} schedules that differ", report.distinct());
+    assert!(report.distinct() >= 270, "{} schedules that differ", report.distinct());
 }
 
 /// The control: what holds on an honest disk must not on one that lies.
