@@ -1,13 +1,14 @@
 //! Flaws that people write, one a file, beside what is right: the proof that a world finds what is broken.
 
 mod blind_retry;
+mod closures;
 mod committed_error;
 mod cut_short;
 mod dirty_return;
 mod lane;
 mod lost_update;
 mod lost_wake_up;
-mod mortal_lane;
+mod old_snapshot;
 mod permits;
 mod shared_connection;
 mod stale_answer;
