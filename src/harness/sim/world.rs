@@ -377,3 +377,42 @@ impl Executor for Tasks {
         Some(FileStatus { len: state.disk.len(file), identity: (0, file as u64) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::sim::{Report, Sim};
+
+    /// One run in which every write fails that may.
+    fn writes_fail(check: impl AsyncFn(World) -> std::result::Result<(), String> + Sync) -> Report {
+        Sim::new().seeds(0..1).faults(Faults { write: 1_000_000, ..Faults::NONE }).run(check)
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_happen_and_the_rest_is_counted() {
+        let opens = |leaves_out: Faults, works: bool| {
+            let report = writes_fail(async move |world| {
+                world.leaves_out(leaves_out);
+                let opens = async { world.open("t.db").await?.execute("CREATE TABLE t (x)", ()).await };
+                match (opens.await.is_ok(), world.failures() == 0) {
+                    (opened, calm) if opened == works && calm == works => Ok(()),
+                    outcome => Err(format!("{outcome:?}")),
+                }
+            });
+            assert!(report.found.is_empty(), "{}", report.found[0]);
+        };
+        opens(Faults::crashes(), false);
+        opens(Faults::all(), true);
+    }
+
+    #[test]
+    fn a_panic_on_purpose_is_caught_and_no_other() {
+        let report = writes_fail(async |world| match world.catches(async { world.panics() }).await {
+            None => Ok(()),
+            Some(never) => never,
+        });
+        assert!(report.found.is_empty(), "{}", report.found[0]);
+        let report = writes_fail(async |world| world.catches(async { panic!("dropped it") }).await.unwrap_or(Ok(())));
+        assert!(report.found[0].failure.starts_with("a panic: dropped it at "), "{}", report.found[0]);
+    }
+}

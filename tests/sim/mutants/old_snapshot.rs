@@ -8,7 +8,7 @@
 //! ```
 
 use poolproof::harness::sim::World;
-use poolproof::{Error, PooledConnection, PooledDatabaseWriter, Result};
+use poolproof::{PooledConnection, PooledDatabaseWriter, Result};
 
 use crate::clients::{NOTE, NOTES, ROWS, each, prepares};
 use crate::hunt::Hunt;
@@ -33,7 +33,7 @@ async fn writes_and_looks(db: &PooledDatabaseWriter, client: i64, is_broken: boo
     }
     let read = db.read_after(token, async move |snapshot| {
         let mut rows = snapshot.query(COUNT, (client,)).await?;
-        Ok::<_, Error>(rows.next().await?.expect("a count").get(0)?)
+        rows.next().await?.expect("a count").get(0)
     });
     read.await
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use poolproof::harness::sim::{Ledger, World};
-use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result, WriterConfig};
+use poolproof::{PooledDatabaseWriter, Result, WriterConfig};
 
 use crate::clients::{NOTE, NOTES, ROWS, each, number, prepares};
 use crate::hunt::Hunt;
@@ -37,7 +37,7 @@ impl Kept {
 }
 
 async fn opens(world: &World) -> Result<PooledDatabaseWriter> {
-    let pool: ConnectionPool = world.pool(NOTES).build().await?;
+    let pool = world.pool(NOTES).build().await?;
     world.writer(pool, WriterConfig { cache: 1 << 20, ..WriterConfig::default() }).await
 }
 
@@ -75,7 +75,7 @@ async fn writes_and_reads(world: World, is_broken: bool) -> std::result::Result<
 /// The writer's own cache.
 async fn asks(db: &PooledDatabaseWriter) -> Result<i64> {
     let found = db.query_cached(COUNT, ()).await?;
-    Ok::<_, Error>(found.first().expect("a count").get(0)?)
+    found.first().expect("a count").get(0)
 }
 
 #[test]
