@@ -179,11 +179,11 @@ impl PooledDatabaseWriter {
     /// or a database in MVCC mode if the mode is another. What [`ConnectionPool::get`] returns.
     ///
     /// # Panics
-    /// With [`Mode::Mvcc`] outside a tokio runtime.
+    /// With [`Mode::Mvcc`] outside a tokio runtime, on a disk of the caller's own that takes its time.
     ///
     /// # Cancel safety
     /// Dropped half-way, the pool is as it was. With [`Mode::Mvcc`] the file may be in that mode already; if it is being switched,
-    /// that goes on to its end, unobserved, and whoever opens the next writer waits for it.
+    /// that goes on to its end, unobserved, and whoever opens the next writer on this pool waits for it.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
         Self::with_executor(pool, config, Arc::new(Threads)).await
     }

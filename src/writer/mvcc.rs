@@ -11,7 +11,6 @@
 //! returns [`Error::Unknown`], its rows stay visible, and later commits can be lost with it.
 
 use std::future::{Future, poll_fn};
-use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -146,29 +145,36 @@ impl SideBySide {
     }
 }
 
-/// Switches the database to MVCC mode where nobody cuts that short: it is several commits, and after the first of them the
-/// engine (0.8.3) does not open the file any more. What the engine calls the mode that it is in then.
+/// Switches the database to MVCC mode, and nobody cuts that short: it is several commits, and after the first of them the
+/// engine (0.8.3) does not open the file any more. On files it is done at the first poll. A disk of the caller's own may take
+/// its time, and then it goes on where the reads do. What the engine calls the mode that it is in then.
 ///
 /// # Cancel safety
-/// Dropped half-way, it is switched all the same, and the claim is given back after that.
+/// Dropped half-way, it goes on all the same, and the claim is given back after that.
 async fn switch(pool: &ConnectionPool, shared: &Shared, claim: Claim) -> Result<(Claim, String)> {
     let mut connection = pool.get().await?;
-    let (reply, answer) = oneshot::channel();
-    let site = Location::caller();
-    shared.executor.read(Box::new(move || {
-        Box::pin(async move {
-            connection.moves_here(site);
-            let mode = catch(connection.switch_to_mvcc()).await.unwrap_or_else(|payload| {
-                discard(&mut connection);
-                Err(Error::of_panic(payload))
-            });
-            drop(connection);
-            // Fails only if the caller left meanwhile.
-            let _ = reply.send((claim, mode));
-        })
-    }));
-    // No answer: the runtime is shutting down.
-    let (claim, mode) = answer.await.map_err(|_| Error::Closed)?;
+    let mut switching = Box::pin(async move {
+        let mode = catch(connection.switch_to_mvcc()).await.unwrap_or_else(|payload| {
+            discard(&mut connection);
+            Err(Error::of_panic(payload))
+        });
+        drop(connection);
+        (claim, mode)
+    });
+    let (claim, mode) = match poll_fn(|context| Poll::Ready(switching.as_mut().poll(context))).await {
+        Poll::Ready(switched) => switched,
+        Poll::Pending => {
+            let (reply, answer) = oneshot::channel();
+            shared.executor.read(Box::new(move || {
+                Box::pin(async move {
+                    // Fails only if the caller left meanwhile.
+                    let _ = reply.send(switching.await);
+                })
+            }));
+            // No answer: the runtime is shutting down.
+            answer.await.map_err(|_| Error::Closed)?
+        }
+    };
     Ok((claim, mode?))
 }
 

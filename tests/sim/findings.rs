@@ -153,7 +153,7 @@ async fn while_a_writer_switches_it(world: World) -> Result<(), Error> {
     if world.cancellable(opens()).await.transpose()?.is_none() {
         world.sometimes("one that is dropped");
     }
-    // A world's files have no identity by which the second writer would know that the first one is still at it.
+    // On another pool, and a world's files have no identity by which it would know that the first writer is still at it.
     world.sleep(Duration::from_secs(1)).await;
     opens().await?.execute("CREATE TABLE t (x INTEGER)", ()).await.map(drop)
 }
