@@ -212,7 +212,7 @@ fn what_cannot_be_run_is_refused_in_a_line() {
         ),
         (
             &["sim", "--workload", "poker"],
-            "error: invalid value 'poker' for '--workload <NAMES>': \"poker\" is no workload: story, bank or counter \
+            "error: invalid value 'poker' for '--workload <NAMES>': \"poker\" is no workload: story, bank, counter or mvcc \
              (see --help)",
         ),
         (

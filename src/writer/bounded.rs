@@ -104,9 +104,14 @@ impl<J> Bounded<J> {
         self.room.iter().all(Semaphore::is_closed)
     }
 
+    /// How much room is left in each line.
+    pub(crate) fn room_left(&self) -> [usize; 2] {
+        self.room.each_ref().map(Semaphore::available_permits)
+    }
+
     /// Whether nobody takes room.
     pub(crate) fn has_nobody(&self) -> bool {
-        self.room.iter().all(|room| room.available_permits() == self.size)
+        self.room_left() == [self.size; 2]
     }
 
     /// Resolves when nobody does.

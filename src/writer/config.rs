@@ -59,7 +59,8 @@ pub enum Mode {
     /// journal_mode = 'wal'` switches it back). The lane is faster for small writes, and safer on a disk that fails; this is
     /// for long closures that write in different places. Queue, deadlines, outcomes and retries are those of the lane, but
     /// there are no batches, priorities or checkpoints of its own, writes that run take room in the queue, too, and nothing is
-    /// repaired after a commit that the disk refused.
+    /// repaired after a commit that the disk refused: what is acknowledged after it can be lost with it if the power fails then.
+    /// Copy a file that matters before it is switched: if power or disk fail meanwhile, the engine may not open it any more.
     Mvcc,
 }
 

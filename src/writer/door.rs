@@ -177,6 +177,12 @@ impl Shared {
         self.queue.close();
     }
 
+    /// How much room is left in each line.
+    #[cfg(feature = "harness")]
+    pub(super) fn room_left(&self) -> [usize; 2] {
+        self.queue.room_left()
+    }
+
     /// A commit was made.
     pub(super) fn committed(&self) -> CommitToken {
         // Readers see the number after what it stands for.

@@ -3,8 +3,9 @@
 //! The rooms, from the bottom up: `queue` (who waits), `bounded` (and for room), `outcome` (what callers are told), `config`,
 //! `status`, `executor` (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one
 //! writer for one file), `wal` (checkpoints, and repair after a failed commit), `job` (one write), `door` (the way in),
-//! `retry` (tries for a lock that is taken), `batch` (writes that share a commit), `lane` (the task that does the batches),
-//! `mvcc` (the other way, side by side), `write`, `read`, `prepared`, and this face.
+//! `retry` (tries for a lock that is taken), `company` (who is likely to come next), `batch` (writes that share a commit),
+//! `lane` (the task that does the batches), `mvcc` (the other way, side by side), `write`, `read`, `prepared`, `watched` (its
+//! numbers, for a simulated world), and this face.
 
 mod batch;
 mod bounded;
@@ -26,6 +27,8 @@ mod read;
 mod retry;
 mod status;
 mod wal;
+#[cfg(feature = "harness")]
+mod watched;
 mod write;
 
 use std::path::Path;
@@ -48,6 +51,8 @@ pub use self::queue::Priority;
 pub use self::status::WriterStatus;
 use self::wal::Wal;
 pub use self::wal::WalStatus;
+#[cfg(feature = "harness")]
+pub(crate) use self::watched::Watched;
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, clock};
 
@@ -172,8 +177,12 @@ impl PooledDatabaseWriter {
     /// process already, on whatever pool (one that was closed or dropped, and still writes what was queued, is waited for),
     /// or a database in MVCC mode if the mode is another. What [`ConnectionPool::get`] returns.
     ///
+    /// # Panics
+    /// With [`Mode::Mvcc`] outside a tokio runtime, on a disk of the caller's own that takes its time.
+    ///
     /// # Cancel safety
-    /// Dropped half-way, the pool is as it was; with [`Mode::Mvcc`] the file may be in that mode already.
+    /// Dropped half-way, the pool is as it was. With [`Mode::Mvcc`] the file may be in that mode already; if it is being switched,
+    /// that goes on to its end, unobserved, and whoever opens the next writer on this pool waits for it.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
         Self::with_executor(pool, config, Arc::new(Threads)).await
     }

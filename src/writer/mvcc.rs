@@ -71,12 +71,13 @@ impl SideBySide {
     /// # Errors
     /// What [`ConnectionPool::get`] returns, the engine's error, or [`Error::Config`] if the engine does not switch.
     pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: Claim) -> Result<Self> {
-        let mode = pool.get().await?.switch_to_mvcc().await?;
+        // From now on whoever opens the file waits for this one to end, whatever becomes of it.
+        claim.is_for(&shared);
+        let (claim, mode) = switch(pool, &shared, claim).await?;
         if mode != MVCC {
             let problem = format!("is Mvcc, and the database stays in mode {mode}: close whatever else has it open");
             return Err(Error::Config { field: "mode", problem });
         }
-        claim.is_for(&shared);
         let files = [pool.path().to_owned(), logical_log_of(pool.path())];
         let files = Mutex::new(Files::of(files, &shared.executor));
         let side = Arc::new(Side { shared, files, writes: AtomicU64::new(0) });
@@ -143,6 +144,39 @@ impl SideBySide {
         }
         queued.await
     }
+}
+
+/// Switches the database to MVCC mode, and nobody cuts that short: it is several commits, and after the first of them the
+/// engine (0.8.3) does not open the file any more. On files it is done at the first poll. A disk of the caller's own may take
+/// its time, and then it goes on where the reads do. What the engine calls the mode that it is in then.
+///
+/// # Cancel safety
+/// Dropped half-way, it goes on all the same, and the claim is given back after that.
+async fn switch(pool: &ConnectionPool, shared: &Shared, claim: Claim) -> Result<(Claim, String)> {
+    let mut connection = pool.get().await?;
+    let mut switching = Box::pin(async move {
+        let mode = catch(connection.switch_to_mvcc()).await.unwrap_or_else(|payload| {
+            discard(&mut connection);
+            Err(Error::of_panic(payload))
+        });
+        drop(connection);
+        (claim, mode)
+    });
+    let (claim, mode) = match poll_fn(|context| Poll::Ready(switching.as_mut().poll(context))).await {
+        Poll::Ready(switched) => switched,
+        Poll::Pending => {
+            let (reply, answer) = oneshot::channel();
+            shared.executor.read(Box::new(move || {
+                Box::pin(async move {
+                    // Fails only if the caller left meanwhile.
+                    let _ = reply.send(switching.await);
+                })
+            }));
+            // No answer: the runtime is shutting down.
+            answer.await.map_err(|_| Error::Closed)?
+        }
+    };
+    Ok((claim, mode?))
 }
 
 impl Drop for SideBySide {

@@ -4,8 +4,10 @@
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use poolproof::harness::sim::{FailureKind, Faults, Replayed, Sim, World};
+use poolproof::harness::sim::{FailureKind, Faults, Replayed, Sim, Workload, World};
+use poolproof::{Error, Mode, WriterConfig};
 
 use crate::mutants::shared_connection::shared;
 
@@ -188,4 +190,97 @@ fn a_power_failure_while_a_database_is_made_can_leave_a_file_that_is_none() {
     assert!(report.seen.contains_key("one that can be opened"), "{:?}", report.seen);
     assert!(report.seen.contains_key("one that is no database"), "{:?}", report.seen);
     assert_eq!(replayed("while-it-is-made.sched", while_it_is_made).failure, None);
+}
+
+/// A database that is switched to MVCC mode, which is cut short, and what it is to whoever opens it next.
+async fn while_it_is_switched(world: World) -> Result<(), String> {
+    let opens = async || {
+        let database = turso::Builder::new_local(&world.path("t.db")).with_io_impl(world.io()).build().await?;
+        Ok::<_, turso::Error>((database.connect()?, database))
+    };
+    let prepares = async { opens().await?.0.execute("CREATE TABLE t (x INTEGER)", ()).await };
+    world.calmly(prepares).await.map_err(|error| error.to_string())?;
+    let switches = async {
+        let (connection, _database) = opens().await?;
+        mode(&connection, "PRAGMA journal_mode = 'mvcc'").await
+    };
+    match world.until_crash(world.cancellable(switches)).await {
+        Ok(Some(_)) => return Ok(()),
+        Ok(None) => world.note("is dropped"),
+        Err(_) => world.note("is cut off"),
+    }
+    let looks = async {
+        let (connection, _database) = opens().await?;
+        let mode = mode(&connection, "PRAGMA journal_mode").await?;
+        let begins = connection.execute("BEGIN CONCURRENT", ()).await;
+        Ok::<_, turso::Error>((mode, begins.is_ok()))
+    };
+    match world.calmly(looks).await {
+        Ok((mode, begins)) if begins == (mode == "mvcc") => world.sometimes("one of the one mode or the other"),
+        Ok(_) => world.sometimes("one that says a mode and has the other"),
+        Err(turso::Error::Corrupt(why)) if why.contains("Missing MVCC metadata row") => {
+            world.sometimes("one that cannot be opened");
+        }
+        Err(error) => return Err(error.to_string()),
+    }
+    Ok(())
+}
+
+/// What a pragma says.
+async fn mode(connection: &turso::Connection, sql: &str) -> turso::Result<String> {
+    let mut rows = connection.query(sql, ()).await?;
+    let mut mode = String::new();
+    while let Some(row) = rows.next().await? {
+        mode = row.get(0)?;
+    }
+    Ok(mode)
+}
+
+#[test]
+fn a_switch_to_mvcc_mode_that_is_cut_short_can_leave_a_file_that_cannot_be_opened() {
+    let whole = "one of the one mode or the other";
+    let (neither, closed) = ("one that says a mode and has the other", "one that cannot be opened");
+    let by_the_power = (Faults { crash: 30_000, ..Faults::NONE }, &[whole, neither, closed][..]);
+    let by_its_caller = (Faults { cancel: 30_000, ..Faults::NONE }, &[whole, closed][..]);
+    for (faults, wanted) in [by_the_power, by_its_caller] {
+        let report = Sim::new().seeds(0..150).faults(faults).run(while_it_is_switched);
+        for found in &report.found {
+            println!("{found}");
+        }
+        assert!(report.found.is_empty());
+        assert_eq!(report.never_seen(wanted), [""; 0], "{faults}: {:?}", report.seen);
+    }
+}
+
+/// A writer whose opening switches the file and is dropped, and the next one.
+async fn while_a_writer_switches_it(world: World) -> Result<(), Error> {
+    let config = || WriterConfig { mode: Mode::Mvcc, ..WriterConfig::default() };
+    let opens = async || world.writer(world.pool("t.db").build().await?, config()).await;
+    world.open("t.db").await?.close().await;
+    if world.cancellable(opens()).await.transpose()?.is_none() {
+        world.sometimes("one that is dropped");
+    }
+    // On another pool, and a world's files have no identity by which it would know that the first writer is still at it.
+    world.sleep(Duration::from_secs(1)).await;
+    opens().await?.execute("CREATE TABLE t (x INTEGER)", ()).await.map(drop)
+}
+
+#[test]
+fn a_writer_that_switches_to_mvcc_mode_is_not_cut_short() {
+    let cancel = Faults { cancel: 30_000, ..Faults::NONE };
+    let report = Sim::new().seeds(0..100).faults(cancel).run(while_a_writer_switches_it);
+    for found in &report.found {
+        println!("{found}");
+    }
+    assert!(report.found.is_empty());
+    assert!(report.seen.contains_key("one that is dropped"), "{:?}", report.seen);
+}
+
+/// The schedule is of the writer, in whose MVCC mode there is nothing between a caller and the engine's own commit.
+#[test]
+fn in_mvcc_mode_a_sync_that_fails_can_cost_what_is_acknowledged_later() {
+    let schedule = include_str!("../../fixtures/schedules/findings/mvcc-sync-fails.sched");
+    let replayed = Sim::replay(schedule, async |world| Workload::Mvcc.run(world).await).unwrap();
+    let failure = replayed.failure.expect("the engine loses it");
+    assert_eq!(failure.message, "write 2 was acknowledged and is lost", "{}", replayed.interleaving);
 }

@@ -108,6 +108,8 @@ struct File {
 pub(super) struct Disk {
     files: Vec<File>,
     pub(super) pending: Vec<Pending>,
+    /// Calls that failed so far, and power failures.
+    pub(super) failures: u64,
 }
 
 /// A call that is done, to be told.
@@ -175,6 +177,7 @@ impl Disk {
     /// Does a call. What it read is left in `bytes`.
     pub(super) fn does(&mut self, pending: Pending, fate: Fate, read: &mut Vec<u8>) -> Told {
         let Pending { file, call, completion, .. } = pending;
+        self.failures += u64::from(!matches!(fate, Fate::Done | Fate::Lie));
         let file = &mut self.files[file];
         let error = |kind, name| Err(CompletionError::IOError(kind, name));
         let result = match (call, fate) {
@@ -221,6 +224,7 @@ impl Disk {
         let mut coin = Coin { rng: ChaCha8Rng::seed_from_u64(luck), bits: 0, left: 0 };
         let mut survives = || luck >= 2 && coin.is_heads();
         let pending = std::mem::take(&mut self.pending);
+        self.failures += 1;
         let mut aborted = Vec::new();
         for Pending { file, call, completion, .. } in pending {
             aborted.push(completion);

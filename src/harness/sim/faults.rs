@@ -100,6 +100,25 @@ impl Faults {
     pub fn crashes() -> Self {
         Faults { crash: 10_000, ..Faults::NONE }
     }
+
+    /// These, but none that `others` has a rate for.
+    #[must_use]
+    pub fn without(self, others: Faults) -> Self {
+        let rate = |rate, other| if other > 0 { 0 } else { rate };
+        Faults {
+            read: rate(self.read, others.read),
+            write: rate(self.write, others.write),
+            full: rate(self.full, others.full),
+            short_write: rate(self.short_write, others.short_write),
+            sync: rate(self.sync, others.sync),
+            latency: rate(self.latency, others.latency),
+            crash: rate(self.crash, others.crash),
+            cancel: rate(self.cancel, others.cancel),
+            panic: rate(self.panic, others.panic),
+            time: rate(self.time, others.time),
+            lying_sync: self.lying_sync && !others.lying_sync,
+        }
+    }
 }
 
 /// The names, as the command line has them.
@@ -164,6 +183,14 @@ impl fmt::Display for Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn faults_are_left_out_by_name() {
+        let (sync, crash) = (Faults { sync: 1, ..Faults::NONE }, Faults::crashes());
+        assert_eq!(Faults::all().without(sync), Faults { sync: 0, ..Faults::all() });
+        assert_eq!(crash.without(sync), crash);
+        assert_eq!(Faults::all().without(Faults::all()), Faults::NONE);
+    }
 
     #[test]
     fn faults_are_read_as_they_are_written() {

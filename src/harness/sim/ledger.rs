@@ -66,6 +66,12 @@ impl Ledger {
         self.writes.lock().insert(number, told);
     }
 
+    /// How many writes are known to be committed: whoever looks from now on sees them.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.writes.lock().values().filter(|&&told| told == Told::Committed).count() as u64
+    }
+
     /// Compares with what is there: by the number of a write, how many rows it left of the `rows` that it has.
     ///
     /// # Errors
@@ -111,6 +117,7 @@ mod tests {
         };
         [Told::Committed, Told::RolledBack, Told::Unknown, Told::Nothing].into_iter().for_each(tell);
         let check = |found: &[(u64, u64)]| ledger.check(&found.iter().copied().collect(), 2);
+        assert_eq!(ledger.acknowledged(), 1);
         assert_eq!(check(&[(1, 2)]), Ok(()));
         assert_eq!(check(&[(1, 2), (3, 2), (4, 2)]), Ok(()));
         let problems = [
@@ -125,6 +132,7 @@ mod tests {
             assert_eq!(outcome, Err(problem.to_owned()));
         }
         ledger.settle(&[(1, 2), (3, 2)].into());
+        assert_eq!(ledger.acknowledged(), 2);
         assert_eq!(check(&[(1, 2)]), Err("write 3 was acknowledged and is lost".to_owned()));
     }
 }

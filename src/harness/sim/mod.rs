@@ -7,9 +7,10 @@
 //!
 //! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
 //! question of a run, and its answer), `faults`, `failure`, `disk`, `state` (what the parts share), `io` (the engine's
-//! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `words` (any text in a
-//! table), `notation` (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `ledger`
-//! (what clients were told), `workloads`, `sometimes` (what has to be seen of them), and this face.
+//! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `words` (any text in a table), `notation`
+//! (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `watch` (numbers that can
+//! never be true), `judge` (whose fault an error is), `ledger` (what clients were told), `workloads`, `sometimes` (what has to
+//! be seen of them), and this face.
 
 pub mod audit;
 mod campaign;
@@ -18,6 +19,7 @@ mod disk;
 mod failure;
 mod faults;
 mod io;
+mod judge;
 mod ledger;
 mod minimise;
 mod notation;
@@ -29,6 +31,7 @@ mod sometimes;
 mod state;
 mod strategy;
 mod trace;
+mod watch;
 mod words;
 mod workloads;
 mod world;
@@ -41,6 +44,7 @@ pub use self::campaign::{Found, Progress, Report};
 pub use self::decisions::Plan;
 pub use self::failure::{Failure, FailureKind};
 pub use self::faults::Faults;
+pub use self::judge::{Excuse, Judge};
 pub use self::ledger::Ledger;
 pub use self::notation::Schedule;
 use self::run::{Course, run};

@@ -13,10 +13,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::decisions::{About, Actor, below};
+use super::faults::Faults;
 use super::io::Machine;
 use super::scheduler::Injected;
 use super::state::{Shared, Spawn};
 use super::trace::What;
+use crate::catch::catch;
 use crate::error::Result;
 use crate::pool::{ConnectionPool, ConnectionPoolBuilder};
 use crate::writer::{Executor, FileStatus, PooledDatabaseWriter, Task, WriterConfig};
@@ -88,22 +90,9 @@ impl World {
     pub async fn writer(&self, pool: ConnectionPool, config: WriterConfig) -> Result<PooledDatabaseWriter> {
         self.watch(&pool);
         let executor = Tasks { shared: Arc::clone(&self.shared) };
-        PooledDatabaseWriter::with_executor(pool, config, Arc::new(executor)).await
-    }
-
-    /// Looks after each step whether the pool's numbers can be true.
-    pub fn watch(&self, pool: &ConnectionPool) {
-        let census = pool.watched();
-        let watch = move || match census() {
-            Some(status) if status.open > status.max || status.idle + status.in_use != status.open => {
-                Err(format!("the pool's numbers cannot be: {status:?}"))
-            }
-            Some(status) if status.idle > 0 && status.waiting > 0 => {
-                Err(format!("somebody waits though a connection is idle: {status:?}"))
-            }
-            _ => Ok(()),
-        };
-        self.shared.state().watches.push(Box::new(watch));
+        let db = PooledDatabaseWriter::with_executor(pool, config, Arc::new(executor)).await?;
+        self.watch_writer(&db);
+        Ok(db)
     }
 
     /// The disk, the clock and the random numbers of this life, for an engine that is opened without the pool. After a
@@ -175,6 +164,37 @@ impl World {
     /// it is one, whatever became of it.
     pub fn lets_panics_be_caught(&self) {
         self.shared.state().lets_panics_be_caught = true;
+    }
+
+    /// Panics: in a closure, whose panic production code has to outlive and to hand on. No failure of the run.
+    pub fn panics(&self) -> ! {
+        self.sometimes("a closure that panics");
+        resume_unwind(Box::new(Injected))
+    }
+
+    /// Runs `work`; `None` if a panic that a closure was [told](World::panics) to have came out of it. Any other goes on.
+    ///
+    /// # Cancel safety
+    /// That of `work`.
+    pub async fn catches<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match catch(work).await {
+            Ok(output) => Some(output),
+            Err(payload) if payload.is::<Injected>() => None,
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// From now on nothing that `these` have a rate for happens by chance. A schedule that says so makes it happen all the
+    /// same.
+    pub fn leaves_out(&self, these: Faults) {
+        let mut state = self.shared.state();
+        state.faults = state.faults.without(these);
+    }
+
+    /// How often a call of the disk failed so far, or the power did.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.shared.state().disk.failures
     }
 
     /// Says what the task just did, for whoever reads a failure: a semantic step, such as "read 3". What a task saw should
@@ -355,5 +375,44 @@ impl Executor for Tasks {
         let state = self.shared.state();
         let file = state.disk.find(path.to_str()?)?;
         Some(FileStatus { len: state.disk.len(file), identity: (0, file as u64) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::sim::{Report, Sim};
+
+    /// One run in which every write fails that may.
+    fn writes_fail(check: impl AsyncFn(World) -> std::result::Result<(), String> + Sync) -> Report {
+        Sim::new().seeds(0..1).faults(Faults { write: 1_000_000, ..Faults::NONE }).run(check)
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_happen_and_the_rest_is_counted() {
+        let opens = |leaves_out: Faults, works: bool| {
+            let report = writes_fail(async move |world| {
+                world.leaves_out(leaves_out);
+                let opens = async { world.open("t.db").await?.execute("CREATE TABLE t (x)", ()).await };
+                match (opens.await.is_ok(), world.failures() == 0) {
+                    (opened, calm) if opened == works && calm == works => Ok(()),
+                    outcome => Err(format!("{outcome:?}")),
+                }
+            });
+            assert!(report.found.is_empty(), "{}", report.found[0]);
+        };
+        opens(Faults::crashes(), false);
+        opens(Faults::all(), true);
+    }
+
+    #[test]
+    fn a_panic_on_purpose_is_caught_and_no_other() {
+        let report = writes_fail(async |world| match world.catches(async { world.panics() }).await {
+            None => Ok(()),
+            Some(never) => never,
+        });
+        assert!(report.found.is_empty(), "{}", report.found[0]);
+        let report = writes_fail(async |world| world.catches(async { panic!("dropped it") }).await.unwrap_or(Ok(())));
+        assert!(report.found[0].failure.starts_with("a panic: dropped it at "), "{}", report.found[0]);
     }
 }

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
     /// What is done
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = str::parse::<Workload>, default_value = "story,bank,counter")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = str::parse::<Workload>, default_value = "story,bank,counter,mvcc")]
     workload: Vec<Workload>,
     /// What may go wrong
     #[arg(long, value_parser = str::parse::<Faults>, default_value = "all")]
