@@ -8,7 +8,7 @@ use super::faults::Faults;
 use super::workloads::Workload;
 
 /// In so many seeds whatever is in one of 200 or more is seen: they miss it once in e^10 campaigns. With all faults the rarest, a
-/// truncation that fails, is in one of 80.
+/// truncation that fails, is in one of 90.
 const USUAL: u64 = 2_000;
 
 /// And in so many whatever is in one of 600.
