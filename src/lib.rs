@@ -42,6 +42,7 @@
 //! | `changes` | (feature `cache`) which tables are written, and when that can be seen |
 //! | `pool` | the core (slots, permits, waiters), the generic [`Pool`], and its face for Turso, [`ConnectionPool`] |
 //! | `writer` | the lane that all writes go through, and reads on snapshots: [`PooledDatabaseWriter`] |
+//! | `runs` | (feature `service`) runs of benchmarks: sessions, their logs, how agents performed |
 //! | `harness` | (feature `harness`) the story's workload, the subjects it is run on, the checks, the proof |
 //!
 //! # Features
@@ -54,7 +55,8 @@
 //! | `serde` | [`PoolConfig`] and [`WriterConfig`] are read from a file |
 //! | `metrics` | what pools do is counted, through the `metrics` facade |
 //! | `harness` | stress runs and their checks, for tests |
-//! | `cli` | the `poolproof` binary; includes `harness`, `cache` and `serde` |
+//! | `service` | the domain of the story's service: [`runs`] |
+//! | `cli` | the `poolproof` binary; includes `harness`, `cache`, `serde` and `service` |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -67,6 +69,8 @@ mod error;
 #[cfg(feature = "harness")]
 pub mod harness;
 mod pool;
+#[cfg(feature = "service")]
+pub mod runs;
 mod sync;
 mod writer;
 

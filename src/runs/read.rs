@@ -1,0 +1,212 @@
+//! What is read: each operation sees one moment.
+
+use super::filter::Select;
+use super::model::{
+    AgentSummary, Benchmark, BenchmarkId, LogChunk, Performance, Session, SessionId, SessionLog, Statistics, ToolCall,
+};
+use super::{Error, PerformanceFilter, Result, Runs, SessionFilter};
+use crate::pool::{Row, Snapshot};
+use turso::IntoParams;
+
+const SESSION: &str = "id, benchmark_id, agent, interface, started_ms, ended_ms, status, score, final_status";
+const PERFORMANCE: &str = "session_id, benchmark_id, agent, at_ms, score, status, duration_ms, prompt_digest";
+const BENCHMARK: &str = "id, name, prompt, content";
+
+impl Runs {
+    /// How agents did, the latest first.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn agent_performance(&self, filter: &PerformanceFilter) -> Result<Vec<Performance>> {
+        let Select { sql, values } = filter.select(PERFORMANCE);
+        self.db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot, &sql, values, performance).await).await
+    }
+
+    /// All that agents did, by agent.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn performance_summary(&self) -> Result<Vec<AgentSummary>> {
+        let sql =
+            "SELECT agent, COUNT(*), SUM(CASE status WHEN 'succeeded' THEN 1 ELSE 0 END), AVG(score), AVG(duration_ms)
+                   FROM performance GROUP BY agent ORDER BY agent";
+        self.db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot, sql, (), summary).await).await
+    }
+
+    /// Sessions, the latest first.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn list_sessions(&self, filter: &SessionFilter) -> Result<Vec<Session>> {
+        let Select { sql, values } = filter.select(SESSION);
+        self.db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot, &sql, values, session).await).await
+    }
+
+    /// A session with its log and its calls of tools, all of one moment.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`]; what [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn session_log(&self, id: &SessionId) -> Result<SessionLog> {
+        let id = id.clone();
+        let read = async move |snapshot: &mut Snapshot<'_>| {
+            let sql = format!("SELECT {SESSION} FROM sessions WHERE id = ?1");
+            let found = all(snapshot, &sql, (id.as_str(),), session).await?.pop();
+            let session = found.ok_or_else(|| Error::NoSession(id.clone()))?;
+            let sql = "SELECT number, at_ms, content FROM log_chunks WHERE session_id = ?1 ORDER BY number";
+            let chunks = all(snapshot, sql, (id.as_str(),), chunk).await?;
+            let sql = "SELECT number, at_ms, name, input, output, duration_ms, succeeded FROM tool_calls
+                       WHERE session_id = ?1 ORDER BY number";
+            let tool_calls = all(snapshot, sql, (id.as_str(),), tool_call).await?;
+            Ok(SessionLog { session, chunks, tool_calls })
+        };
+        self.db.read(read).await
+    }
+
+    /// A benchmark.
+    ///
+    /// # Errors
+    /// [`Error::NoBenchmark`]; what [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn benchmark(&self, id: &BenchmarkId) -> Result<Benchmark> {
+        let id = id.clone();
+        let read = async move |snapshot: &mut Snapshot<'_>| {
+            let sql = format!("SELECT {BENCHMARK} FROM benchmarks WHERE id = ?1");
+            let found = all(snapshot, &sql, (id.as_str(),), benchmark).await?.pop();
+            found.ok_or_else(|| Error::NoBenchmark(id.clone()))
+        };
+        self.db.read(read).await
+    }
+
+    /// All benchmarks, by name.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn benchmarks(&self) -> Result<Vec<Benchmark>> {
+        let sql = format!("SELECT {BENCHMARK} FROM benchmarks ORDER BY name, id");
+        self.db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot, &sql, (), benchmark).await).await
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn statistics(&self) -> Result<Statistics> {
+        let sql = "SELECT (SELECT COUNT(*) FROM benchmarks), (SELECT COUNT(*) FROM sessions),
+                          (SELECT COUNT(*) FROM sessions WHERE status = 'running'), (SELECT COUNT(*) FROM log_chunks),
+                          (SELECT COUNT(*) FROM tool_calls), (SELECT COUNT(*) FROM performance)";
+        let read = async move |snapshot: &mut Snapshot<'_>| all(snapshot, sql, (), statistics).await;
+        Ok(self.db.read(read).await?.pop().unwrap_or_default())
+    }
+}
+
+/// All rows of a query.
+async fn all<T>(
+    snapshot: &mut Snapshot<'_>,
+    sql: &str,
+    values: impl IntoParams,
+    of: fn(&Row) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut rows = snapshot.query(sql, values).await?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().await? {
+        found.push(of(&row)?);
+    }
+    Ok(found)
+}
+
+fn count(row: &Row, column: usize) -> Result<u64> {
+    Ok(row.get::<i64>(column)?.unsigned_abs())
+}
+
+fn session(row: &Row) -> Result<Session> {
+    Ok(Session {
+        id: SessionId::from(row.get::<String>(0)?),
+        benchmark_id: BenchmarkId::from(row.get::<String>(1)?),
+        agent: row.get(2)?,
+        interface: row.get(3)?,
+        started_ms: row.get(4)?,
+        ended_ms: row.get(5)?,
+        status: row.get::<String>(6)?.parse()?,
+        score: row.get(7)?,
+        final_status: row.get(8)?,
+    })
+}
+
+fn performance(row: &Row) -> Result<Performance> {
+    Ok(Performance {
+        session_id: SessionId::from(row.get::<String>(0)?),
+        benchmark_id: BenchmarkId::from(row.get::<String>(1)?),
+        agent: row.get(2)?,
+        at_ms: row.get(3)?,
+        score: row.get(4)?,
+        status: row.get::<String>(5)?.parse()?,
+        duration_ms: row.get(6)?,
+        prompt_digest: row.get(7)?,
+    })
+}
+
+fn summary(row: &Row) -> Result<AgentSummary> {
+    Ok(AgentSummary {
+        agent: row.get(0)?,
+        runs: count(row, 1)?,
+        succeeded: count(row, 2)?,
+        mean_score: row.get(3)?,
+        mean_duration_ms: row.get(4)?,
+    })
+}
+
+fn chunk(row: &Row) -> Result<LogChunk> {
+    Ok(LogChunk { number: row.get(0)?, at_ms: row.get(1)?, content: row.get(2)? })
+}
+
+fn tool_call(row: &Row) -> Result<ToolCall> {
+    Ok(ToolCall {
+        number: row.get(0)?,
+        at_ms: row.get(1)?,
+        name: row.get(2)?,
+        input: row.get(3)?,
+        output: row.get(4)?,
+        duration_ms: count(row, 5)?,
+        succeeded: row.get(6)?,
+    })
+}
+
+fn benchmark(row: &Row) -> Result<Benchmark> {
+    Ok(Benchmark {
+        id: BenchmarkId::from(row.get::<String>(0)?),
+        name: row.get(1)?,
+        prompt: row.get(2)?,
+        content: row.get(3)?,
+    })
+}
+
+fn statistics(row: &Row) -> Result<Statistics> {
+    Ok(Statistics {
+        benchmarks: count(row, 0)?,
+        sessions: count(row, 1)?,
+        running: count(row, 2)?,
+        log_chunks: count(row, 3)?,
+        tool_calls: count(row, 4)?,
+        performances: count(row, 5)?,
+    })
+}
