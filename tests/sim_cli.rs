@@ -189,7 +189,7 @@ fn a_schedule_of_somebody_elses_check_says_who_repeats_it() {
     let who = "repeat it by Sim::replay, in the test that made it";
     assert_refused(&["sim", "--replay", file], &format!("error: {file}: it names no workload: {who}"));
     fs::write(file, format!("workload: no_update_is_lost\n{table}")).unwrap();
-    let line = format!("error: {file}: it is of no_update_is_lost, which is none of story, bank, counter: {who}");
+    let line = format!("error: {file}: it is of no_update_is_lost, which is none of story, bank, counter, mvcc: {who}");
     assert_refused(&["sim", "--replay", file], &line);
 }
 
@@ -225,8 +225,8 @@ fn what_cannot_be_run_is_refused_in_a_line() {
         ),
         (&["sim", "--json", "same", "--junit", "same"], "error: --json and --junit name the same file; name two"),
         (
-            &["sim", "--seeds", "0..10", "--at-least", "31"],
-            "error: there are 30 seeds, and --at-least asks for 31; give more --seeds",
+            &["sim", "--seeds", "0..10", "--at-least", "41"],
+            "error: there are 40 seeds, and --at-least asks for 41; give more --seeds",
         ),
         (
             &["sim", "--replay", "nowhere.sched"],
