@@ -1,8 +1,8 @@
 //! What a schedule costs in the simulated world: a fresh database, 4 tasks of 10 statements each, and the checks after them.
 //!
 //! Beside it the engine alone: the same connections and statements one after the other, on the engine's own disk in memory,
-//! with no scheduler, no pool and no writer. What lies between the two is ours: handing over each call of the disk, one
-//! runtime a schedule, the trace.
+//! with no scheduler, no pool and no writer. What lies between the two is mostly the engine's, too: a pool's connections,
+//! each with settings of its own and a catalogue that it builds anew.
 
 use std::sync::Arc;
 

@@ -211,6 +211,10 @@ fn what_cannot_be_run_is_refused_in_a_line() {
              crash=5000 (see --help)",
         ),
         (
+            &["sim", "--minutes", "nan"],
+            "error: invalid value 'nan' for '--minutes <M>': it is no number of minutes, as in 15 or 0.5 (see --help)",
+        ),
+        (
             &["sim", "--workload", "poker"],
             "error: invalid value 'poker' for '--workload <NAMES>': \"poker\" is no workload: story, bank, counter or mvcc \
              (see --help)",

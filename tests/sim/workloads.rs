@@ -35,8 +35,13 @@ fn three_hundred_seeds_with_all_faults_hold() {
 #[test]
 fn a_disk_that_lies_is_found_out() {
     let lying = Faults { lying_sync: true, ..Faults::crashes() };
-    let report = campaign(300, lying);
-    let found = report.found.first().expect("acknowledged writes are lost");
-    println!("{found}");
-    assert!(found.lines <= 12, "{found}");
+    for workload in Workload::ALL {
+        let sim = Sim::new().seeds(0..75).faults(lying).jobs(2).workload(workload.to_string());
+        let report = sim.run(async move |world| workload.run(world).await);
+        let found = report.found.first().unwrap_or_else(|| panic!("{workload}: acknowledged writes are lost"));
+        println!("{found}");
+        let is_loss = ["acknowledged and is lost", "cannot be read any more", "do not fit each other"];
+        assert!(is_loss.iter().any(|loss| found.failure.contains(loss)), "{workload}: {found}");
+        assert!(found.lines <= 12, "{workload}: {found}");
+    }
 }

@@ -7,7 +7,7 @@
 //!
 //! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
 //! question of a run, and its answer), `faults`, `failure`, `disk`, `state` (what the parts share), `io` (the engine's
-//! way to the disk), `scheduler`, `world` (what a check does), `run` (one run), `words` (any text in a table), `notation`
+//! way to the disk), `scheduler`, `world` (what a check does), `panics`, `run` (one run), `words` (any text in a table), `notation`
 //! (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `watch` (numbers that can
 //! never be true), `judge` (whose fault an error is), `ledger` (what clients were told), `workloads`, `sometimes` (what has to
 //! be seen of them), and this face.
@@ -213,7 +213,7 @@ impl Sim {
         if let Some(seed) = std::env::var_os(SEED) {
             let parsed = seed.to_str().and_then(|seed| seed.parse().ok());
             let seed: u64 = parsed.unwrap_or_else(|| panic!("{SEED} is {seed:?}, which is no number"));
-            self.seeds = seed..seed + 1;
+            self = self.seeds(seed..seed + 1).shard(0, 1);
         }
         let thread = std::thread::current();
         let test = thread.name().filter(|name| *name != "main");

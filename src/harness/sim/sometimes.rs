@@ -52,11 +52,14 @@ const CAUSES: [(&str, &[(&str, u64)]); 19] = [
 ];
 
 /// What is the lane's, and a fault that the workload in MVCC mode leaves out.
-const NOT_IN_MVCC: [&str; 4] =
-    ["a sync that fails", "writes that share a commit", "a batch that is run again", "a checkpoint"];
+const NOT_IN_MVCC: [&str; 5] =
+    ["a sync that fails", "a retry", "writes that share a commit", "a batch that is run again", "a checkpoint"];
 
 /// What only writes side by side come to.
 const ONLY_IN_MVCC: [&str; 1] = ["a conflict"];
+
+/// What takes the feature `cache`.
+const WITH_A_CACHE: &str = "an answer that was kept";
 
 impl Workload {
     /// What can be seen in it with these faults, of [`SOMETIMES`](Self::SOMETIMES). A fault that is rarer than usual takes as many
@@ -70,7 +73,8 @@ impl Workload {
             rate => Some(enough * u64::from(usual.rate(cause).div_ceil(rate))),
         };
         let elsewhere: &[&str] = if self == Workload::Mvcc { &NOT_IN_MVCC } else { &ONLY_IN_MVCC };
-        let here = Workload::SOMETIMES.into_iter().filter(|what| !elsewhere.contains(what));
+        let is_here = |what: &&str| !elsewhere.contains(what) && (cfg!(feature = "cache") || *what != WITH_A_CACHE);
+        let here = Workload::SOMETIMES.into_iter().filter(is_here);
         let sometimes = here.filter_map(|what| {
             let enough = match CAUSES.iter().find(|(known, _)| *known == what) {
                 None => USUAL,

@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Strategy>, default_value = "mixed")]
     strategy: Strategy,
     /// Begin no seed after so many minutes
-    #[arg(long, value_name = "M")]
+    #[arg(value_parser = minutes, long, value_name = "M")]
     minutes: Option<f64>,
     /// Fail unless so many were run, of all workloads
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
@@ -61,10 +61,10 @@ pub struct Args {
     #[arg(long)]
     keep_going: bool,
     /// Repeat the schedule in FILE instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "audit", "json", "junit", "shard", "at_least"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "workload", "faults", "strategy", "minutes", "at_least", "shard", "jobs", "keep_going", "audit", "json", "junit"])]
     replay: Option<PathBuf>,
     /// Run each seed in two processes, which have to agree
-    #[arg(long, conflicts_with_all = ["json", "junit", "shard", "at_least"])]
+    #[arg(long, conflicts_with_all = ["minutes", "jobs", "keep_going", "json", "junit", "shard", "at_least"])]
     audit: bool,
     /// The program whose runs are audited, if it is another one
     #[arg(long, value_name = "FILE", requires = "audit", hide = true)]
@@ -86,6 +86,12 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
         Some((from, upto)) if from < upto => Ok(from..upto),
         _ => Err("seeds are written as 0..1000: from the first to before the second".to_owned()),
     }
+}
+
+/// How long it may go on.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().ok().filter(|minutes| (0.0..=1e6).contains(minutes));
+    minutes.ok_or_else(|| "it is no number of minutes, as in 15 or 0.5".to_owned())
 }
 
 fn shard(text: &str) -> Result<(u64, u64), String> {
@@ -122,7 +128,7 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     let name = format!("{}..{}, {}/{of}", seeds.start, seeds.end, part + 1);
     let mut campaign = Campaign::new(args.faults, args.strategy, name, args.at_least);
     let began = Instant::now();
-    let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
+    let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     for (place, &workload) in args.workload.iter().enumerate() {
         let mut sim = Sim::new()
             .seeds(seeds.clone())

@@ -66,6 +66,8 @@ impl Life<'_> {
     }
 
     async fn opens(&self) -> Result<PooledDatabaseWriter> {
+        // Of another pool, if this is the second time.
+        self.opened.store(0, Ordering::Relaxed);
         let connects = Arc::clone(&self.opened);
         let hooks = Hooks::new().after_connect(move |_| {
             connects.fetch_add(1, Ordering::Relaxed);

@@ -130,13 +130,15 @@ impl Workload {
         let ledger = Ledger::default();
         world.leaves_out(self.too_much());
         world.calmly(self.prepares(&world)).await.map_err(|error| format!("preparing: {error}"))?;
+        let mut has_crashed = false;
         for _ in 0..world.up_to(LIVES) {
             let life = Life { workload: self, world: &world, ledger: &ledger, opened: Arc::default() };
-            match world.until_crash(life.is_lived()).await {
-                Ok(outcome) => outcome?,
-                Err(_) if life.opened.load(Ordering::Relaxed) == 0 => world.sometimes("a crash during recovery"),
-                Err(_) => {}
+            let lived = world.until_crash(life.is_lived()).await;
+            if lived.is_err() && has_crashed && life.opened.load(Ordering::Relaxed) == 0 {
+                world.sometimes("a crash during recovery");
             }
+            has_crashed = lived.is_err();
+            lived.unwrap_or(Ok(()))?;
             let found = world.calmly(self.looks(&world)).await?;
             ledger.check(&found, ROWS)?;
             ledger.settle(&found);
