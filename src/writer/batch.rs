@@ -124,7 +124,7 @@ impl<'l> Batch<'l> {
     /// Takes the next job out to start it. One whose time is over is told so instead: its caller may not have looked.
     fn next(&self) -> Option<Job> {
         loop {
-            let job = self.shared.next()?;
+            let job = self.shared.queue.pop()?;
             match job.due {
                 // However soon the lane woke up: what may not wait at all has waited for nobody.
                 Some((due, limit)) if !limit.is_zero() && due <= clock::now() => {
@@ -155,7 +155,7 @@ impl<'l> Batch<'l> {
     /// Those who waited for what failed learn why; whoever came later, from number `end` on, may have more luck.
     fn refuse_before(&self, end: u64, error: Error) {
         let cause = Arc::new(error);
-        while let Some(job) = self.shared.next_before(end) {
+        while let Some(job) = self.shared.queue.pop_before(end) {
             self.undone(job, &cause);
         }
     }

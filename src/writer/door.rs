@@ -61,20 +61,10 @@ impl Shared {
         }
     }
 
-    /// Takes the next job out.
-    pub(super) fn next(&self) -> Option<Job> {
-        self.queue.pop()
-    }
-
     /// The lane begins to run this job.
     pub(super) fn runs(&self, job: &Job) {
         let before = self.started.with(|started| started.replace(job.label()));
         drop(before);
-    }
-
-    /// Takes the next job out that came before `end`, to refuse it.
-    pub(super) fn next_before(&self, end: u64) -> Option<Job> {
-        self.queue.pop_before(end)
     }
 
     /// What the lane is at: the write that it started last, which it runs or commits. `None` if it is at rest.
@@ -175,12 +165,6 @@ impl Shared {
     /// Whoever comes later, or waits for room, is refused.
     pub(super) fn close(&self) {
         self.queue.close();
-    }
-
-    /// How much room is left in each line.
-    #[cfg(feature = "harness")]
-    pub(super) fn room_left(&self) -> [usize; 2] {
-        self.queue.room_left()
     }
 
     /// A commit was made.

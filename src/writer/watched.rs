@@ -45,7 +45,7 @@ impl Shared {
                 Mode::Mvcc => connections,
             } as u64,
             room: self.config.queue,
-            room_left: self.room_left(),
+            room_left: self.queue.room_left(),
         }
     }
 }

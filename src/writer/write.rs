@@ -95,11 +95,11 @@ impl PooledDatabaseWriter {
     /// Runs `work` as one transaction. It takes effect if `work` returns `Ok`, and is undone if that returns `Err` or panics.
     ///
     /// `work` moves to the lane's thread and is polled only there (so its future need not be `Send`), in a runtime that has
-    /// timers and nothing else: no sockets. While it runs no
-    /// other write does: keep it short, and wait in it for nothing but the database; after
-    /// [`write_timeout`](crate::WriterConfig::write_timeout) it is dropped and undone. A write inside it would wait for itself,
-    /// and is refused. It may run more than once: what it did before is undone then, as if it had not been. What it changes of
-    /// its connection, by a pragma or a temporary table, is gone after it; a commit is synced whatever `PRAGMA synchronous` says.
+    /// timers and nothing else: no sockets. While it runs no other write does: keep it short, and wait in it for nothing but the
+    /// database; after [`write_timeout`](crate::WriterConfig::write_timeout) it is dropped and undone. A write inside it would
+    /// wait for itself, and is refused. It may run more than once: what it did before is undone then, as if it had not been. What
+    /// it changes of its connection, by a pragma or a temporary table, is gone after it; a commit is synced whatever `PRAGMA
+    /// synchronous` says.
     ///
     /// The closure is `async move`, so that it owns what it uses, and its error is any type that is made from [`Error`]. Where
     /// nothing else says which, end it with `Ok::<_, Error>(...)`; for a boxed error take `Box<dyn Error + Send + Sync>`.

@@ -62,6 +62,42 @@ const ONLY_IN_MVCC: [&str; 1] = ["a conflict"];
 const WITH_A_CACHE: &str = "an answer that was kept";
 
 impl Workload {
+    /// What can be seen, with one fault or another, in one workload or another.
+    pub const SOMETIMES: [&'static str; 32] = [
+        "a read that fails",
+        "a write that fails",
+        "a full disk",
+        "a short write",
+        "a sync that fails",
+        "a truncation that fails",
+        "a slow disk",
+        "a crash that keeps what is synced",
+        "a crash that keeps everything",
+        "a crash that keeps some sectors",
+        "a crash during recovery",
+        "a future that is dropped",
+        "a task that panics",
+        "time that passes",
+        "a wait inside a poll",
+        "a write that is rolled back",
+        "an unknown outcome",
+        "a time-out",
+        "a full queue",
+        "a retry",
+        "a discarded connection",
+        "a connection handed over",
+        "writes that share a commit",
+        "a batch that is run again",
+        "a checkpoint",
+        "a conflict",
+        "a closure that panics",
+        "an open that is cut short",
+        "a close that is cut short",
+        "a statement whose preparing is cut short",
+        "a read after a commit",
+        "an answer that was kept",
+    ];
+
     /// What can be seen in it with these faults, of [`SOMETIMES`](Self::SOMETIMES). A fault that is rarer than usual takes as many
     /// seeds more.
     #[must_use]

@@ -43,42 +43,6 @@ pub enum Workload {
 impl Workload {
     /// All of them.
     pub const ALL: [Workload; 4] = [Workload::Story, Workload::Bank, Workload::Counter, Workload::Mvcc];
-
-    /// What has to be seen in a campaign with all faults. If it is not, the campaign did not look everywhere.
-    pub const SOMETIMES: [&'static str; 32] = [
-        "a read that fails",
-        "a write that fails",
-        "a full disk",
-        "a short write",
-        "a sync that fails",
-        "a truncation that fails",
-        "a slow disk",
-        "a crash that keeps what is synced",
-        "a crash that keeps everything",
-        "a crash that keeps some sectors",
-        "a crash during recovery",
-        "a future that is dropped",
-        "a task that panics",
-        "time that passes",
-        "a wait inside a poll",
-        "a write that is rolled back",
-        "an unknown outcome",
-        "a time-out",
-        "a full queue",
-        "a retry",
-        "a discarded connection",
-        "a connection handed over",
-        "writes that share a commit",
-        "a batch that is run again",
-        "a checkpoint",
-        "a conflict",
-        "a closure that panics",
-        "an open that is cut short",
-        "a close that is cut short",
-        "a statement whose preparing is cut short",
-        "a read after a commit",
-        "an answer that was kept",
-    ];
 }
 
 impl fmt::Display for Workload {
