@@ -52,11 +52,11 @@ enum Whole {
 pub(super) struct Batch<'l> {
     shared: &'l Shared,
     /// Jobs that ran in the open transaction, in their order.
-    ran: Vec<Job>,
+    ran: Vec<Box<Job>>,
     /// The one that runs.
-    running: Option<Job>,
+    running: Option<Box<Job>>,
     /// Those that are to run by themselves, in their order. Nothing of them is in the database.
-    rest: VecDeque<Job>,
+    rest: VecDeque<Box<Job>>,
     /// Who is likely to come.
     company: Company,
     files: Files,
@@ -122,7 +122,7 @@ impl<'l> Batch<'l> {
     }
 
     /// Takes the next job out to start it. One whose time is over is told so instead: its caller may not have looked.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Box<Job>> {
         loop {
             let job = self.shared.queue.pop()?;
             match job.due {
@@ -161,7 +161,7 @@ impl<'l> Batch<'l> {
     }
 
     /// Nothing of a job is in the database. If it ran, what it came to was undone.
-    fn undone(&self, mut job: Job, cause: &Arc<Error>) {
+    fn undone(&self, mut job: Box<Job>, cause: &Arc<Error>) {
         job.forget();
         self.shared.settle(job, End::RolledBack(Arc::clone(cause)));
     }
@@ -284,7 +284,7 @@ impl<'l> Batch<'l> {
     }
 
     /// Runs a job in a transaction of its own.
-    async fn alone(&mut self, connection: &mut PooledConnection, job: Job, tries: &mut Tries<'_>) {
+    async fn alone(&mut self, connection: &mut PooledConnection, job: Box<Job>, tries: &mut Tries<'_>) {
         self.shared.runs(&job);
         let began = clock::now();
         let limit = self.shared.config.write_timeout;

@@ -29,7 +29,7 @@ use crate::sync::Mutex;
 
 /// What the lane and those who write share.
 pub(super) struct Shared {
-    pub(super) queue: Bounded<Job>,
+    pub(super) queue: Bounded<Box<Job>>,
     unanswered: Unanswered,
     /// What the lane started last, while it is at work.
     started: Mutex<Option<Label>>,
@@ -134,7 +134,11 @@ impl Shared {
     ///
     /// # Errors
     /// [`Error::Closed`]; the room is given back.
-    pub(super) fn queue<R, E>(&self, job: Job, answer: oneshot::Receiver<Answer<R, E>>) -> Result<Queued<'_, R, E>> {
+    pub(super) fn queue<R, E>(
+        &self,
+        job: Box<Job>,
+        answer: oneshot::Receiver<Answer<R, E>>,
+    ) -> Result<Queued<'_, R, E>> {
         let due = job.due;
         match self.queue.push(job, answer) {
             Ok(ticket) => Ok(Queued { shared: self, ticket, due }),
@@ -147,7 +151,7 @@ impl Shared {
 
     /// The write lock is taken: whoever cannot wait for it is told so. There is one of those at most, for nobody is before it.
     pub(super) fn refuse_at_once(&self) {
-        if let Some(job) = self.queue.remove_first(Job::is_at_once) {
+        if let Some(job) = self.queue.remove_first(|job| job.is_at_once()) {
             self.settle(job, End::RolledBack(Arc::new(Self::too_late(Duration::ZERO))));
         }
     }
@@ -178,7 +182,7 @@ impl Shared {
     }
 
     /// Counts how a job ended, and answers it: whoever is told finds it counted.
-    pub(super) fn settle(&self, mut job: Job, end: End) {
+    pub(super) fn settle(&self, mut job: Box<Job>, end: End) {
         self.counts.ended(job.ended(&end));
         drop((job.counted.take(), job.claim.take()));
         job.settle(end);
@@ -186,7 +190,7 @@ impl Shared {
 
     /// Takes out whatever is still queued, and tells their callers that nothing was written.
     pub(super) fn refuse_the_rest(&self) -> Vec<NotDone> {
-        let refuse = |job: Job| {
+        let refuse = |job: Box<Job>| {
             let not_done = job.label().not_done();
             self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
             not_done
@@ -195,7 +199,7 @@ impl Shared {
     }
 }
 
-impl Lined for Job {
+impl Lined for Box<Job> {
     fn line(&self) -> Priority {
         self.priority
     }
@@ -218,7 +222,7 @@ pub(super) struct Manner {
 /// A job in the queue, or started. Dropped before it is answered, it leaves the queue.
 pub(super) struct Queued<'a, R, E> {
     shared: &'a Shared,
-    ticket: Ticket<'a, Job, Answer<R, E>>,
+    ticket: Ticket<'a, Box<Job>, Answer<R, E>>,
     /// When it has to be started, and the time that it had for that.
     due: Option<(Instant, Duration)>,
 }
@@ -258,7 +262,7 @@ impl<R, E: From<Error>> Queued<'_, R, E> {
     }
 
     /// Takes the job out to start it, and its room with it. `None` if somebody else has taken it out.
-    pub(super) fn starts(&self) -> Option<Job> {
+    pub(super) fn starts(&self) -> Option<Box<Job>> {
         self.ticket.start()
     }
 }

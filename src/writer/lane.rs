@@ -182,7 +182,7 @@ mod tests {
             rows
         });
         let (kind, manner) = (Kind::Work(Box::new(closure)), Manner::default());
-        let job = Job {
+        let job = Box::new(Job {
             kind,
             priority: manner.priority,
             site: Location::caller(),
@@ -190,7 +190,7 @@ mod tests {
             due: None,
             counted: None,
             claim: None,
-        };
+        });
         lane.shared().enter(manner, false).await?;
         let answer = lane.shared().queue(job, answer)?.answer().await;
         answer.unwrap_or_else(|panic| panic!("{}", message(&*panic))).map(|ack| ack.value)

@@ -100,7 +100,7 @@ impl SideBySide {
     /// Dropped before it has its connection, the job is not run; after that it runs to its end, unobserved.
     pub(super) async fn run<R, E: From<Error>>(
         &self,
-        mut job: Job,
+        mut job: Box<Job>,
         answer: oneshot::Receiver<Answer<R, E>>,
     ) -> Answer<R, E> {
         let site = job.site;
@@ -187,7 +187,7 @@ impl Drop for SideBySide {
 }
 
 impl Running {
-    fn starts(self, mut job: Job, mut connection: PooledConnection) {
+    fn starts(self, mut job: Box<Job>, mut connection: PooledConnection) {
         let executor = Arc::clone(&self.side.shared.executor);
         executor.read(Box::new(move || {
             Box::pin(async move {

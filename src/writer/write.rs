@@ -199,9 +199,10 @@ impl PooledDatabaseWriter {
         }
         let (came, shared) = (clock::now(), self.way.shared());
         let Manner { priority, limit } = self.manner;
-        shared.enter(self.manner, waits).await?;
         let due = limit.and_then(|limit| Some((came.checked_add(limit)?, limit)));
-        let mut job = Job { kind, priority, site, came, due, counted: None, claim: None };
+        // Moved a few times, by the queue above all.
+        let mut job = Box::new(Job { kind, priority, site, came, due, counted: None, claim: None });
+        shared.enter(self.manner, waits).await?;
         let answer = match &*self.way {
             Way::Lane(_) => {
                 shared.count(&mut job)?;
