@@ -145,6 +145,9 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use tempfile::TempDir;
+    use tokio::sync::Notify;
+
     use super::super::config::WriterConfig;
     use super::super::door::Manner;
     use super::super::executor::{Executor, FileStatus, Task, Threads};
@@ -173,14 +176,56 @@ mod tests {
         }
     }
 
-    /// Writes a row; with `then_panics`, the first look at a file after it panics: the one between its commit and its answer.
-    async fn write(lane: &Lane, executor: &Arc<Panics>, then_panics: bool) -> Result<u64> {
-        let executor = Arc::clone(executor);
-        let (closure, answer) = Closure::new(async move |tx: &mut Transaction<'_>| {
-            let rows = tx.execute("INSERT INTO t VALUES (1)", ()).await;
-            executor.0.store(then_panics, Ordering::SeqCst);
-            rows
-        });
+    /// A thread that ends when it is told to, whatever the lane is at.
+    #[derive(Debug, Default)]
+    struct Dies(Arc<Notify>);
+
+    impl Executor for Dies {
+        fn lane(&self, lane: Task) -> io::Result<()> {
+            let dies = Arc::clone(&self.0);
+            std::thread::Builder::new().spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = lane() => {}
+                        () = dies.notified() => {}
+                    }
+                });
+            })?;
+            Ok(())
+        }
+
+        fn read(&self, read: Task) {
+            Threads.read(read);
+        }
+
+        fn file(&self, path: &Path) -> Option<FileStatus> {
+            Threads.file(path)
+        }
+    }
+
+    /// A database with a table `t`.
+    async fn database() -> (ConnectionPool, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
+        pool.get().await.unwrap().execute("CREATE TABLE t (x)", ()).await.unwrap();
+        (pool, folder)
+    }
+
+    /// A lane that runs on `executor`.
+    async fn lane(pool: &ConnectionPool, executor: Arc<dyn Executor>) -> Lane {
+        let wal = Wal::new(pool.path(), 4096);
+        let claim = Claim::of(pool, &*executor).await.unwrap();
+        let shared = Arc::new(Shared::new(WriterConfig::default(), wal, executor));
+        Lane::start(pool, shared, claim).await.unwrap()
+    }
+
+    /// Writes by a closure.
+    async fn write<F>(lane: &Lane, work: F) -> Result<u64>
+    where
+        F: AsyncFnMut(&mut Transaction<'_>) -> Result<u64> + Send + 'static,
+    {
+        let (closure, answer) = Closure::new(work);
         let (kind, manner) = (Kind::Work(Box::new(closure)), Manner::default());
         let job = Box::new(Job {
             kind,
@@ -196,23 +241,58 @@ mod tests {
         answer.unwrap_or_else(|panic| panic!("{}", message(&*panic))).map(|ack| ack.value)
     }
 
+    const INSERT: &str = "INSERT INTO t VALUES (1)";
+
     #[tokio::test]
     async fn whoever_a_panic_meets_in_its_commit_is_told_that_nobody_knows_and_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let pool = ConnectionPool::open(folder.path().join("t.db")).await.unwrap();
-        pool.get().await.unwrap().execute("CREATE TABLE t (x)", ()).await.unwrap();
-        let (executor, config) = (Arc::new(Panics::default()), WriterConfig::default());
-        let wal = Wal::new(pool.path(), 4096);
-        let shared = Arc::new(Shared::new(config, wal, Arc::clone(&executor) as Arc<dyn Executor>));
-        let claim = Claim::of(&pool, &*executor).await.unwrap();
-        let lane = Lane::start(&pool, Arc::clone(&shared), claim).await.unwrap();
-        let outcome = write(&lane, &executor, true).await;
+        let (pool, _folder) = database().await;
+        let executor = Arc::new(Panics::default());
+        let lane = lane(&pool, Arc::clone(&executor) as _).await;
+        let shared = lane.shared();
+        // The first look at a file after it panics: the one between its commit and its answer.
+        let outcome = write(&lane, async move |tx| {
+            let rows = tx.execute(INSERT, ()).await;
+            executor.0.store(true, Ordering::SeqCst);
+            rows
+        });
+        let outcome = outcome.await;
         assert!(matches!(&outcome, Err(Error::Unknown { cause }) if cause.to_string().contains("the look panics")));
         assert!(shared.wal.status().in_doubt, "nobody knows what the disk has of it");
-        assert_eq!(write(&lane, &executor, false).await.unwrap(), 1);
+        assert_eq!(write(&lane, async |tx| tx.execute(INSERT, ()).await).await.unwrap(), 1);
         let status = shared.counts.status();
         assert_eq!((status.unknown, status.committed, shared.wal.status().in_doubt), (1, 1, false));
         shared.close();
         lane.ended().await;
+    }
+
+    #[tokio::test]
+    async fn whoever_runs_when_the_lane_dies_is_told_that_nobody_knows_and_whoever_waits_that_nothing_was_written() {
+        let (pool, _folder) = database().await;
+        let executor = Dies::default();
+        let dies = Arc::clone(&executor.0);
+        let dying = lane(&pool, Arc::new(executor)).await;
+        let running = write(&dying, async move |tx| {
+            tx.execute(INSERT, ()).await?;
+            dies.notify_one();
+            std::future::pending().await
+        });
+        let waiting = async {
+            while dying.shared().running().is_none() {
+                tokio::task::yield_now().await;
+            }
+            write(&dying, async |tx| tx.execute(INSERT, ()).await).await
+        };
+        let (ran, waited) = tokio::join!(running, waiting);
+        assert!(matches!(&ran, Err(Error::Unknown { cause }) if matches!(**cause, Error::Closed)), "{ran:?}");
+        assert!(matches!(&waited, Err(Error::RolledBack { cause }) if matches!(**cause, Error::Closed)), "{waited:?}");
+        dying.ended().await;
+
+        // It let go of the lock and of the file.
+        let next = lane(&pool, Arc::new(Threads)).await;
+        let rows = write(&next, async |tx| {
+            let mut rows = tx.query("SELECT COUNT(*) FROM t", ()).await?;
+            rows.next().await?.expect("COUNT gives a row").get(0)
+        });
+        assert_eq!(rows.await.unwrap(), 0);
     }
 }

@@ -122,6 +122,32 @@ async fn a_batch_that_waits_for_the_lock_too_long_is_refused_as_one() {
 ///                       is told
 /// ```
 #[tokio::test]
+async fn a_snapshot_that_is_stale_is_refused_to_a_guard_and_never_met_by_the_lane() {
+    let (db, _folder) = writer().await;
+    let mut guard = db.pool().get().await.unwrap();
+    guard.execute("BEGIN", ()).await.unwrap();
+    guard.query("SELECT COUNT(*) FROM t", ()).await.unwrap().next().await.unwrap();
+    insert(db.clone(), 1).await.unwrap();
+    let error = guard.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err();
+    assert!(matches!(error.cause(), Error::Engine(turso::Error::BusySnapshot(_))), "{error:?}");
+    assert!(error.is_contention());
+    unlock(guard).await;
+
+    // The lane has the lock before it reads: whoever commits while it waits for that is in what it sees.
+    for kind in 0..KINDS {
+        let (mut guard, before) = (lock(&db).await, db.status());
+        let waiting = tokio::spawn(write(db.clone(), kind));
+        until(|| db.status().retries > before.retries).await;
+        guard.execute("INSERT INTO t VALUES (3)", ()).await.unwrap();
+        guard.execute("COMMIT", ()).await.unwrap();
+        drop(guard);
+        assert_eq!(commit_of(waiting).await, before.commits + 1);
+        assert_eq!(db.status().rolled_back, before.rolled_back);
+    }
+    assert_eq!(column(&db, "t").await, [1, 3, 1, 3, 3, 1]);
+}
+
+#[tokio::test]
 async fn whoever_came_while_the_lane_tried_for_others_has_tries_of_its_own() {
     let retry_timeout = Duration::from_millis(500);
     let (db, _folder) = writer_of(WriterConfig { retry_timeout, ..patient() }).await;
