@@ -242,7 +242,7 @@ impl World {
         let (folder, path) = database();
         let wrong = |error: Error| error.to_string();
         let pool = ConnectionPool::builder(&path).max_connections(1 + READERS).build().await.map_err(wrong)?;
-        let config = WriterConfig { queue: 2, mode: case.mode, ..WriterConfig::default() };
+        let config = WriterConfig { queue: 2, mode: case.mode, cache: 1 << 16, ..WriterConfig::default() };
         let db = PooledDatabaseWriter::with_config(pool, config).await.map_err(wrong)?;
         let token = db.execute("INSERT INTO later VALUES (0)", ()).await.map_err(wrong)?.token;
         let user = User::new(case.panics_at);

@@ -54,17 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
         operation: |hands| Box::pin(async move { hands.db.try_execute(TWO, ()).await.map(drop) }),
         ..WRITE
     },
-    Scenario {
-        name: "PooledDatabaseWriter::execute_batch",
-        leaves: 2,
-        operation: |hands| {
-            Box::pin(async move {
-                let batch = "INSERT INTO t VALUES (1, 'x'); INSERT INTO t VALUES (2, 'y')";
-                hands.db.execute_batch(batch).await.map(drop)
-            })
-        },
-        ..WRITE
-    },
+    Scenario { name: "PooledDatabaseWriter::execute_batch", leaves: 2, operation: batch, ..WRITE },
     Scenario {
         name: "PooledDatabaseWriter::write",
         leaves: 2,
@@ -92,13 +82,14 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "PooledDatabaseWriter::prepare and Prepared::execute",
         leaves: 2,
         polls: (2, 4),
-        operation: |hands| {
-            Box::pin(async move {
-                let prepared = hands.db.prepare::<(&str,)>("INSERT INTO t VALUES (1, ?1), (2, ?1)").await?;
-                crate::server::yield_once().await;
-                prepared.execute(("x",)).await.map(drop)
-            })
-        },
+        operation: |hands| prepared(hands, true),
+        ..WRITE
+    },
+    Scenario {
+        name: "Prepared::try_execute",
+        leaves: 2,
+        polls: (2, 4),
+        operation: |hands| prepared(hands, false),
         ..WRITE
     },
     Scenario {
@@ -140,6 +131,36 @@ pub const SCENARIOS: &[Scenario] = &[
                     Ok(())
                 })
                 .await
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::query_cached: read, and kept",
+        starts: READS,
+        polls: (2, 4),
+        operation: |hands| {
+            Box::pin(async move {
+                for _ in 0..2 {
+                    let rows = hands.db.query_cached("SELECT x FROM later", ()).await?;
+                    assert_eq!(rows.len(), 1);
+                    crate::server::yield_once().await;
+                }
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "PooledDatabaseWriter::query_cached: while another reads the same",
+        starts: READS,
+        polls: (1, 4),
+        operation: |hands| {
+            Box::pin(async move {
+                let read = || hands.db.query_cached("SELECT x FROM later", ());
+                let (one, other) = tokio::join!(read(), read());
+                assert_eq!((one?.len(), other?.len()), (1, 1));
+                Ok(())
             })
         },
         ..WRITE
@@ -253,6 +274,57 @@ pub const SIDE_BY_SIDE: &[Scenario] = &[
         ..WRITE
     },
     Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::execute: what changes the schema",
+        starts: &[Start::Free, Start::Lent],
+        operation: |hands| {
+            Box::pin(async move { hands.db.execute("CREATE TABLE IF NOT EXISTS u (x)", ()).await.map(drop) })
+        },
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::execute_batch",
+        starts: BESIDE,
+        leaves: 2,
+        operation: batch,
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::try_write",
+        starts: BESIDE,
+        leaves: 2,
+        places: 3,
+        operation: |hands| write(hands, false),
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::prepare and Prepared::execute",
+        starts: BESIDE,
+        leaves: 2,
+        polls: (2, 4),
+        operation: |hands| prepared(hands, true),
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, Prepared::try_execute",
+        starts: BESIDE,
+        leaves: 2,
+        polls: (2, 4),
+        operation: |hands| prepared(hands, false),
+        ..WRITE
+    },
+    Scenario {
+        name: "in MVCC mode, PooledDatabaseWriter::stop",
+        starts: &[Start::Free, Start::Lent],
+        ends_it: true,
+        operation: |hands| {
+            Box::pin(async move {
+                hands.db.stop().await;
+                Ok(())
+            })
+        },
+        ..WRITE
+    },
+    Scenario {
         name: "in MVCC mode, PooledDatabaseWriter::close",
         starts: &[Start::Free, Start::Lent],
         ends_it: true,
@@ -278,6 +350,25 @@ pub const SIDE_BY_SIDE: &[Scenario] = &[
         ..WRITE
     },
 ];
+
+fn batch(hands: Hands) -> Work {
+    Box::pin(async move {
+        let batch = "INSERT INTO t VALUES (1, 'x'); INSERT INTO t VALUES (2, 'y')";
+        hands.db.execute_batch(batch).await.map(drop)
+    })
+}
+
+/// Prepares a statement and runs it.
+fn prepared(hands: Hands, waits: bool) -> Work {
+    Box::pin(async move {
+        let prepared = hands.db.prepare::<(&str,)>("INSERT INTO t VALUES (1, ?1), (2, ?1)").await?;
+        crate::server::yield_once().await;
+        match waits {
+            true => prepared.execute(("x",)).await.map(drop),
+            false => prepared.try_execute(("x",)).await.map(drop),
+        }
+    })
+}
 
 /// A closure that stops at each of its awaits.
 fn write(hands: Hands, waits: bool) -> Work {
