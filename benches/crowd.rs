@@ -1,4 +1,5 @@
-//! Callers that do the same thing again and again, each as soon as its last call resolved, until they are told to stop.
+//! Callers that do the same thing again and again, each as soon as its last call resolved or after a rest, until they are told
+//! to stop.
 //!
 //! Their pace is the time from one completion to another while all of them go on, by the operations between the two.
 //! Starting them, and waiting for the last of them, is not in it.
@@ -19,6 +20,12 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3).expect("sensible bounds")
+}
+
+/// The rest of that number, of 0 to 10 ms, evenly spread: multiples of the golden ratio modulo 1.
+fn rest(draw: u64) -> Duration {
+    let part = draw.wrapping_mul(0x9E37_79B9_7F4A_7C15) as f64 / u64::MAX as f64;
+    Duration::from_millis(10).mul_f64(part)
 }
 
 /// Tasks that do the same thing. Dropped, they are aborted, and gone.
@@ -65,7 +72,7 @@ impl Crowd {
         F: Fn(u64) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        Self::spawn(runtime, callers, operation, || None)
+        Self::spawn(runtime, callers, operation, || None, |_| None)
     }
 
     /// The same, and each takes the time of every operation for [`Crowd::stop`].
@@ -74,10 +81,26 @@ impl Crowd {
         F: Fn(u64) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        Self::spawn(runtime, callers, operation, || Some(histogram()))
+        Self::spawn(runtime, callers, operation, || Some(histogram()), |_| None)
     }
 
-    fn spawn<F, R>(runtime: &Runtime, callers: u64, operation: F, times: fn() -> Option<Histogram<u64>>) -> Self
+    /// The same, and each rests before every operation, which is not in its time: 5 ms on average, for they have other things
+    /// to do. No two rests are alike, or all callers would march in step.
+    pub fn start_resting<F, R>(runtime: &Runtime, callers: u64, operation: F) -> Self
+    where
+        F: Fn(u64) -> R + Clone + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        Self::spawn(runtime, callers, operation, || Some(histogram()), |draw| Some(rest(draw)))
+    }
+
+    fn spawn<F, R>(
+        runtime: &Runtime,
+        callers: u64,
+        operation: F,
+        times: fn() -> Option<Histogram<u64>>,
+        rest: fn(u64) -> Option<Duration>,
+    ) -> Self
     where
         F: Fn(u64) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
@@ -87,8 +110,12 @@ impl Crowd {
         for caller in 0..callers {
             let (progress, operation) = (Arc::clone(&progress), operation.clone());
             let repeat = async move {
-                let mut times = times();
+                let (mut times, mut draw) = (times(), caller);
                 while !progress.stop.load(Ordering::Relaxed) {
+                    if let Some(rest) = rest(draw) {
+                        draw += callers;
+                        tokio::time::sleep(rest).await;
+                    }
                     match &mut times {
                         None => operation(caller).await,
                         Some(times) => {

@@ -14,6 +14,8 @@ use poolproof_benches::recorded::{Bytes, report};
 use poolproof_benches::writers::{Subject, Writer, handwritten::Handwritten, poolproof::Ours};
 
 const CALLERS: u64 = 128;
+/// Who writes.
+const WHO: [&str; 2] = [Ours::NAME, Handwritten::LOOP];
 const MARKS: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 /// A process that is told so does a run, of whoever is named next.
@@ -72,6 +74,17 @@ fn run_alone() {
     });
 }
 
+/// Lets a process do a run for each, in turn, several times: a first thousand is but a few commits.
+fn runs() -> [Vec<Vec<Stretch>>; 2] {
+    let mut runs = [Vec::new(), Vec::new()];
+    for _ in 0..if full() { 1 } else { 5 } {
+        for (who, runs) in WHO.into_iter().zip(&mut runs) {
+            runs.push(stretches(who));
+        }
+    }
+    runs
+}
+
 /// Lets a process do a run.
 fn stretches(who: &str) -> Vec<Stretch> {
     let program = env::current_exe().expect("this program is somewhere");
@@ -85,11 +98,12 @@ fn stretches(who: &str) -> Vec<Stretch> {
 fn benches() {
     let mut times = Criterion::default().configure_from_args();
     let mut memory = Criterion::default().with_measurement(Bytes).configure_from_args();
-    for who in [Ours::NAME, Handwritten::LOOP] {
-        let stretches = LazyCell::new(|| stretches(who));
+    let runs = LazyCell::new(runs);
+    for (subject, who) in WHO.into_iter().enumerate() {
         for (place, mark) in marks().enumerate() {
-            report(&mut times, &format!("volume: a durable row, up to {mark}"), who, || vec![stretches[place].write]);
-            report(&mut memory, &format!("memory: peak, up to {mark} writes"), who, || vec![stretches[place].peak]);
+            let of = |figure: fn(&Stretch) -> f64| runs[subject].iter().map(|run| figure(&run[place])).collect();
+            report(&mut times, &format!("volume: a durable row, up to {mark}"), who, || of(|stretch| stretch.write));
+            report(&mut memory, &format!("memory: peak, up to {mark} writes"), who, || of(|stretch| stretch.peak));
         }
     }
     times.final_summary();

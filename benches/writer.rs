@@ -1,10 +1,11 @@
 //! What a durable write costs, by number of callers: ours beside one connection behind an async mutex, SQLite behind a
 //! thread of its own, and the engine in a loop with nothing around it, which commits as many rows at once as there are
-//! callers. Then the 99th percentile of a write's time beside that of a lone commit, and reads beside writes.
+//! callers; and in one that answers callers and does nothing else for them. Then percentiles of a write's time beside that of
+//! a lone commit: of callers in a loop, of callers who rest between two writes, beside long closures; and reads beside writes.
 //!
 //! Each row of the report has a fresh file; see [`poolproof_benches::database`]. `synchronous` is FULL for all of them.
 
-use std::cell::{LazyCell, RefCell};
+use std::cell::{LazyCell, OnceCell, RefCell};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,11 @@ use poolproof_benches::crowd::{Crowd, histogram};
 use poolproof_benches::database::Database;
 use poolproof_benches::recorded::{report, take_turns};
 use poolproof_benches::turn;
+use poolproof_benches::writers::answered::Answered;
 use poolproof_benches::writers::mvcc::Mvcc;
 use poolproof_benches::writers::poolproof::{Ours, Query};
 use poolproof_benches::writers::{Subject, Transact, Writer, handwritten::Handwritten, mutex::Mutexed, sqlite::Sqlite};
+use tokio::runtime::Runtime;
 
 /// So long callers write before the time is taken, until those that began in step are out of it.
 const RUN_UP: Duration = Duration::from_millis(5);
@@ -24,6 +27,17 @@ const RUN_UP: Duration = Duration::from_millis(5);
 /// The pace of so many callers.
 fn pace<W: Writer>(subject: &Subject<W>, callers: u64) -> f64 {
     let crowd = subject.writing(callers);
+    sleep(RUN_UP);
+    crowd.pace(turn())
+}
+
+/// The pace of so many callers of a loop.
+fn pace_answered(runtime: &Runtime, answered: &Answered, callers: u64) -> f64 {
+    let answered = answered.clone();
+    let crowd = Crowd::start(runtime, callers, move |caller| {
+        let answered = answered.clone();
+        async move { answered.insert(caller as i64).await }
+    });
     sleep(RUN_UP);
     crowd.pace(turn())
 }
@@ -45,8 +59,9 @@ fn throughput(criterion: &mut Criterion) {
         let samples = LazyCell::new(|| {
             let (ours, mutex, sqlite) =
                 (Subject::<Ours>::new(0), Subject::<Mutexed>::new(0), Subject::<Sqlite>::new(0));
-            let database = Database::new(0);
+            let (database, other) = (Database::new(0), Database::new(0));
             let engine = RefCell::new(Handwritten::open(database.path()));
+            let (answered, runtime) = (Answered::open(other.path(), callers as usize), poolproof_benches::runtime());
             let alone = || match callers {
                 1 => pace_alone(1, || engine.borrow_mut().insert(0)),
                 _ => pace_alone(rows, || engine.borrow_mut().batch(rows)),
@@ -56,6 +71,7 @@ fn throughput(criterion: &mut Criterion) {
             take_turns(&[
                 &|| pace(&ours, callers),
                 &alone,
+                &|| pace_answered(&runtime, &answered, callers),
                 &|| pace(&mutex, callers),
                 &|| pace(&sqlite, callers),
                 #[cfg(feature = "peers")]
@@ -65,6 +81,7 @@ fn throughput(criterion: &mut Criterion) {
         let names = [
             Ours::NAME,
             baseline,
+            Answered::NAME,
             Mutexed::NAME,
             Sqlite::NAME,
             #[cfg(feature = "peers")]
@@ -77,13 +94,18 @@ fn throughput(criterion: &mut Criterion) {
     }
 }
 
+/// So many callers whose transactions wait for something else for so long.
+fn transacting<W: Transact>(subject: &Subject<W>, callers: u64, pause: Duration) -> Crowd {
+    let writer = subject.writer.clone();
+    Crowd::start(&subject.runtime, callers, move |caller| {
+        let writer = writer.clone();
+        async move { writer.insert_slowly(caller as i64, pause).await }
+    })
+}
+
 /// The pace of 32 callers whose transactions wait for something else.
 fn slow_pace<W: Transact>(subject: &Subject<W>) -> f64 {
-    let writer = subject.writer.clone();
-    let crowd = Crowd::start(&subject.runtime, 32, move |caller| {
-        let writer = writer.clone();
-        async move { writer.insert_slowly(caller as i64, Duration::from_millis(1)).await }
-    });
+    let crowd = transacting(subject, 32, Duration::from_millis(1));
     sleep(RUN_UP);
     crowd.pace(turn() * 2)
 }
@@ -113,14 +135,14 @@ struct Latencies {
 }
 
 impl Latencies {
-    /// They take turns.
-    fn measure<W: Writer>() -> Self {
+    /// They take turns. The callers are those of `crowd`.
+    fn measure<W: Writer>(crowd: impl Fn(&Subject<W>) -> Crowd) -> Self {
         let subject = Subject::<W>::new(0);
         let database = Database::new(0);
         let mut engine = Handwritten::open(database.path());
         let mut times = Self { write: histogram(), commit: histogram() };
         for _ in 0..5 {
-            let crowd = subject.writing_timed(32);
+            let crowd = crowd(&subject);
             sleep(turn() * 4);
             times.write.add(crowd.stop()).expect("the same bounds");
             pace_alone(1, || {
@@ -133,21 +155,36 @@ impl Latencies {
     }
 }
 
+/// Percentiles of a write's time in such a `crowd`, of which the group says `who` writes.
+fn percentiles<W: Writer>(criterion: &mut Criterion, who: &str, crowd: impl Fn(&Subject<W>) -> Crowd) {
+    let times = LazyCell::new(|| Latencies::measure(crowd));
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+        let group = format!("writer: {name} of a write's time, {who}");
+        let of = |histogram: &Histogram<u64>| vec![histogram.value_at_quantile(quantile) as f64];
+        report(criterion, &group, W::NAME, || of(&times.write));
+        if W::NAME == Ours::NAME {
+            report(criterion, &group, "a lone commit", || of(&times.commit));
+        }
+    }
+}
+
 fn latency(criterion: &mut Criterion) {
     fn writes<W: Writer>(criterion: &mut Criterion) {
-        let times = LazyCell::new(Latencies::measure::<W>);
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-            let group = format!("writer: {name} of a write's time, 32 callers");
-            let of = |histogram: &Histogram<u64>| vec![histogram.value_at_quantile(quantile) as f64];
-            report(criterion, &group, W::NAME, || of(&times.write));
-            if W::NAME == Ours::NAME {
-                report(criterion, &group, "a lone commit", || of(&times.commit));
-            }
-        }
+        percentiles::<W>(criterion, "32 callers", |subject| subject.writing_timed(32));
+        percentiles::<W>(criterion, "8 callers that rest", |subject| subject.writing_now_and_then(8));
     }
     writes::<Ours>(criterion);
     writes::<Sqlite>(criterion);
     writes::<Mutexed>(criterion);
+}
+
+/// What a short write waits for where another caller's transactions take 10 ms each: the rest of one, or a whole one.
+fn beside_closures(criterion: &mut Criterion) {
+    let closures = OnceCell::new();
+    percentiles::<Ours>(criterion, "8 callers that rest, beside transactions of 10 ms", |subject| {
+        closures.get_or_init(|| transacting(subject, 1, Duration::from_millis(10)));
+        subject.writing_now_and_then(8)
+    });
 }
 
 /// Rows that reads choose from.
@@ -185,6 +222,7 @@ fn benches(criterion: &mut Criterion) {
     throughput(criterion);
     side_by_side(criterion);
     latency(criterion);
+    beside_closures(criterion);
     mixed(criterion);
 }
 

@@ -35,6 +35,10 @@ const fn shown(promise: &'static str, row: Name, beside: Name) -> Requirement {
     Requirement { promise, row, beside: Beside::Times(beside), limit: None, full: false }
 }
 
+const fn shown_alone(promise: &'static str, row: Name) -> Requirement {
+    Requirement { promise, row, beside: Beside::Nothing, limit: None, full: false }
+}
+
 /// In the row's own unit: nanoseconds, or bytes.
 const fn at_most(promise: &'static str, row: Name, limit: f64) -> Requirement {
     Requirement { promise, row, beside: Beside::Nothing, limit: Some(limit), full: false }
@@ -70,6 +74,7 @@ const MUTEX: &str = "mutex";
 const SQLITE: &str = "SQLite, writer thread";
 const BARE: &str = "bare connection";
 const LOOP: &str = "hand-written loop";
+const ANSWERED: &str = "loop that answers";
 const WRITE_1: &str = "writer: a durable row, 1 callers";
 const WRITE_8: &str = "writer: a durable row, 8 callers";
 const WRITE_32: &str = "writer: a durable row, 32 callers";
@@ -78,6 +83,10 @@ const WRITE_512: &str = "writer: a durable row, 512 callers";
 const P50: &str = "writer: p50 of a write's time, 32 callers";
 const P99: &str = "writer: p99 of a write's time, 32 callers";
 const COMMIT: &str = "a lone commit";
+const RESTED_P50: &str = "writer: p50 of a write's time, 8 callers that rest";
+const RESTED_P99: &str = "writer: p99 of a write's time, 8 callers that rest";
+const CLOSURES_P50: &str = "writer: p50 of a write's time, 8 callers that rest, beside transactions of 10 ms";
+const CLOSURES_P99: &str = "writer: p99 of a write's time, 8 callers that rest, beside transactions of 10 ms";
 const READS: &str = "mixed: a row by its key, 32 readers, no writer";
 const READS_BESIDE: &str = "mixed: a row by its key, 32 readers, 32 writers";
 const TO_THOUSAND: &str = "volume: a durable row, up to 1000";
@@ -140,14 +149,24 @@ pub const REQUIREMENTS: &[Requirement] = &[
     required("statement: 10 times the unprepared", (STATEMENT, OURS), (STATEMENT, "engine, prepared each time"), 0.1),
     shown("statement: beside no cache", (STATEMENT, OURS), (STATEMENT, "poolproof, no cache")),
     required("1 caller: 1.1 of a bare connection's time", (WRITE_1, OURS), (WRITE_1, BARE), 1.1),
+    shown("1 caller: beside a loop that answers", (WRITE_1, OURS), (WRITE_1, ANSWERED)),
+    shown("1 caller: a loop that answers, beside a bare connection", (WRITE_1, ANSWERED), (WRITE_1, BARE)),
     required("8 callers: 5 times the mutex's rate", (WRITE_8, OURS), (WRITE_8, MUTEX), 1.0 / 5.0),
     required("32 callers: 15 times the mutex's rate", (WRITE_32, OURS), (WRITE_32, MUTEX), 1.0 / 15.0),
     required("128 callers: 30 times the mutex's rate", (WRITE_128, OURS), (WRITE_128, MUTEX), 1.0 / 30.0),
     required("512 callers: 60 times the mutex's rate", (WRITE_512, OURS), (WRITE_512, MUTEX), 1.0 / 60.0),
     required("8 callers: 80 % of a loop's rate", (WRITE_8, OURS), (WRITE_8, LOOP), 1.0 / 0.8),
+    shown("8 callers: beside a loop that answers", (WRITE_8, OURS), (WRITE_8, ANSWERED)),
+    shown("8 callers: a loop that answers, beside a loop", (WRITE_8, ANSWERED), (WRITE_8, LOOP)),
     required("32 callers: 80 % of a loop's rate", (WRITE_32, OURS), (WRITE_32, LOOP), 1.0 / 0.8),
+    shown("32 callers: beside a loop that answers", (WRITE_32, OURS), (WRITE_32, ANSWERED)),
+    shown("32 callers: a loop that answers, beside a loop", (WRITE_32, ANSWERED), (WRITE_32, LOOP)),
     required("128 callers: 80 % of a loop's rate", (WRITE_128, OURS), (WRITE_128, LOOP), 1.0 / 0.8),
+    shown("128 callers: beside a loop that answers", (WRITE_128, OURS), (WRITE_128, ANSWERED)),
+    shown("128 callers: a loop that answers, beside a loop", (WRITE_128, ANSWERED), (WRITE_128, LOOP)),
     required("512 callers: 80 % of a loop's rate", (WRITE_512, OURS), (WRITE_512, LOOP), 1.0 / 0.8),
+    shown("512 callers: beside a loop that answers", (WRITE_512, OURS), (WRITE_512, ANSWERED)),
+    shown("512 callers: a loop that answers, beside a loop", (WRITE_512, ANSWERED), (WRITE_512, LOOP)),
     shown("1 caller: beside SQLite", (WRITE_1, OURS), (WRITE_1, SQLITE)),
     shown("8 callers: beside SQLite", (WRITE_8, OURS), (WRITE_8, SQLITE)),
     shown("32 callers: beside SQLite", (WRITE_32, OURS), (WRITE_32, SQLITE)),
@@ -157,6 +176,12 @@ pub const REQUIREMENTS: &[Requirement] = &[
     required("p99 of a write: 3 times a commit's", (P99, OURS), (P99, COMMIT), 3.0),
     shown("p99 of a write: beside a commit's median", (P99, OURS), (P50, COMMIT)),
     shown("p99 of a write: beside SQLite's", (P99, OURS), (P99, SQLITE)),
+    shown("callers that rest: p50 beside a lone commit's", (RESTED_P50, OURS), (RESTED_P50, COMMIT)),
+    shown("callers that rest: p50 beside SQLite's", (RESTED_P50, OURS), (RESTED_P50, SQLITE)),
+    shown("callers that rest: p50 beside the mutex's", (RESTED_P50, OURS), (RESTED_P50, MUTEX)),
+    shown("callers that rest: p99 beside SQLite's", (RESTED_P99, OURS), (RESTED_P99, SQLITE)),
+    shown_alone("beside transactions of 10 ms: p50", (CLOSURES_P50, OURS)),
+    shown_alone("beside transactions of 10 ms: p99", (CLOSURES_P99, OURS)),
     required("reads keep 70 % of their rate beside 32 writers", (READS_BESIDE, OURS), (READS, OURS), 1.0 / 0.7),
     required("100,000 writes: as fast as the first 1,000", (TO_100_000, OURS), (TO_THOUSAND, OURS), 1.1),
     shown("100,000 writes: a loop's beside its first 1,000", (TO_100_000, LOOP), (TO_THOUSAND, LOOP)),

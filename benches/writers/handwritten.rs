@@ -36,10 +36,15 @@ impl Handwritten {
 
     /// Adds `rows` rows and commits them together.
     pub fn batch(&mut self, rows: u64) {
+        self.rows(0..rows as i64);
+    }
+
+    /// Adds a row for each of `values` and commits them together.
+    pub fn rows(&mut self, values: impl Iterator<Item = i64>) {
         let Self { runtime, begin, insert, commit } = self;
         let transaction = async {
             begin.execute(()).await?;
-            for value in 0..rows as i64 {
+            for value in values {
                 insert.execute((value,)).await?;
             }
             commit.execute(()).await

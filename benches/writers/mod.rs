@@ -1,5 +1,6 @@
 //! Who writes, one file each: the same row into the same table, durable when the call resolves.
 
+pub mod answered;
 pub mod handwritten;
 pub mod mutex;
 pub mod mvcc;
@@ -67,6 +68,15 @@ impl<W: Writer> Subject<W> {
     pub fn writing_timed(&self, callers: u64) -> Crowd {
         let writer = self.writer.clone();
         Crowd::start_timed(&self.runtime, callers, move |caller| {
+            let writer = writer.clone();
+            async move { writer.insert(caller as i64).await }
+        })
+    }
+
+    /// The same, and each rests before every write.
+    pub fn writing_now_and_then(&self, callers: u64) -> Crowd {
+        let writer = self.writer.clone();
+        Crowd::start_resting(&self.runtime, callers, move |caller| {
             let writer = writer.clone();
             async move { writer.insert(caller as i64).await }
         })
