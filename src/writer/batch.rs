@@ -2,9 +2,10 @@
 //!
 //! A batch is one transaction. It takes what is queued when it begins and what comes while it runs, up to a number and a
 //! time, and commits when nobody waits and nobody is likely to come at once ([`company`](super::company)): a lone write is
-//! committed at once. A statement is atomic by itself; a closure runs
-//! in a savepoint. Whichever fails is undone alone, and its neighbours commit. All are answered after the commit, even those
-//! that failed: what they failed for may have been a neighbour's write. If the commit fails, so did their reason.
+//! committed at once. What would keep the others for long goes after their commit ([`pace`](super::pace)). A statement is atomic
+//! by itself; a closure runs in a savepoint. Whichever fails is undone alone, and its neighbours commit. All are answered after
+//! the commit, even those that failed: what they failed for may have been a neighbour's write. If the commit fails, so did
+//! their reason.
 //!
 //! (A statement is not atomic where a conflict says `FAIL`: the rows before it stay. The engine does not tell that apart
 //! from other errors, so whatever is no plain constraint counts as having broken the transaction.)
@@ -32,6 +33,7 @@ use super::door::Shared;
 use super::files::Files;
 use super::job::{self, End, Job, Kind, Statement, Work};
 use super::lane::discard;
+use super::pace::Pace;
 use super::retry::Tries;
 use super::wal;
 use crate::catch::catch;
@@ -59,12 +61,15 @@ pub(super) struct Batch<'l> {
     rest: VecDeque<Box<Job>>,
     /// Who is likely to come.
     company: Company,
+    /// How long they take.
+    pace: Pace,
     files: Files,
 }
 
 impl<'l> Batch<'l> {
     pub(super) fn new(shared: &'l Shared, files: Files) -> Self {
-        Self { shared, ran: Vec::new(), running: None, rest: VecDeque::new(), company: Company::default(), files }
+        let (company, pace) = (Company::default(), Pace::default());
+        Self { shared, ran: Vec::new(), running: None, rest: VecDeque::new(), company, pace, files }
     }
 
     /// Runs one batch, and outlives whatever panics in it beside closures, statements and hooks, which are caught by themselves:
@@ -169,27 +174,34 @@ impl<'l> Batch<'l> {
     /// Runs what is queued, and what comes meanwhile, in the open transaction. A job that has to be alone ends it.
     async fn fill(&mut self, connection: &mut PooledConnection) -> Whole {
         let began = clock::now();
+        let mut last = began;
         self.company.gather();
+        self.pace.begins();
         while self.ran.len() < self.shared.config.batch_jobs {
             let Some(job) = self.next() else {
                 if self.company.wait(self.ran.len(), || !self.shared.queue.is_empty()).await {
+                    last = clock::now();
                     continue;
                 }
                 break;
             };
-            if let Kind::Solitary(_) = job.kind {
+            if matches!(job.kind, Kind::Solitary(_)) || self.pace.keeps_others(&job.kind) {
                 self.rest.push_back(job);
                 break;
             }
             self.shared.runs(&job);
-            let is_whole = run_beside_others(&mut self.running.insert(job).kind, connection, self.shared).await;
+            let kind = &mut self.running.insert(job).kind;
+            let is_whole = run_beside_others(kind, connection, self.shared).await;
+            let now = clock::now();
+            self.pace.ran(kind, now.saturating_duration_since(last));
             self.ran.extend(self.running.take());
             if !is_whole {
                 return Whole::Broken;
             }
-            if clock::now().saturating_duration_since(began) >= self.shared.config.batch_time {
+            if now.saturating_duration_since(began) >= self.shared.config.batch_time {
                 break;
             }
+            last = now;
         }
         Whole::Yes
     }
@@ -212,14 +224,16 @@ impl<'l> Batch<'l> {
             },
         };
         let_go(connection);
-        self.leave(self.ran.len(), began);
+        let took = self.leave(self.ran.len(), began);
+        self.pace.committed(took);
         self.answer(&end);
     }
 
-    /// So many are about to be answered, after a commit that began then.
-    fn leave(&mut self, answered: usize, commit: Instant) {
+    /// So many are about to be answered, after a commit that began then. How long that took.
+    fn leave(&mut self, answered: usize, commit: Instant) -> Duration {
         let took = clock::now().saturating_duration_since(commit);
         self.company.leave(answered, self.shared.queue.len(), took);
+        took
     }
 
     /// Stays awake a moment for somebody who is likely to come.
@@ -294,8 +308,9 @@ impl<'l> Batch<'l> {
             Err(error) => self.after(connection, error).await,
         };
         let_go(connection);
-        self.leave(1, began);
+        let took = self.leave(1, began);
         if let Some(job) = self.running.take() {
+            self.pace.ran_alone(&job.kind, took);
             self.shared.settle(job, outcome.unwrap_or_else(|error| End::RolledBack(Arc::new(error))));
         }
     }

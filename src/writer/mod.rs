@@ -21,6 +21,7 @@ mod job;
 mod lane;
 mod mvcc;
 mod outcome;
+mod pace;
 mod prepared;
 mod queue;
 mod read;
