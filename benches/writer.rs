@@ -121,7 +121,10 @@ fn side_by_side(criterion: &mut Criterion) {
     }
     let samples = LazyCell::new(|| {
         let (lane, mvcc) = (Subject::<Ours>::new(0), Subject::<Mvcc>::new(0));
-        take_turns(&[&|| slow_pace(&lane), &|| slow_pace(&mvcc)])
+        let samples = take_turns(&[&|| slow_pace(&lane), &|| slow_pace(&mvcc)]);
+        lane.runtime.block_on(lane.writer.close());
+        mvcc.runtime.block_on(mvcc.writer.close());
+        samples
     });
     for (place, name) in [Ours::NAME, Mvcc::NAME].into_iter().enumerate() {
         report(criterion, "side by side: a transaction that waits 1 ms, 32 callers", name, || samples[place].clone());

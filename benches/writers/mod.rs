@@ -33,6 +33,9 @@ pub trait Writer: Clone + Send + Sync + 'static {
 pub trait Transact: Writer {
     /// A transaction that adds a row, waits for something else, and adds another.
     fn insert_slowly(&self, value: i64, pause: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Ends after the transactions whose callers have left, which need their runtime.
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// A writer on a file of its own, and the runtime of its callers. They go in this order.

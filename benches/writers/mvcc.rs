@@ -31,4 +31,8 @@ impl Transact for Mvcc {
     async fn insert_slowly(&self, value: i64, pause: Duration) {
         insert_slowly(&self.0, value, pause).await;
     }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
 }

@@ -30,6 +30,10 @@ impl Transact for Ours {
     async fn insert_slowly(&self, value: i64, pause: Duration) {
         insert_slowly(&self.0, value, pause).await;
     }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
 }
 
 /// A transaction that writes a row, waits for something, and writes another.
