@@ -148,8 +148,7 @@ fn is_trigger(sql: &str) -> bool {
 
 /// Whether the statement changes its connection.
 pub(super) fn changes_the_session(sql: &str) -> bool {
-    let rest = skip_to_word(sql);
-    let (first, rest) = word(rest);
+    let (first, rest) = word(explained(sql));
     let (second, _) = word(skip_to_word(rest));
     is_one_of(first, &CHANGING) || is_one_of(first, &["CREATE"]) && is_one_of(second, &["TEMP", "TEMPORARY"])
 }
@@ -200,7 +199,7 @@ pub(crate) fn changes_only_the_session(mut batch: &str) -> bool {
 
 /// Whether the statement is a pragma that sets something of its connection. One that is given nothing only asks.
 fn sets_its_connection(statement: &str) -> bool {
-    let mut words = tokens(statement);
+    let mut words = tokens(explained(statement));
     if !words.next().is_some_and(|first| is_one_of(first, &["PRAGMA"])) {
         return false;
     }
@@ -232,7 +231,23 @@ fn tokens(mut sql: &str) -> impl Iterator<Item = &str> {
 
 /// Whether the statement is a query.
 pub(super) fn is_query(sql: &str) -> bool {
-    is_one_of(word(skip_to_word(sql)).0, &READING)
+    is_one_of(word(skip_to_word(sql)).0, &READING) && !changes_the_session(sql)
+}
+
+/// The statement that this one explains, or itself. The engine carries out a pragma while it compiles it, even one that is
+/// only explained.
+fn explained(sql: &str) -> &str {
+    let statement = skip_to_word(sql);
+    let (first, rest) = word(statement);
+    if !is_one_of(first, &["EXPLAIN"]) {
+        return statement;
+    }
+    let inner = skip_to_word(rest);
+    match word(inner) {
+        ("", _) => statement,
+        (query, rest) if is_one_of(query, &["QUERY"]) => skip_to_word(word(skip_to_word(rest)).1),
+        _ => inner,
+    }
 }
 
 fn is_one_of(word: &str, words: &[&str]) -> bool {
@@ -280,10 +295,19 @@ mod tests {
             "/* a remark */ ; detach y",
             "CREATE TEMP TABLE t (x)",
             "create /* so */ temporary view v AS SELECT 1",
+            "EXPLAIN PRAGMA synchronous = OFF",
+            "explain/**/query plan -- so\n pragma foreign_keys = 0",
         ] {
             assert!(changes_the_session(sql) && may_change_the_session(sql), "{sql}");
         }
-        for sql in ["SELECT 'PRAGMA'", "INSERT INTO pragma VALUES (1)", "CREATE TABLE temp_log (x)", ""] {
+        for sql in [
+            "SELECT 'PRAGMA'",
+            "INSERT INTO pragma VALUES (1)",
+            "CREATE TABLE temp_log (x)",
+            "EXPLAIN SELECT pragma FROM t",
+            "EXPLAIN",
+            "",
+        ] {
             assert!(!changes_the_session(sql), "{sql}");
         }
     }
@@ -295,6 +319,7 @@ mod tests {
             "pragma/**/main . Synchronous(1)",
             "PRAGMA \"cache_size\" = 10; -- small\n PRAGMA busy_timeout = 5;",
             "PRAGMA nobody_knows_this = 1",
+            "EXPLAIN QUERY PLAN PRAGMA synchronous = OFF",
             "CREATE TEMP TABLE t (x)",
         ] {
             assert!(changes_only_the_session(sql), "{sql}");
@@ -370,10 +395,16 @@ mod tests {
 
     #[test]
     fn only_queries_are_queries() {
-        for sql in ["SELECT 1", " with t AS (SELECT 1) SELECT * FROM t", "/**/values (1)"] {
+        for sql in ["SELECT 1", " with t AS (SELECT 1) SELECT * FROM t", "/**/values (1)", "EXPLAIN SELECT 1"] {
             assert!(is_query(sql), "{sql}");
         }
-        for sql in ["COMMIT", "PRAGMA query_only = 0", "INSERT INTO t VALUES (1) RETURNING x", ""] {
+        for sql in [
+            "COMMIT",
+            "PRAGMA query_only = 0",
+            "EXPLAIN PRAGMA query_only = 0",
+            "INSERT INTO t VALUES (1) RETURNING x",
+            "",
+        ] {
             assert!(!is_query(sql), "{sql}");
         }
     }

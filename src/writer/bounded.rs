@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use super::queue::{Place, Priority, Queue};
+use super::queue::{Next, Place, Priority, Queue};
 use crate::catch::contain;
 use crate::sync::{Notify, Semaphore, TryAcquireError, oneshot};
 
@@ -173,6 +173,17 @@ impl<J: Lined> Bounded<J> {
     /// Takes the next job out.
     pub(crate) fn pop(&self) -> Option<J> {
         self.taken(self.queue.pop())
+    }
+
+    /// Takes the next job out if this holds of it.
+    pub(crate) fn pop_if(&self, holds: impl Fn(&J) -> bool) -> Next<J> {
+        match self.queue.pop_if(holds) {
+            Next::Job(job) => {
+                self.leaves_room(job.line());
+                Next::Job(job)
+            }
+            other => other,
+        }
     }
 
     /// Takes the next job out of those that came before `end`.

@@ -4,6 +4,7 @@
 //! is taken out of the queue; once started it runs to its end, whether or not anybody still waits for it: nothing is ever
 //! half applied.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -31,6 +32,8 @@ use crate::sync::Mutex;
 pub(super) struct Shared {
     pub(super) queue: Bounded<Box<Job>>,
     unanswered: Unanswered,
+    /// Those whose batch broke, in their order: they are to run again, and nothing of them is in the database.
+    again: Mutex<VecDeque<Box<Job>>>,
     /// What the lane started last, while it is at work.
     started: Mutex<Option<Label>>,
     pub(super) config: WriterConfig,
@@ -51,6 +54,7 @@ impl Shared {
         Self {
             queue: Bounded::new(config.queue),
             unanswered: Unanswered::default(),
+            again: Mutex::default(),
             started: Mutex::new(None),
             config,
             counts: Counts::default(),
@@ -65,6 +69,21 @@ impl Shared {
     pub(super) fn runs(&self, job: &Job) {
         let before = self.started.with(|started| started.replace(job.label()));
         drop(before);
+    }
+
+    /// They are to run again, before others that are.
+    pub(super) fn run_again(&self, jobs: impl DoubleEndedIterator<Item = Box<Job>>) {
+        self.again.with(|again| jobs.rev().for_each(|job| again.push_front(job)));
+    }
+
+    /// The next of those that are to run again.
+    pub(super) fn next_again(&self) -> Option<Box<Job>> {
+        self.again.with(VecDeque::pop_front)
+    }
+
+    /// How many are to run again.
+    pub(super) fn again(&self) -> usize {
+        self.again.with(|again| again.len())
     }
 
     /// What the lane is at: the write that it started last, which it runs or commits. `None` if it is at rest.
@@ -188,14 +207,14 @@ impl Shared {
         job.settle(end);
     }
 
-    /// Takes out whatever is still queued, and tells their callers that nothing was written.
+    /// Takes out whatever is still queued or to run again, and tells their callers that nothing was written.
     pub(super) fn refuse_the_rest(&self) -> Vec<NotDone> {
         let refuse = |job: Box<Job>| {
             let not_done = job.label().not_done();
             self.settle(job, End::RolledBack(Arc::new(Error::Closed)));
             not_done
         };
-        std::iter::from_fn(|| self.queue.pop()).map(refuse).collect()
+        std::iter::from_fn(|| self.next_again().or_else(|| self.queue.pop())).map(refuse).collect()
     }
 }
 

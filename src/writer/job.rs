@@ -269,6 +269,11 @@ impl Label {
 }
 
 impl Job {
+    /// Whether it cannot share a transaction.
+    pub(super) fn is_solitary(&self) -> bool {
+        matches!(self.kind, Kind::Solitary(_))
+    }
+
     /// Whether it may not wait at all.
     pub(super) fn is_at_once(&self) -> bool {
         is_at_once(self.due)

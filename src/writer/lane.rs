@@ -113,6 +113,7 @@ async fn work(mut works: Works, files: Files) {
             Some(false) => break,
             None => {
                 outlive(checkpoints.run(shared, connection)).await;
+                batch::let_go(connection);
                 continue;
             }
         }
@@ -122,6 +123,7 @@ async fn work(mut works: Works, files: Files) {
         shared.rests();
         if shared.last_commit() != before && checkpoints.committed(shared) {
             outlive(checkpoints.run(shared, connection)).await;
+            batch::let_go(connection);
         }
     }
     if wal::is_in_doubt(shared) {

@@ -226,6 +226,8 @@ impl Side {
                 Err(error) => Err(error),
             };
             if let Err(error) = ready {
+                // What it came to in the last try is not what ended it; and so below.
+                job.forget();
                 return End::RolledBack(Arc::new(error));
             }
             let outcome = attempt(shared, connection, &mut job.kind, begins).await;
@@ -244,7 +246,6 @@ impl Side {
                 }
                 (_, Some(Hindrance::Conflict)) if left.is_zero() => {
                     let limit = job.due.map_or(Duration::ZERO, |(_, limit)| limit);
-                    // What it came to in the last try is not what ended it.
                     job.forget();
                     return End::RolledBack(Arc::new(Shared::too_late(limit)));
                 }
@@ -253,7 +254,10 @@ impl Side {
                     clock::sleep(backoff.pause().min(left)).await;
                 }
                 (Ok(false), _) => return End::Failed,
-                (Err(error), _) => return End::RolledBack(Arc::new(error)),
+                (Err(error), _) => {
+                    job.forget();
+                    return End::RolledBack(Arc::new(error));
+                }
             }
         }
     }
@@ -273,6 +277,7 @@ async fn attempt(shared: &Shared, connection: &mut PooledConnection, kind: &mut 
     let outcome = match kind {
         Kind::Solitary(statement) => statement.run_by_itself(connection).await.map(|()| true),
         kind => {
+            // Whatever the disk does here, nothing is written yet.
             connection.control(begins).await?;
             job::run_and_end(kind, connection, shared.config.write_timeout).await
         }

@@ -60,22 +60,37 @@ impl<J> State<J> {
         self.lines.iter().all(BTreeMap::is_empty)
     }
 
-    /// The oldest job whose number is below `end`, of the line whose turn it is.
-    fn take(&mut self, end: u64) -> Option<J> {
-        let [normal, background] = &mut self.lines;
-        let waits = background.first_key_value().is_some_and(|(number, _)| *number < end);
-        let line = match normal.first_key_value().is_some_and(|(number, _)| *number < end) {
-            true if waits && self.overtaken >= AGE => background,
-            true => {
-                self.overtaken = if waits { self.overtaken + 1 } else { 0 };
-                return normal.pop_first().map(|(_, job)| job);
-            }
-            false if waits => background,
-            false => return None,
-        };
-        self.overtaken = 0;
-        line.pop_first().map(|(_, job)| job)
+    /// Whether somebody of the line waits whose number is below `end`.
+    fn waits(&self, line: Priority, end: u64) -> bool {
+        self.lines[line as usize].first_key_value().is_some_and(|(number, _)| *number < end)
     }
+
+    /// Whose turn it is, of those whose numbers are below `end`: the oldest of this line.
+    fn turn(&self, end: u64) -> Option<Priority> {
+        match [Priority::Normal, Priority::Background].map(|line| self.waits(line, end)) {
+            [true, true] if self.overtaken >= AGE => Some(Priority::Background),
+            [true, _] => Some(Priority::Normal),
+            [false, true] => Some(Priority::Background),
+            [false, false] => None,
+        }
+    }
+
+    /// Takes out whose turn it is.
+    fn take(&mut self, end: u64) -> Option<J> {
+        let line = self.turn(end)?;
+        let overtakes = line == Priority::Normal && self.waits(Priority::Background, end);
+        self.overtaken = if overtakes { self.overtaken + 1 } else { 0 };
+        self.lines[line as usize].pop_first().map(|(_, job)| job)
+    }
+}
+
+/// What there is to take out.
+#[derive(Debug)]
+pub(crate) enum Next<J> {
+    Job(J),
+    /// It is another's turn.
+    Other,
+    Nothing,
 }
 
 /// The queue of one lane.
@@ -125,6 +140,17 @@ impl<J> Queue<J> {
     /// The next job to start.
     pub(crate) fn pop(&self) -> Option<J> {
         self.state.with(|state| state.take(u64::MAX))
+    }
+
+    /// The next job to start if this holds of it. If it does not, it stays where it is.
+    pub(crate) fn pop_if(&self, holds: impl Fn(&J) -> bool) -> Next<J> {
+        self.state.with(|state| {
+            let Some(line) = state.turn(u64::MAX) else { return Next::Nothing };
+            match state.lines[line as usize].first_key_value() {
+                Some((_, job)) if holds(job) => state.take(u64::MAX).map_or(Next::Nothing, Next::Job),
+                _ => Next::Other,
+            }
+        })
     }
 
     /// The next job to start of those that came before `end`.
@@ -222,6 +248,19 @@ mod tests {
         assert_eq!(queue.pop(), Some(0));
         assert_eq!(queue.remove(places[0]), None);
         assert_eq!((order(&queue), queue.len()), (vec![2], 0));
+    }
+
+    #[test]
+    fn whose_turn_it_is_stays_if_it_is_not_what_is_looked_for() {
+        let queue = Queue::new();
+        assert!(matches!(queue.pop_if(|_: &u32| true), Next::Nothing));
+        queue.push(Priority::Background, 9).unwrap();
+        for job in [1, 2] {
+            queue.push(Priority::Normal, job).unwrap();
+        }
+        assert!(matches!(queue.pop_if(|job| *job == 2), Next::Other), "it is not its turn");
+        assert!(matches!(queue.pop_if(|job| *job == 1), Next::Job(1)));
+        assert_eq!(order(&queue), [2, 9]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct WriterStatus {
     /// Tries that found the write lock taken, by somebody outside the lane; in MVCC mode, writes that were made again because they
     /// conflicted with others.
     pub retries: u64,
-    /// Times that a batch was run again, one write after the other, because one of them had broken its transaction.
+    /// Times that a batch was run again, half as many writes at a time, because one of them had broken its transaction.
     pub broken_batches: u64,
     /// The write-ahead log.
     pub wal: WalStatus,

@@ -169,9 +169,10 @@ async fn a_lane_that_waits_for_the_lock_is_still_running() {
     let waiting = tokio::spawn(insert(db.clone(), 1));
     until(|| db.status().retries > retries).await;
     let report = db.close_within(Duration::from_millis(5)).await;
-    assert!(report.is_running && report.not_done.is_empty(), "{report}");
+    assert!(report.is_running && report.not_done.len() == 1, "{report}");
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::RolledBack { .. }) && matches!(error.cause(), Error::Closed), "{error:?}");
     unlock(guard).await;
-    waiting.await.unwrap().unwrap();
     db.close().await;
 }
 
@@ -287,9 +288,9 @@ async fn a_lane_that_has_nothing_to_do_is_told_of_the_end() {
     }
 }
 
-/// Three share a batch, which the last one breaks. Each runs again by itself, and the first one takes its time.
+/// Three share a batch, which the last one breaks. They run again, and the first one takes its time.
 #[tokio::test]
-async fn a_close_that_gives_up_names_the_write_that_runs_and_not_the_one_that_was_taken_out_last() {
+async fn a_close_that_gives_up_names_the_write_that_runs_and_those_that_would_have_run_again() {
     let (db, _folder) = writer().await;
     db.execute_batch("CREATE TABLE u (x INTEGER PRIMARY KEY); INSERT INTO u VALUES (1)").await.unwrap();
     let held = hold(&db).await;
@@ -315,9 +316,13 @@ async fn a_close_that_gives_up_names_the_write_that_runs_and_not_the_one_that_wa
     let report = db.close_within(Duration::from_millis(5)).await;
     let running = report.running.as_ref().expect("it is held");
     assert!(running.sql.is_none() && running.site.file().ends_with("close.rs"), "{report}");
+    let not_done: Vec<_> = report.not_done.iter().map(|write| write.sql.as_deref().unwrap()).collect();
+    assert!(matches!(not_done[..], ["INSERT INTO t VALUES (?1)", "INSERT OR ROLLBACK INTO u VALUES (1)"]), "{report}");
     release.send_replace(true);
     slow.await.unwrap().unwrap();
-    row.await.unwrap().unwrap();
-    assert!(breaks.await.unwrap().is_err());
+    for refused in [row, breaks] {
+        let error = refused.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::RolledBack { .. }) && matches!(error.cause(), Error::Closed), "{error:?}");
+    }
     db.close().await;
 }

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use poolproof::{ConnectionPool, Error, PooledDatabaseWriter};
+use poolproof::{Ack, ConnectionPool, Error, PooledDatabaseWriter, WriteStage};
+use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use turso::core::io::FileSyncType;
 use turso::core::{
     Buffer, Clock, Completion, File, IO, LimboError, MonotonicInstant, OpenFlags, PlatformIO, WallClockInstant,
@@ -142,27 +144,63 @@ async fn a_write_that_runs_when_the_close_gives_up_is_named_and_committed() {
     assert_eq!(by_sqlite(&path), [1]);
 }
 
-/// Two share the commit: it is under way when the time is over, so neither is told, and the last of them is named.
-#[tokio::test]
-async fn a_commit_that_runs_when_the_close_gives_up_names_its_last_write_and_tells_all_of_them() {
+/// A writer whose syncs of the log wait at a gate.
+async fn gated() -> (PooledDatabaseWriter, Arc<Gate>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("t.db");
     let gate = Arc::new(Gate::default());
     let slow = Slow { platform: PlatformIO::new().unwrap(), gate: Arc::clone(&gate) };
-    let pool = ConnectionPool::builder(&path).io(Arc::new(slow)).build().await.unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).io(Arc::new(slow)).build().await.unwrap();
     let db = PooledDatabaseWriter::with_config(pool, patient()).await.unwrap();
     db.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
-    let held = hold(&db).await;
-    // Shut by the first of the two, for the one that holds the lane commits, too.
-    let shuts = Arc::clone(&gate);
-    let first = queue(&db, |db| async move {
+    (db, gate, folder)
+}
+
+/// A write of 1 that is the first of a batch, and shuts the gate: the one that holds the lane commits before.
+async fn queue_and_shut(db: &PooledDatabaseWriter, gate: &Arc<Gate>) -> JoinHandle<Result<Ack<u64>, Error>> {
+    let shuts = Arc::clone(gate);
+    let first = queue(db, |db| async move {
         let work = db.write(async move |tx| {
             shuts.shut(true);
             tx.execute("INSERT INTO t VALUES (1)", ()).await
         });
         work.await
     });
-    let first = first.await;
+    first.await
+}
+
+/// While those before it are committed it has not begun: it can be late, and its caller can leave.
+#[tokio::test]
+async fn what_has_to_be_alone_waits_in_the_queue_while_those_before_it_are_committed() {
+    let (db, gate, _folder) = gated().await;
+    let held = hold(&db).await;
+    let first = queue_and_shut(&db, &gate).await;
+    let create =
+        |db: PooledDatabaseWriter, table| async move { db.execute(format!("CREATE TABLE {table} (x)"), ()).await };
+    let leaves = queue(&db, |db| create(db, "v")).await;
+    let late = queue(&db, |db| create(db.within(Duration::from_millis(300)), "w")).await;
+    held.let_go().await;
+    until(|| gate.somebody_waits()).await;
+    assert_eq!(db.status().queued, 2);
+    leaves.abort();
+    let error = late.await.unwrap().unwrap_err();
+    assert!(matches!(error.cause(), Error::Deadline { stage: WriteStage::Waiting, .. }), "{error:?}");
+    assert_eq!((db.status().queued, db.status().skipped), (0, 1));
+    assert!(!first.is_finished(), "that commit goes on");
+    gate.shut(false);
+    commit_of(first).await;
+    for table in ["v", "w"] {
+        let missing = db.execute(format!("INSERT INTO {table} VALUES (1)"), ()).await;
+        assert!(missing.unwrap_err().to_string().contains("no such table"), "{table}");
+    }
+}
+
+/// Two share the commit: it is under way when the time is over, so neither is told, and the last of them is named.
+#[tokio::test]
+async fn a_commit_that_runs_when_the_close_gives_up_names_its_last_write_and_tells_all_of_them() {
+    let (db, gate, _folder) = gated().await;
+    let path = db.pool().path().to_owned();
+    let held = hold(&db).await;
+    let first = queue_and_shut(&db, &gate).await;
     let last = queue(&db, |db| async move { db.execute("INSERT INTO t VALUES (1 + 1)", ()).await }).await;
     held.let_go().await;
     until(|| gate.somebody_waits()).await;

@@ -176,7 +176,13 @@ async fn a_setting_of_one_connection_is_refused_where_it_would_be_undone_without
     db.execute_batch("CREATE TABLE parent (x INTEGER PRIMARY KEY); CREATE TABLE child (x REFERENCES parent (x))")
         .await
         .unwrap();
-    for sql in ["PRAGMA synchronous = OFF", "PRAGMA foreign_keys(0)", "CREATE TEMP TABLE v (x)"] {
+    for sql in [
+        "PRAGMA synchronous = OFF",
+        "PRAGMA foreign_keys(0)",
+        "EXPLAIN PRAGMA synchronous = OFF",
+        "EXPLAIN QUERY PLAN PRAGMA foreign_keys = 0",
+        "CREATE TEMP TABLE v (x)",
+    ] {
         let batch = format!("{sql}; {sql};");
         for error in [
             db.execute(sql, ()).await.unwrap_err(),

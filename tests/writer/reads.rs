@@ -92,7 +92,13 @@ async fn a_read_that_panics_panics_in_its_caller_and_costs_one_connection_only()
 #[tokio::test]
 async fn a_snapshot_refuses_whatever_would_end_or_change_it() {
     let (db, _folder) = writer().await;
-    for sql in ["COMMIT", "PRAGMA query_only = 0", "INSERT INTO t VALUES (1)", "ATTACH 'x.db' AS x"] {
+    for sql in [
+        "COMMIT",
+        "PRAGMA query_only = 0",
+        "EXPLAIN PRAGMA query_only = 0",
+        "INSERT INTO t VALUES (1)",
+        "ATTACH 'x.db' AS x",
+    ] {
         let outcome: Result<()> = db.read(async move |snapshot| snapshot.query(sql, ()).await.map(drop)).await;
         assert!(matches!(outcome, Err(Error::Misuse(_))), "{sql}: {outcome:?}");
     }
