@@ -144,6 +144,11 @@ fn verb(count: usize) -> &'static str {
 pub trait Progress: Sync {
     /// A seed was run. Whether to go on.
     fn ran(&self, report: &Report) -> ControlFlow<()>;
+
+    /// Whether somebody wants it to end. Asked while a failure is made smaller, which may take longer than any seed.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 impl Progress for () {
@@ -191,7 +196,7 @@ impl Sim {
                     let is_first = !failed.swap(true, Ordering::Relaxed);
                     stops.fetch_or(!self.keeps_going, Ordering::Relaxed);
                     if is_first || self.keeps_going {
-                        let found = self.explain(seed, ran.hash, ran.plan, failure, &check);
+                        let found = self.explain(seed, ran.hash, ran.plan, failure, &check, progress);
                         report.lock().found.push(found);
                     }
                 }
@@ -212,13 +217,25 @@ impl Sim {
     }
 
     /// Makes the failure of a seed smaller, and draws it.
-    fn explain<F, E>(&self, seed: u64, hash: u64, plan: super::Plan, failure: Failure, check: &F) -> Found
+    fn explain<F, E>(
+        &self,
+        seed: u64,
+        hash: u64,
+        plan: super::Plan,
+        failure: Failure,
+        check: &F,
+        progress: &impl Progress,
+    ) -> Found
     where
         F: AsyncFn(World) -> Result<(), E>,
         E: Display,
     {
         let before = plan.decisions.len();
-        let runs = |plan: &super::Plan| run(Course::Plan(plan), self.faults, false, check);
+        let runs = |plan: &super::Plan| match progress.is_stopped() {
+            // As if it held: what is left is as small as it gets.
+            true => Ran::default(),
+            false => run(Course::Plan(plan), self.faults, false, check),
+        };
         let Minimised { plan, runs } = minimise(plan, &failure, self.minimises, &runs);
         let ran = run(Course::Plan(&plan), self.faults, true, check);
         // As whoever saved it would.
@@ -249,5 +266,40 @@ impl Sim {
             decisions: (before, plan.decisions.len()),
             runs,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Faults;
+    use super::*;
+
+    /// Whether somebody wants an end.
+    struct Stopped(bool);
+
+    impl Progress for Stopped {
+        fn ran(&self, _report: &Report) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+
+        fn is_stopped(&self) -> bool {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_failure_that_is_found_when_somebody_wants_an_end_is_told_as_it_is() {
+        let fails = async |world: World| {
+            let db = world.open("t.db").await.map_err(|error| error.to_string())?;
+            db.execute("CREATE TABLE t (x)", ()).await.map_err(|error| error.to_string())?;
+            Err::<(), _>("it always fails".to_owned())
+        };
+        let decisions = |is_stopped| {
+            let sim = Sim::new().seeds(0..20).faults(Faults { latency: 500_000, ..Faults::NONE });
+            sim.run_with(fails, &Stopped(is_stopped)).found[0].decisions
+        };
+        let (before, after) = decisions(true);
+        assert!(before > 0 && before == after, "{before} {after}");
+        assert_eq!(decisions(false), (before, 0));
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum Course<'a> {
 }
 
 /// What one run came to.
+#[derive(Default)]
 pub(super) struct Ran {
     pub(super) failure: Option<Failure>,
     /// Of everything that happened.
