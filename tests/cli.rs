@@ -180,7 +180,7 @@ fn ctrl_c_ends_a_run_cleanly_and_what_was_found_is_still_reported() {
         .unwrap();
     wait_until_at_work(&mut running, &database);
     assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
-    assert_eq!(running.wait().unwrap().code(), Some(2), "a run that was stopped shows nothing");
+    assert_eq!(running.wait().unwrap().code(), Some(130), "a run that was stopped shows nothing");
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     assert_eq!((&report["stopped"], &report["ok"]), (&true.into(), &true.into()), "{report}");
     assert!(report["acknowledged"].as_u64() > Some(0), "{report}");

@@ -3,8 +3,10 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -240,4 +242,41 @@ fn what_cannot_be_run_is_refused_in_a_line() {
     for (args, line) in refused {
         assert_refused(args, line);
     }
+}
+
+/// Stops it by Ctrl-C once it has said how far it is: its exit code, how long it took to end, and the rest of what it said.
+#[cfg(unix)]
+fn interrupted(args: &[&str]) -> (Option<i32>, Duration, String) {
+    let command = &mut Command::new(common::poolproof());
+    let mut running = command.args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(running.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains(" of 1000000 seeds, "), "{line}");
+    assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
+    let began = Instant::now();
+    let rest = std::io::read_to_string(stderr).unwrap();
+    (running.wait().unwrap().code(), began.elapsed(), rest)
+}
+
+const STOPPED: &str = "error: stopped before its end, so it shows nothing; run it again\n";
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_campaign_however_many_seeds_are_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("sim.json");
+    let many = ["sim", "--seeds", "0..1000000", "--workload", "bank", "--json", json.to_str().unwrap()];
+    let (code, took, rest) = interrupted(&many);
+    assert_eq!((code, rest.ends_with(STOPPED)), (Some(130), true), "{rest}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(report(&json)["workloads"]["bank"]["seeds"].as_u64() > Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_an_audit() {
+    let (code, took, rest) = interrupted(&["sim", "--audit", "--seeds", "0..1000000", "--workload", "bank"]);
+    assert_eq!((code, rest.as_str()), (Some(130), STOPPED));
+    assert!(took < Duration::from_secs(30), "{took:?}");
 }

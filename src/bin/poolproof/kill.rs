@@ -9,8 +9,9 @@ use clap::ValueEnum;
 use poolproof::harness::drive::Control;
 use poolproof::harness::kill::{Kill, KillReport, Orders, Subject, write_until_killed};
 
+use crate::Trouble;
 use crate::output::{bar, number, verdict};
-use crate::{Trouble, stop_on_signal};
+use crate::signals::stop_on_signal;
 
 /// Who writes in the child, as an argument.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,8 @@ use poolproof::harness::subjects::Kind;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::output::{bar, is_stdout, json, micros, number, reports, say, write};
-use crate::{STOPPED, Subject, Trouble, stop_on_signal};
+use crate::signals::stop_on_signal;
+use crate::{Outcome, Subject, Trouble};
 
 /// Reproduce the BorrowMutError, and prove that the pool ends it
 #[derive(clap::Args)]
@@ -39,7 +40,7 @@ pub struct Args {
 }
 
 /// Runs it; whether it is proved.
-pub fn run(args: &Args) -> Result<bool, Trouble> {
+pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     reports(args.json.as_deref(), args.junit.as_deref())?;
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
     let announce = || eprintln!("building the affected engine (turso 0.2.2), once; some minutes");
@@ -65,8 +66,8 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
         write(file, &text)?;
     }
     match proof.stopped {
-        true => Err(STOPPED.to_owned()),
-        false => Ok(proof.holds()),
+        true => Ok(Outcome::Stopped),
+        false => Ok(proof.holds().into()),
     }
 }
 

@@ -17,7 +17,8 @@ use serde::Serialize;
 use crate::kill::{self, Killed};
 use crate::number::from_to;
 use crate::output::{bar, is_stdout, json, micros, number, say, verdict, writable};
-use crate::{STOPPED, Subject, Trouble, stop_on_signal};
+use crate::signals::stop_on_signal;
+use crate::{Outcome, Subject, Trouble};
 
 /// More than anybody waits for.
 const MANY: u64 = 1_000_000_000;
@@ -88,7 +89,7 @@ pub struct Args {
 }
 
 /// Runs it; whether it holds.
-pub fn run(args: &Args) -> Result<bool, Trouble> {
+pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     writable(args.json.as_deref())?;
     if let Some(Killed(subject)) = args.kill {
         let report = kill::run(subject, args.rounds.unwrap_or(50), args.seed, args.quiet)?;
@@ -123,7 +124,7 @@ fn finish<R: Serialize>(
     text: impl Fn(&R) -> String,
     stopped: bool,
     ok: bool,
-) -> Result<bool, Trouble> {
+) -> Result<Outcome, Trouble> {
     // Said before it is written down: a disk that is full by now must not swallow it.
     if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
         say(&text(report))?;
@@ -131,7 +132,7 @@ fn finish<R: Serialize>(
     if let Some(file) = &args.json {
         json(file, report)?;
     }
-    if stopped { Err(STOPPED.to_owned()) } else { Ok(ok) }
+    if stopped { Ok(Outcome::Stopped) } else { Ok(ok.into()) }
 }
 
 /// Runs it behind a progress bar.

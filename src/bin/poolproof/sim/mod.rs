@@ -18,7 +18,8 @@ use self::campaign::Campaign;
 pub use self::campaign::{MergeArgs, merge};
 use self::watcher::Watcher;
 use crate::output::{is_stdout, json, reports, say, write};
-use crate::{STOPPED, Trouble, stop_on_signal};
+use crate::signals::stop_on_signal;
+use crate::{Outcome, Trouble};
 
 /// Run engine, pool and writer in a world of which a seed decides all
 #[derive(clap::Args)]
@@ -103,9 +104,9 @@ fn shard(text: &str) -> Result<(u64, u64), String> {
 }
 
 /// Runs it; whether it holds.
-pub fn run(args: &Args) -> Result<bool, Trouble> {
+pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if let Some(file) = &args.replay {
-        return replay(file, args.quiet);
+        return replay(file, args.quiet).map(Outcome::from);
     }
     reports(args.json.as_deref(), args.junit.as_deref())?;
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
@@ -169,7 +170,7 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     if let Some(file) = &args.junit {
         write(file, &campaign.junit()?)?;
     }
-    if control.is_stopped() && !campaign.has_found() { Err(STOPPED.to_owned()) } else { Ok(holds) }
+    if control.is_stopped() && !campaign.has_found() { Ok(Outcome::Stopped) } else { Ok(holds.into()) }
 }
 
 fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
