@@ -83,13 +83,13 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
 
 /// How a report ends: whether it holds, and if not, why, and how to see it again.
 pub fn verdict(ok: bool, stopped: bool, faults: &[impl Display], repeat: &str) -> Vec<String> {
-    match (ok, stopped) {
-        (true, false) => vec!["holds".to_owned()],
-        (true, true) => vec!["stopped early; nothing at fault so far".to_owned()],
-        (false, _) => {
-            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-            vec![format!("DOES NOT HOLD: {}", faults.join(", ")), format!("repeat: {repeat}")]
-        }
+    if ok {
+        vec!["holds".to_owned()]
+    } else if stopped && faults.is_empty() {
+        vec!["stopped early; nothing at fault so far".to_owned()]
+    } else {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        vec![format!("DOES NOT HOLD: {}", faults.join(", ")), format!("repeat: {repeat}")]
     }
 }
 

@@ -93,7 +93,8 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     writable(args.json.as_deref())?;
     if let Some(Killed(subject)) = args.kill {
         let report = kill::run(subject, args.rounds.unwrap_or(50), args.seed, args.quiet)?;
-        return finish(args, &report, kill::text, report.stopped, report.ok);
+        let only_stopped = report.stopped && report.faults().is_empty();
+        return finish(args, &report, kill::text, only_stopped, report.ok);
     }
     if args.subject.0 == Kind::Pool && args.pool_size < 2 {
         let why = "its writer needs at least 2 connections, one for the lane and one for readers";
@@ -114,7 +115,8 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
     let report = watched(&stress, &control, !args.quiet && args.operations.is_some())?;
-    finish(args, &report, text, report.stopped, report.ok)
+    let only_stopped = report.stopped && report.faults().is_empty() && report.findings.is_empty();
+    finish(args, &report, text, only_stopped, report.ok)
 }
 
 /// Says and writes down what was found.
@@ -122,7 +124,7 @@ fn finish<R: Serialize>(
     args: &Args,
     report: &R,
     text: impl Fn(&R) -> String,
-    stopped: bool,
+    only_stopped: bool,
     ok: bool,
 ) -> Result<Outcome, Trouble> {
     // Said before it is written down: a disk that is full by now must not swallow it.
@@ -132,7 +134,7 @@ fn finish<R: Serialize>(
     if let Some(file) = &args.json {
         json(file, report)?;
     }
-    if stopped { Ok(Outcome::Stopped) } else { Ok(ok.into()) }
+    if only_stopped { Ok(Outcome::Stopped) } else { Ok(ok.into()) }
 }
 
 /// Runs it behind a progress bar.
