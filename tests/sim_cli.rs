@@ -86,15 +86,74 @@ fn shards_make_a_whole() {
     }
     assert_eq!(whole, merged);
 
-    let twice = poolproof(&["merge", &file("one.json"), &file("one.json")]);
-    assert_eq!(twice.status.code(), Some(2));
-    let stderr = String::from_utf8_lossy(&twice.stderr);
-    assert!(stderr.contains("has the seeds 0..10, 1/2, which another report has, too"), "{stderr}");
-
     fs::write(file("other.json"), "{\"seeds\": 3}").unwrap();
     let output = poolproof(&["merge", &file("other.json")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("name a file that `poolproof sim --json` wrote"));
+}
+
+/// A report of ten seeds of one workload, or of a part of them, in that file.
+fn reports(file: &str, workload: &str, seeds: &str, shard: &str) {
+    let output = poolproof(&[
+        "sim",
+        "--faults",
+        "none",
+        "--quiet",
+        "--workload",
+        workload,
+        "--seeds",
+        seeds,
+        "--shard",
+        shard,
+        "--json",
+        file,
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_seed_that_two_reports_have_is_refused_and_not_counted_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (one, other, elsewhere) = (&file("one.json"), &file("other.json"), &file("elsewhere.json"));
+    reports(one, "counter", "0..10", "1/2");
+    reports(other, "counter,story", "7..9", "1/1");
+    reports(elsewhere, "story", "0..5", "1/1");
+    let mend = "merge reports that share no seed, each once";
+    let half = "0..10, 1/2, of counter";
+    let twice = format!("error: {one}: has seed 0 of counter ({half}), and so has {one} ({half}); {mend}");
+    assert_refused(&["merge", one, one], &twice);
+    let some = format!(
+        "error: {other}: has seed 8 of counter (7..9, 1/1, of counter,story), and so has {one} ({half}); {mend}"
+    );
+    assert_refused(&["merge", one, elsewhere, other], &some);
+
+    // The control: another workload's seeds are other ones.
+    let merged = poolproof(&["merge", elsewhere, other, "--json", &file("merged.json")]);
+    assert_eq!(merged.status.code(), Some(0), "{merged:?}");
+    let merged = report(Path::new(&file("merged.json")));
+    assert_eq!(merged["workloads"]["story"]["seeds"], 7);
+    assert_eq!(merged["parts"], serde_json::json!(["0..5, 1/1, of story", "7..9, 1/1, of counter,story"]));
+}
+
+#[test]
+fn a_whole_without_one_of_its_shards_does_not_hold_until_that_is_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let shards = ["1/3", "2/3", "3/3"].map(|shard| {
+        let name = file(&shard.replace('/', "-"));
+        reports(&name, "counter", "0..10", shard);
+        name
+    });
+    let some = file("some.json");
+    let merged = poolproof(&["merge", &shards[0], &shards[2], "--json", &some]);
+    let (text, why) = (stdout(&merged), "not there: the shard 2/3 of the seeds 0..10 of counter; merge all reports");
+    assert_eq!(merged.status.code(), Some(1), "{text}");
+    assert!(text.ends_with(&format!("\nDOES NOT HOLD: {why}\n")), "{text}");
+    assert_eq!(report(Path::new(&some))["ok"], false);
+
+    let merged = poolproof(&["merge", &some, &shards[1]]);
+    assert_eq!(merged.status.code(), Some(0), "{}", stdout(&merged));
 }
 
 #[test]
@@ -265,12 +324,41 @@ const STOPPED: &str = "error: stopped before its end, so it shows nothing; run i
 #[test]
 fn ctrl_c_ends_a_campaign_however_many_seeds_are_left() {
     let folder = tempfile::tempdir().unwrap();
-    let json = folder.path().join("sim.json");
-    let many = ["sim", "--seeds", "0..1000000", "--workload", "bank", "--json", json.to_str().unwrap()];
-    let (code, took, rest) = interrupted(&many);
+    let (json, junit) = (folder.path().join("sim.json"), folder.path().join("sim.xml"));
+    let outputs = ["--json", json.to_str().unwrap(), "--junit", junit.to_str().unwrap()];
+    let many = ["sim", "--seeds", "0..1000000", "--workload", "bank"];
+    let (code, took, rest) = interrupted(&[&many[..], &outputs].concat());
     assert_eq!((code, rest.ends_with(STOPPED)), (Some(130), true), "{rest}");
     assert!(took < Duration::from_secs(30), "{took:?}");
-    assert!(report(&json)["workloads"]["bank"]["seeds"].as_u64() > Some(0));
+    let mut written = report(&json);
+    assert!(written["workloads"]["bank"]["seeds"].as_u64() > Some(0));
+    assert_eq!((&written["stopped"], &written["ok"]), (&true.into(), &false.into()));
+    let failure = "<failure message=\"it was stopped before its end\"";
+    assert!(fs::read_to_string(&junit).unwrap().contains(failure), "{junit:?}");
+
+    // It stays so among others, of which none was.
+    let merged = folder.path().join("merged.json");
+    let merge = |files: &[&Path]| {
+        let files = files.iter().map(|file| file.to_str().unwrap());
+        let arguments: Vec<_> =
+            ["merge"].into_iter().chain(files).chain(["--json", merged.to_str().unwrap()]).collect();
+        let text = stdout(&poolproof(&arguments));
+        let report = report(&merged);
+        (report["stopped"] == true, report["ok"] == true, text)
+    };
+    let other = folder.path().join("other.json");
+    reports(other.to_str().unwrap(), "counter", "0..2", "1/1");
+    let mut same = report(&other);
+    same["faults"] = written["faults"].clone();
+    fs::write(&other, same.to_string()).unwrap();
+    let (stopped, ok, text) = merge(&[&other, &json]);
+    assert!(stopped && !ok && text.ends_with("\nDOES NOT HOLD: it was stopped before its end\n"), "{text}");
+
+    // The control: the same, had it not been stopped; and a report of before there was that field is none of one that was.
+    written.as_object_mut().unwrap().remove("stopped");
+    fs::write(&json, written.to_string()).unwrap();
+    let (stopped, ok, text) = merge(&[&other, &json]);
+    assert!(!stopped && ok, "{text}");
 }
 
 #[cfg(unix)]

@@ -2,6 +2,8 @@
 
 mod audit;
 mod campaign;
+mod merge;
+mod part;
 mod watcher;
 
 use std::fs;
@@ -15,7 +17,8 @@ use poolproof::harness::sim::{Faults, Schedule, Sim, Strategy, Workload};
 
 pub use self::audit::{ChildArgs, child};
 use self::campaign::Campaign;
-pub use self::campaign::{MergeArgs, merge};
+pub use self::merge::{MergeArgs, merge};
+use self::part::{Part, seeds, shard};
 use self::watcher::Watcher;
 use crate::output::{is_stdout, json, reports, say, write};
 use crate::signals::stop_on_signal;
@@ -81,26 +84,10 @@ pub struct Args {
     quiet: bool,
 }
 
-fn seeds(text: &str) -> Result<Range<u64>, String> {
-    let parsed = text.split_once("..").and_then(|(from, upto)| Some((from.parse().ok()?, upto.parse().ok()?)));
-    match parsed {
-        Some((from, upto)) if from < upto => Ok(from..upto),
-        _ => Err("seeds are written as 0..1000: from the first to before the second".to_owned()),
-    }
-}
-
 /// How long it may go on.
 fn minutes(text: &str) -> Result<f64, String> {
     let minutes = text.parse().ok().filter(|minutes| (0.0..=1e6).contains(minutes));
     minutes.ok_or_else(|| "it is no number of minutes, as in 15 or 0.5".to_owned())
-}
-
-fn shard(text: &str) -> Result<(u64, u64), String> {
-    let parsed = text.split_once('/').and_then(|(part, of)| Some((part.parse::<u64>().ok()?, of.parse::<u64>().ok()?)));
-    match parsed {
-        Some((part, of)) if (1..=of).contains(&part) => Ok((part - 1, of)),
-        _ => Err("a shard is written as 1/4: the first of four".to_owned()),
-    }
 }
 
 /// Runs it; whether it holds.
@@ -126,8 +113,8 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     }
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
-    let name = format!("{}..{}, {}/{of}", seeds.start, seeds.end, part + 1);
-    let mut campaign = Campaign::new(args.faults, args.strategy, name, args.at_least);
+    let whole = Part::new(seeds.clone(), (part, of), args.workload.iter().map(Workload::to_string));
+    let mut campaign = Campaign::new(args.faults, args.strategy, whole, args.at_least);
     let began = Instant::now();
     let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     for (place, &workload) in args.workload.iter().enumerate() {
@@ -152,13 +139,17 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
             break;
         }
     }
-    if campaign.seeds() == 0 {
+    let stopped = control.is_stopped() && campaign.seeds() < of_all;
+    if stopped {
+        campaign.was_stopped();
+    } else if campaign.seeds() == 0 {
         return Err(
             "no seed was run: there is none in this part, or no time; give more --seeds or --minutes".to_owned()
         );
     }
     let holds = campaign.judge();
-    if args.quiet && !holds {
+    let only_stopped = stopped && !campaign.has_found();
+    if args.quiet && !holds && !only_stopped {
         eprint!("{}", campaign.findings().trim_start());
     }
     if !args.quiet && !args.json.iter().chain(&args.junit).any(|file| is_stdout(file)) {
@@ -170,7 +161,7 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if let Some(file) = &args.junit {
         write(file, &campaign.junit()?)?;
     }
-    if control.is_stopped() && !campaign.has_found() { Ok(Outcome::Stopped) } else { Ok(holds.into()) }
+    if only_stopped { Ok(Outcome::Stopped) } else { Ok(holds.into()) }
 }
 
 fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
