@@ -263,6 +263,14 @@ fn what_cannot_be_run_is_refused_in_a_line() {
              second (see --help)",
         ),
         (
+            &["sim", "--seed", "18446744073709551615"],
+            "error: invalid value '18446744073709551615' for '--seed <SEED>': choose 0 to 18446744073709551614 (see --help)",
+        ),
+        (
+            &["sim", "--seed", "7", "--workload", "bank", "--at-least", "1000"],
+            "error: there is 1 seed, and --at-least asks for 1,000; give more --seeds",
+        ),
+        (
             &["sim", "--shard", "5/4"],
             "error: invalid value '5/4' for '--shard <I/N>': a shard is written as 1/4: the first of four (see --help)",
         ),
@@ -311,7 +319,7 @@ fn interrupted(args: &[&str]) -> (Option<i32>, Duration, String) {
     let mut stderr = BufReader::new(running.stderr.take().unwrap());
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
-    assert!(line.contains(" of 1000000 seeds, "), "{line}");
+    assert!(line.contains(" of 1,000,000 seeds, "), "{line}");
     assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
     let began = Instant::now();
     let rest = std::io::read_to_string(stderr).unwrap();
@@ -367,4 +375,38 @@ fn ctrl_c_ends_an_audit() {
     let (code, took, rest) = interrupted(&["sim", "--audit", "--seeds", "0..1000000", "--workload", "bank"]);
     assert_eq!((code, rest.as_str()), (Some(130), STOPPED));
     assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn the_last_seed_is_one_like_any_other() {
+    let last = ["sim", "--workload", "counter", "--faults", "none", "--seed", "18446744073709551614"];
+    let text = stdout(&poolproof(&last));
+    assert!(
+        text.contains("counter: 1 seed in ") && text.contains(", 1 schedule; ") && text.ends_with("\nholds\n"),
+        "{text}"
+    );
+    let output = poolproof(&[&last[..], &["--audit"]].concat());
+    let both = (stdout(&output), String::from_utf8(output.stderr).unwrap());
+    let told = "counter: 1 seed, the same in two processes\nholds\n";
+    assert_eq!(both, (told.to_owned(), "counter: 1 of 1 seed, 1 distinct trace\n".to_owned()));
+}
+
+#[test]
+fn nobody_has_to_read_what_is_said_meanwhile() {
+    let lies = ["sim", "--workload", "bank", "--faults", "crash=10000,lying-sync", "--quiet"];
+    for (args, code) in [
+        (&["sim", "--seeds", "0..10", "--workload", "counter", "--jobs", "2"][..], 0),
+        (&["sim", "--seeds", "0..4", "--workload", "counter", "--audit"], 0),
+        (&["sim", "--seeds", "0..1", "--workload", "counter", "--faults", "lying-sync"], 0),
+        (&lies, 1),
+        (&["sim", "--shard", "5/4"], 2),
+        (&["sim", "--replay", "nowhere.sched"], 2),
+        (&["stress", "--kill", "--rounds", "2"], 0),
+        (&[], 2),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(common::poolproof()).args(args).stderr(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    }
 }

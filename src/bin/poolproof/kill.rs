@@ -10,7 +10,7 @@ use poolproof::harness::drive::Control;
 use poolproof::harness::kill::{Kill, KillReport, Orders, Subject, write_until_killed};
 
 use crate::Trouble;
-use crate::output::{bar, number, verdict};
+use crate::output::{bar, counted, number, tell, verdict};
 use crate::signals::stop_on_signal;
 
 /// Who writes in the child, as an argument.
@@ -58,32 +58,36 @@ pub fn run(subject: Subject, rounds: u32, seed: u64, quiet: bool) -> Result<Kill
         bar.inc(1);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         if !quiet && !terminal && done.is_multiple_of(tenth) {
-            eprintln!("{done} of {rounds} children killed");
+            tell(format_args!("{done} of {rounds} children killed"));
         }
     });
     bar.finish_and_clear();
     outcome.map_err(|error| error.to_string())
 }
 
+fn children(count: u64) -> String {
+    if count == 1 { "1 child".to_owned() } else { format!("{} children", number(count)) }
+}
+
 /// What a person reads.
 pub fn text(report: &KillReport) -> String {
     let mut lines = vec![format!(
-        "{}, {}: {} children killed in {:.1} s, {} of them while they opened the file",
+        "{}, {}: {} killed in {:.1} s, {} of them while they opened the file",
         report.engine,
         report.subject,
-        number(report.rounds),
+        children(report.rounds),
         report.seconds,
         number(report.interrupted_openings)
     )];
     lines.push(format!(
-        "{} files, {} logs left to recover from, {} checkpoints begun",
-        number(report.databases),
-        number(report.logs_recovered),
-        number(report.checkpoints)
+        "{}, {} left to recover from, {} begun",
+        counted(report.databases, "file"),
+        counted(report.logs_recovered, "log"),
+        counted(report.checkpoints, "checkpoint")
     ));
     lines.push(format!(
-        "{} writes acknowledged, {} found again, {} more that were not acknowledged in time",
-        number(report.acknowledged),
+        "{} acknowledged, {} found again, {} more that were not acknowledged in time",
+        counted(report.acknowledged, "write"),
         number(report.found),
         number(report.unacknowledged)
     ));

@@ -83,11 +83,11 @@ fn main() -> ExitCode {
         Ok(Outcome::Holds) => ExitCode::from(HOLDS),
         Ok(Outcome::DoesNotHold) => ExitCode::from(DOES_NOT_HOLD),
         Ok(Outcome::Stopped) => {
-            eprintln!("error: stopped before its end, so it shows nothing; run it again");
+            output::tell("error: stopped before its end, so it shows nothing; run it again");
             ExitCode::from(STOPPED)
         }
         Err(trouble) => {
-            eprintln!("error: {trouble}");
+            output::tell(format_args!("error: {trouble}"));
             ExitCode::from(COULD_NOT_RUN)
         }
     }
@@ -102,10 +102,10 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{error}");
+        output::tell(error.to_string().trim_end());
         return ExitCode::from(COULD_NOT_RUN);
     }
-    eprintln!("{} (see --help)", one_line(&error.to_string()));
+    output::tell(format_args!("{} (see --help)", one_line(&error.to_string())));
     ExitCode::from(COULD_NOT_RUN)
 }
 

@@ -1,4 +1,4 @@
-//! Where results go: JSON files, numbers as a person reads them, a progress bar on a terminal.
+//! Where results go: JSON files, lines, numbers as a person reads them, a progress bar on a terminal.
 
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
@@ -34,6 +34,12 @@ pub fn say(text: &str) -> Result<(), Trouble> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a line to stderr. Where that cannot be done there is nobody to tell, and what is done goes on.
+pub fn tell(line: impl Display) {
+    // Not by eprintln!, which panics then.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Whether results go where a person would read.
@@ -106,6 +112,11 @@ pub fn number(value: u64) -> String {
     text
 }
 
+/// 1 as "1 seed", 12345 as "12,345 seeds".
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", number(count), if count == 1 { "" } else { "s" })
+}
+
 /// Microseconds in a unit that keeps them short.
 pub fn micros(value: u64) -> String {
     match value {
@@ -123,6 +134,11 @@ mod tests {
     #[test]
     fn numbers_are_grouped_by_thousands() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2_000].map(|count| counted(count, "seed")), ["0 seeds", "1 seed", "2,000 seeds"]);
     }
 
     #[test]

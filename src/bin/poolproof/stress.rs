@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::kill::{self, Killed};
 use crate::number::from_to;
-use crate::output::{bar, is_stdout, json, micros, number, say, verdict, writable};
+use crate::output::{bar, counted, is_stdout, json, micros, number, say, verdict, writable};
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Subject, Trouble};
 
@@ -162,18 +162,22 @@ fn text(report: &RunReport) -> String {
     let mut lines = Vec::new();
     let start = if report.warm { "warm" } else { "cold" };
     let RunReport { engine, connections, concurrency, workers, .. } = report;
-    lines.push(format!("{engine}, {connections}, {concurrency} clients on {workers} threads, {start}"));
     lines.push(format!(
-        "{} operations in {:.2} s, {:.0}/s, p50 {}, p99 {}",
-        number(report.operations),
+        "{engine}, {connections}, {} on {}, {start}",
+        counted(*concurrency, "client"),
+        counted(*workers, "thread")
+    ));
+    lines.push(format!(
+        "{} in {:.2} s, {:.0}/s, p50 {}, p99 {}",
+        counted(report.operations, "operation"),
         report.seconds,
         report.ops_per_s,
         micros(report.p50_us),
         micros(report.p99_us)
     ));
-    lines.push(format!("{} writes acknowledged, {} found again", number(report.acknowledged), number(report.found)));
+    lines.push(format!("{} acknowledged, {} found again", counted(report.acknowledged, "write"), number(report.found)));
     if let Some(most) = report.max_open {
-        lines.push(format!("at most {most} connections open"));
+        lines.push(format!("at most {} open", counted(most, "connection")));
     }
     for (by, verdict) in [("the engine", &report.integrity), ("SQLite", &report.sqlite_integrity)] {
         if !verdict.is_empty() {

@@ -175,12 +175,14 @@ impl Sim {
     {
         let began = Instant::now();
         let (shard, of) = self.shard;
-        let next = AtomicU64::new(self.seeds.start + shard);
+        let next = AtomicU64::new(self.seeds.start.saturating_add(shard));
         let (stops, failed) = (AtomicBool::new(false), AtomicBool::new(false));
         let report = Mutex::new(Report::default());
         let works = || {
             while !stops.load(Ordering::Relaxed) && self.time.is_none_or(|time| began.elapsed() < time) {
-                let seed = next.fetch_add(of, Ordering::Relaxed);
+                // Never beyond the last number, after which 0 would be next.
+                let after = |seed: u64| Some(seed.saturating_add(of));
+                let (Ok(seed) | Err(seed)) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
                 if seed >= self.seeds.end {
                     break;
                 }
@@ -285,6 +287,24 @@ mod tests {
         fn is_stopped(&self) -> bool {
             self.0
         }
+    }
+
+    #[test]
+    fn the_last_of_all_seeds_are_run_once_each() {
+        let seeds = |sim: Sim| {
+            let ran = Mutex::new(Vec::new());
+            let report = sim.seeds(u64::MAX - 5..u64::MAX).run(async |world: World| {
+                ran.lock().push(u64::MAX - world.seed());
+                Ok::<_, String>(())
+            });
+            let mut ran = ran.into_inner();
+            ran.sort_unstable();
+            assert_eq!(report.seeds, ran.len() as u64);
+            ran
+        };
+        assert_eq!(seeds(Sim::new().jobs(3)), [1, 2, 3, 4, 5]);
+        assert_eq!(seeds(Sim::new().jobs(3).shard(1, 3)), [1, 4]);
+        assert!(seeds(Sim::new().shard(8, 9)).is_empty(), "there are fewer seeds than shards");
     }
 
     #[test]

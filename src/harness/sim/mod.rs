@@ -211,8 +211,8 @@ impl Sim {
         E: Display,
     {
         if let Some(seed) = std::env::var_os(SEED) {
-            let parsed = seed.to_str().and_then(|seed| seed.parse().ok());
-            let seed: u64 = parsed.unwrap_or_else(|| panic!("{SEED} is {seed:?}, which is no number"));
+            let parsed = seed.to_str().and_then(|seed| seed.parse().ok()).filter(|&seed| seed < u64::MAX);
+            let seed: u64 = parsed.unwrap_or_else(|| panic!("{SEED} is {seed:?}, which is no seed"));
             self = self.seeds(seed..seed + 1).shard(0, 1);
         }
         let thread = std::thread::current();

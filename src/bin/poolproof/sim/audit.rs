@@ -15,7 +15,7 @@ use poolproof::harness::sim::{Faults, Sim, Strategy, Workload};
 
 use super::Args;
 use super::watcher::Meter;
-use crate::output::say;
+use crate::output::{counted, say, tell};
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Trouble};
 
@@ -72,7 +72,7 @@ pub fn audit(args: &Args, seeds: &Range<u64>) -> Result<Outcome, Trouble> {
         if !args.quiet {
             say(&format!("{workload}: {audit}"))?;
         } else if !audit.holds() {
-            eprint!("{workload}: {audit}");
+            tell(format!("{workload}: {audit}").trim_end());
         }
     }
     if !args.quiet {
@@ -97,7 +97,7 @@ fn unless_stopped(
     let shown = Arc::clone(&meter);
     thread::spawn(move || {
         let audit = compare(seeds, child, |audit| {
-            shown.shows(audit.seeds, || format!("{} distinct traces", audit.distinct));
+            shown.shows(audit.seeds, || counted(audit.distinct as u64, "distinct trace"));
         });
         // Nobody listens any more to one that was stopped.
         let _ = ends.send(audit);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::part::{self, Part};
 use crate::Trouble;
-use crate::output::number;
+use crate::output::{counted, number};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,8 +135,8 @@ impl Campaign {
         } else if !self.absent.is_empty() {
             Some(format!("not there: {}; merge all reports", self.absent.join("; ")))
         } else if self.seeds() < self.at_least {
-            let (seeds, at_least) = (number(self.seeds()), number(self.at_least));
-            Some(format!("{seeds} of at least {at_least} seeds were run before the time was over"))
+            let (seeds, at_least) = (number(self.seeds()), counted(self.at_least, "seed"));
+            Some(format!("{seeds} of at least {at_least} were run before the time was over"))
         } else if !self.never_seen.is_empty() {
             Some("what has to be seen was not, so this campaign shows too little".to_owned())
         } else {
@@ -151,13 +151,12 @@ impl Campaign {
         text.push_str(&format!("faults: {}; strategy: {}\n", self.faults_in_short(), self.strategy));
         for (workload, report) in &self.workloads {
             text.push_str(&format!(
-                "{workload}: {} seeds in {:.1} s, {:.0}/s, {} events, {} schedules that differ; the next is a new one with a \
-                 probability of {:.2}\n",
-                number(report.seeds),
+                "{workload}: {} in {:.1} s, {:.0}/s, {}, {}; the next is a new one with a probability of {:.2}\n",
+                counted(report.seeds, "seed"),
                 report.seconds,
                 report.rate(),
-                number(report.events),
-                number(report.distinct() as u64),
+                counted(report.events, "event"),
+                schedules(report.distinct() as u64),
                 report.chance_of_a_new_one()
             ));
         }
@@ -228,6 +227,10 @@ impl Campaign {
         whole.add_test_suite(suite);
         whole.to_string().map_err(|error| format!("cannot write JUnit's XML: {error}"))
     }
+}
+
+fn schedules(count: u64) -> String {
+    if count == 1 { "1 schedule".to_owned() } else { format!("{} schedules that differ", number(count)) }
 }
 
 /// What there is, each with a number before it, under a head; nothing if there is nothing.

@@ -20,7 +20,8 @@ use self::campaign::Campaign;
 pub use self::merge::{MergeArgs, merge};
 use self::part::{Part, seeds, shard};
 use self::watcher::Watcher;
-use crate::output::{is_stdout, json, reports, say, write};
+use crate::number::from_to;
+use crate::output::{counted, is_stdout, json, number, reports, say, tell, write};
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Trouble};
 
@@ -38,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "0..1000")]
     seeds: Range<u64>,
     /// This seed only
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with = "seeds", value_parser = from_to(0, u64::MAX - 1))]
     seed: Option<u64>,
     /// What is done
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = str::parse::<Workload>, default_value = "story,bank,counter,mvcc")]
@@ -98,8 +99,8 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     reports(args.json.as_deref(), args.junit.as_deref())?;
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     if args.faults.lying_sync && args.faults.crash == 0 {
-        eprintln!(
-            "warning: without a power failure nobody can tell that a disk lies; add crash to --faults: crash=10000,lying-sync"
+        tell(
+            "warning: without a power failure nobody can tell that a disk lies; add crash to --faults: crash=10000,lying-sync",
         );
     }
     if args.audit {
@@ -109,7 +110,9 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     let of_each = (seeds.end - seeds.start).saturating_sub(part).div_ceil(of);
     let of_all = of_each.saturating_mul(args.workload.len() as u64);
     if of_all < args.at_least {
-        return Err(format!("there are {of_all} seeds, and --at-least asks for {}; give more --seeds", args.at_least));
+        let there = if of_all == 1 { "there is" } else { "there are" };
+        let seeds = counted(of_all, "seed");
+        return Err(format!("{there} {seeds}, and --at-least asks for {}; give more --seeds", number(args.at_least)));
     }
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
@@ -150,7 +153,7 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     let holds = campaign.judge();
     let only_stopped = stopped && !campaign.has_found();
     if args.quiet && !holds && !only_stopped {
-        eprint!("{}", campaign.findings().trim_start());
+        tell(campaign.findings().trim());
     }
     if !args.quiet && !args.json.iter().chain(&args.junit).any(|file| is_stdout(file)) {
         say(&campaign.text())?;
@@ -181,7 +184,7 @@ fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
     let outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
     match quiet {
         false => say(&format!("{}\n{outcome}\n", replayed.interleaving))?,
-        true if replayed.failure.is_some() => eprintln!("{outcome}"),
+        true if replayed.failure.is_some() => tell(outcome),
         true => {}
     }
     Ok(replayed.failure.is_none())

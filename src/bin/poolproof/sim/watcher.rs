@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use poolproof::harness::drive::Control;
 use poolproof::harness::sim::{Progress, Report, Workload};
 
-use crate::output::bar;
+use crate::output::{bar, counted, number, tell};
 
 /// Seeds that are done, of those that there are.
 pub struct Meter {
@@ -42,7 +42,7 @@ impl Meter {
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             if done.is_multiple_of(seeds.div_ceil(10).max(1)) || last.elapsed() >= SILENCE {
                 *last = Instant::now();
-                eprintln!("{name}: {done} of {seeds} seeds, {}", what());
+                tell(format_args!("{name}: {} of {}, {}", number(done), counted(*seeds, "seed"), what()));
             }
         }
     }
@@ -74,7 +74,7 @@ impl Progress for Watcher<'_> {
     }
 
     fn ran(&self, report: &Report) -> ControlFlow<()> {
-        self.meter.shows(report.seeds, || format!("{} schedules differ", report.distinct()));
+        self.meter.shows(report.seeds, || format!("{} differ", counted(report.distinct() as u64, "schedule")));
         if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
