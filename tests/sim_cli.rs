@@ -41,6 +41,21 @@ fn seeds_that_hold_are_said_to_with_what_was_seen() {
 }
 
 #[test]
+fn who_waits_is_told_how_many_faults_there_were() {
+    let faults = |faults: &str| {
+        let output = poolproof(&["sim", "--seeds", "0..10", "--workload", "counter", "--faults", faults]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 10, "{stderr}");
+        let last = stderr.lines().last().unwrap().strip_prefix("counter: 10 of 10 seeds, ").unwrap().to_owned();
+        let (schedules, faults) = last.split_once(" schedules differ, ").expect("both");
+        assert!((2..=10).contains(&schedules.parse::<u64>().unwrap()), "{last}");
+        faults.strip_suffix(" faults").expect("how many").parse::<u64>().unwrap()
+    };
+    assert!(faults("all") > 0);
+    assert_eq!(faults("none"), 0);
+}
+
+#[test]
 fn a_disk_that_lies_does_not_hold_and_its_schedule_repeats_that() {
     let folder = tempfile::tempdir().unwrap();
     let (json, junit) = (folder.path().join("sim.json"), folder.path().join("sim.xml"));

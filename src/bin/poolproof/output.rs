@@ -81,7 +81,7 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(length).with_message(message.to_owned());
-    let style = ProgressStyle::with_template("{msg:34} {bar:30} {pos:>6}/{len} {elapsed}");
+    let style = ProgressStyle::with_template("{msg:34} {wide_bar} {pos:>6}/{len} {elapsed}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

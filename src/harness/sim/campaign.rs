@@ -80,6 +80,12 @@ impl Report {
         if self.seconds > 0.0 { self.seeds as f64 / self.seconds } else { 0.0 }
     }
 
+    /// Faults that happened.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        FAULTS.iter().filter_map(|what| self.seen.get(*what)).sum()
+    }
+
     /// Those of `wanted` that were never seen.
     #[must_use]
     pub fn never_seen<'a>(&self, wanted: &[&'a str]) -> Vec<&'a str> {
@@ -132,6 +138,23 @@ impl Display for Found {
         })
     }
 }
+
+/// What is seen each time that a fault happens, and no other time.
+const FAULTS: [&str; 13] = [
+    "a read that fails",
+    "a write that fails",
+    "a full disk",
+    "a short write",
+    "a sync that fails",
+    "a truncation that fails",
+    "a slow disk",
+    "a crash that keeps what is synced",
+    "a crash that keeps everything",
+    "a crash that keeps some sectors",
+    "a future that is dropped",
+    "a task that panics",
+    "time that passes",
+];
 
 /// What begins and ends a schedule in a report.
 const RULE: &str = "--------";
@@ -273,7 +296,7 @@ impl Sim {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Faults;
+    use super::super::{Faults, Workload};
     use super::*;
 
     /// Whether somebody wants an end.
@@ -286,6 +309,39 @@ mod tests {
 
         fn is_stopped(&self) -> bool {
             self.0
+        }
+    }
+
+    #[test]
+    fn each_fault_is_counted_and_nothing_else_is() {
+        /// No further than the first.
+        struct Fault;
+        impl Progress for Fault {
+            fn ran(&self, report: &Report) -> ControlFlow<()> {
+                if report.faults() > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+        }
+        let faults = |seeds, faults| {
+            let sim = Sim::new().seeds(seeds).faults(faults);
+            let report = sim.run_with(async |world| Workload::Counter.run(world).await, &Fault);
+            assert!(report.found.is_empty() && !report.seen.is_empty());
+            report.faults()
+        };
+        assert_eq!(faults(0..5, Faults::NONE), 0);
+        let usual = Faults::all();
+        for one in [
+            Faults { read: usual.read, ..Faults::NONE },
+            Faults { write: usual.write, ..Faults::NONE },
+            Faults { full: usual.full, ..Faults::NONE },
+            Faults { short_write: usual.short_write, ..Faults::NONE },
+            Faults { sync: usual.sync, ..Faults::NONE },
+            Faults { latency: usual.latency, ..Faults::NONE },
+            Faults { crash: usual.crash, ..Faults::NONE },
+            Faults { cancel: usual.cancel, ..Faults::NONE },
+            Faults { panic: usual.panic, ..Faults::NONE },
+            Faults { time: usual.time, ..Faults::NONE },
+        ] {
+            assert!(faults(0..200, one) > 0, "{one}");
         }
     }
 

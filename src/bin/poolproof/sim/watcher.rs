@@ -74,7 +74,11 @@ impl Progress for Watcher<'_> {
     }
 
     fn ran(&self, report: &Report) -> ControlFlow<()> {
-        self.meter.shows(report.seeds, || format!("{} differ", counted(report.distinct() as u64, "schedule")));
+        let what = || {
+            let (schedules, faults) = (report.distinct() as u64, report.faults());
+            format!("{} differ, {}", counted(schedules, "schedule"), counted(faults, "fault"))
+        };
+        self.meter.shows(report.seeds, what);
         if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
