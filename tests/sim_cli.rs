@@ -3,11 +3,12 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use poolproof::harness::sim::Sim;
 use serde_json::Value;
 
 fn poolproof(args: &[&str]) -> Output {
@@ -105,6 +106,98 @@ fn shards_make_a_whole() {
     let output = poolproof(&["merge", &file("other.json")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("name a file that `poolproof sim --json` wrote"));
+}
+
+/// What a campaign of the bank on a disk that lies wrote.
+fn on_a_lying_disk(more: &[&str]) -> (Output, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("sim.json");
+    let lies = ["sim", "--seeds", "0..20", "--workload", "bank,counter", "--faults", "crash=10000,lying-sync"];
+    let output = poolproof(&[&lies[..], more, &["--quiet", "--json", json.to_str().unwrap()]].concat());
+    (output, report(&json))
+}
+
+#[test]
+fn a_campaign_that_keeps_going_runs_all_seeds_and_tells_of_each_that_fails() {
+    let count = |report: &Value, workload: &str| {
+        let report = &report["workloads"][workload];
+        (report["seeds"].as_u64(), report["found"].as_array().map(Vec::len))
+    };
+    let (output, report) = on_a_lying_disk(&["--keep-going"]);
+    assert_eq!((output.status.code(), &report["ok"]), (Some(1), &false.into()));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let mut failures = 0;
+    for workload in ["bank", "counter"] {
+        let (seeds, found) = count(&report, workload);
+        assert_eq!(seeds, Some(20));
+        failures += found.unwrap();
+        for found in report["workloads"][workload]["found"].as_array().unwrap() {
+            let line = format!("{workload}, seed {} fails: ", found["seed"]);
+            assert_eq!(stderr.matches(&line).count(), 1, "{stderr}");
+        }
+    }
+    assert!(failures > 2 && stderr.matches("\nrepeat: ").count() == failures, "{failures} {stderr}");
+
+    let (output, report) = on_a_lying_disk(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let (seeds, found) = count(&report, "bank");
+    assert!(seeds < Some(20) && found == Some(1) && report["workloads"]["counter"].is_null(), "{report}");
+}
+
+#[test]
+fn each_strategy_explores_schedules_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("sim.json");
+    let schedules = |strategy: &str| {
+        let given = ["sim", "--seeds", "0..10", "--workload", "counter", "--faults", "none", "--strategy", strategy];
+        let output = poolproof(&[&given[..], &["--quiet", "--json", json.to_str().unwrap()]].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let report = report(&json);
+        assert_eq!(report["strategy"], strategy);
+        report["workloads"]["counter"]["schedules"].clone()
+    };
+    let all = ["uniform", "pct", "starvation", "mixed"].map(|strategy| (strategy, schedules(strategy)));
+    for (place, (strategy, ones)) in all.iter().enumerate() {
+        for (other, others) in &all[..place] {
+            assert_ne!(ones, others, "{strategy}, {other}");
+        }
+    }
+    assert_eq!(all[0].1, schedules("uniform"), "and the same ones each time");
+}
+
+const RAN: &str = "ran";
+
+/// Its test runs it in a process of its own.
+#[test]
+#[ignore = "run by the test of POOLPROOF_SEED"]
+fn a_check_of_seven_seeds() {
+    let ran = common::alone::place().join(RAN);
+    Sim::new().seeds(0..7).jobs(2).check(async |world| {
+        let mut file = fs::File::options().create(true).append(true).open(&ran)?;
+        file.write_all(format!("{} ", world.seed()).as_bytes())
+    });
+}
+
+#[test]
+fn a_check_runs_the_seed_of_the_environment_and_no_other() {
+    let ran = |seed: Option<&str>| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut body = common::alone::body("a_check_of_seven_seeds", folder.path());
+        body.env_remove("POOLPROOF_SEED").envs(seed.map(|seed| ("POOLPROOF_SEED", seed)));
+        let output = body.output().unwrap();
+        let seeds = fs::read_to_string(folder.path().join(RAN)).unwrap_or_default();
+        let mut seeds: Vec<u64> = seeds.split_whitespace().map(|seed| seed.parse().unwrap()).collect();
+        seeds.sort_unstable();
+        (output.status.success(), seeds, String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(ran(Some("3")), (true, vec![3], String::new()));
+    assert_eq!(ran(Some("18446744073709551614")), (true, vec![u64::MAX - 1], String::new()), "none of the seven");
+    assert_eq!(ran(None), (true, (0..7).collect(), String::new()));
+    for none in ["three", "18446744073709551615", ""] {
+        let (passed, seeds, stderr) = ran(Some(none));
+        assert!(!passed && seeds.is_empty(), "{none}");
+        assert!(stderr.contains(&format!("POOLPROOF_SEED is {none:?}, which is no seed")), "{stderr}");
+    }
 }
 
 /// A report of ten seeds of one workload, or of a part of them, in that file.
@@ -297,6 +390,11 @@ fn what_cannot_be_run_is_refused_in_a_line() {
         (
             &["sim", "--minutes", "nan"],
             "error: invalid value 'nan' for '--minutes <M>': it is no number of minutes, as in 15 or 0.5 (see --help)",
+        ),
+        (
+            &["sim", "--strategy", "chess"],
+            "error: invalid value 'chess' for '--strategy <NAME>': \"chess\" is no strategy: uniform, pct, starvation or mixed \
+             (see --help)",
         ),
         (
             &["sim", "--workload", "poker"],
