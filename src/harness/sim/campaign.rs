@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::minimise::{Minimised, minimise};
-use super::notation::{Picture, Schedule};
+use super::notation::{Picture, RULE, Schedule};
 use super::run::{Course, Ran, run};
 use super::trace::Detail;
 use super::{Sim, World};
@@ -127,7 +127,7 @@ impl Display for Found {
                 writeln!(f, "{after} of its {before} decisions {} enough, found in {} runs:\n", verb(after), self.runs)?
             }
         }
-        writeln!(f, "{RULE}\n{}\n{RULE}", self.schedule.trim_end())?;
+        writeln!(f, "{RULE}\n{}\n{RULE}\n{LEGEND}", self.schedule.trim_end())?;
         f.write_str(match (self.leaks, self.is_repeated) {
             (true, _) => {
                 "A second run of this seed was another one: something beside it decides, such as the order of a HashMap, a real \
@@ -156,8 +156,9 @@ const FAULTS: [&str; 13] = [
     "time that passes",
 ];
 
-/// What begins and ends a schedule in a report.
-const RULE: &str = "--------";
+/// How the notation reads, for whoever meets it here.
+const LEGEND: &str = "A line is what one task did until another went on, and last what the disk did for it; a dot: nothing but that.\n\
+                      lane#2: the second task of that name. answer: WHAT WHOSE N = ANSWER: to its N-th question, from 0 on.\n";
 
 fn verb(count: usize) -> &'static str {
     if count == 1 { "is" } else { "are" }
