@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use poolproof::harness::sim::Sim;
+use poolproof::harness::sim::{Faults, Sim};
 use serde_json::Value;
 
 fn poolproof(args: &[&str]) -> Output {
@@ -66,7 +66,11 @@ fn a_disk_that_lies_does_not_hold_and_its_schedule_repeats_that() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("DOES NOT HOLD") && text.contains("repeat: poolproof sim --workload bank"), "{text}");
-    assert!(fs::read_to_string(&junit).unwrap().contains("<failure"));
+    for explained in ["; a dot: ", "lane#2: ", "answer: WHAT WHOSE N = ANSWER: "] {
+        assert!(text.contains(explained), "{text}");
+    }
+    let junit = fs::read_to_string(&junit).unwrap();
+    assert!(junit.contains("<failure") && junit.contains("\nrepeat: poolproof sim --workload bank"), "{junit}");
 
     let report = report(&json);
     assert_eq!(report["ok"], false);
@@ -108,11 +112,62 @@ fn shards_make_a_whole() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("name a file that `poolproof sim --json` wrote"));
 }
 
+/// The words in which a schedule fails that is saved like this.
+fn replayed(schedule: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("found.sched");
+    fs::write(&file, schedule).unwrap();
+    let output = poolproof(&["sim", "--replay", file.to_str().unwrap(), "--quiet"]);
+    assert!([Some(1), Some(2)].contains(&output.status.code()), "{output:?}");
+    String::from_utf8(output.stderr).unwrap().replace(file.to_str().unwrap(), "FILE")
+}
+
+#[test]
+fn a_schedule_is_read_back_as_it_was_printed_rules_and_all() {
+    let output = poolproof(&["sim", "--seeds", "0..20", "--workload", "bank", "--faults", "crash=10000,lying-sync"]);
+    let text = stdout(&output);
+    let rules: Vec<_> = text.match_indices("--------\n").map(|(place, rule)| (place, place + rule.len())).collect();
+    let [(before, from), (upto, after)] = rules[..] else { panic!("two rules: {text}") };
+    let without = replayed(&text[from..upto]);
+    assert!(without.starts_with("the check failed: "), "{without}");
+    for (with, rules) in [(before..after, "both"), (from..after, "the last"), (before..upto, "the first")] {
+        assert_eq!(replayed(&text[with]), without, "with {rules}");
+    }
+    let other = replayed(&text[before..after].replace("--------", "-------"));
+    assert!(other.starts_with("error: FILE: line 1: the table begins with"), "{other}");
+}
+
+#[test]
+fn a_schedule_that_fails_before_its_end_is_said_to_be_left() {
+    let (_, report) = on_a_lying_disk(&[]);
+    let schedule = report["workloads"]["bank"]["found"][0]["schedule"].as_str().unwrap();
+    let fails = replayed(schedule);
+    assert!(fails.starts_with("the check failed: ") && !fails.contains("not followed"), "{fails}");
+    let columns = schedule.lines().find(|line| line.ends_with("| disk")).unwrap().matches('|').count();
+    let more = format!("{schedule}.{} fsync nothing\n", "|".repeat(columns));
+    let told = replayed(&more);
+    let rest = told.strip_prefix(fails.trim_end()).expect("the same failure");
+    assert!(rest.starts_with("\nand the schedule was not followed to its end: line "), "{told}");
+    assert!(rest.ends_with(" never did \"fsync nothing\"\n"), "{told}");
+}
+
+#[test]
+fn the_help_of_sim_has_a_word_on_each_fault_and_strategy() {
+    let help = stdout(&poolproof(&["sim", "--help"]));
+    let all = Faults { lying_sync: true, ..Faults::all() }.to_string();
+    let faults: Vec<_> = all.split(',').map(|fault| fault.split('=').next().unwrap()).collect();
+    assert_eq!(faults.len(), 11, "{all}");
+    for name in faults.into_iter().chain(["uniform", "pct", "starvation", "mixed"]) {
+        let said = help.lines().filter_map(|line| line.strip_prefix("  ")?.strip_prefix(name)?.strip_prefix(' '));
+        assert_eq!(said.filter(|words| !words.trim().is_empty()).count(), 1, "{name}: {help}");
+    }
+}
+
 /// What a campaign of the bank on a disk that lies wrote.
 fn on_a_lying_disk(more: &[&str]) -> (Output, Value) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("sim.json");
-    let lies = ["sim", "--seeds", "0..20", "--workload", "bank,counter", "--faults", "crash=10000,lying-sync"];
+    let lies = ["sim", "--seeds", "0..10", "--workload", "bank,counter", "--faults", "crash=10000,lying-sync"];
     let output = poolproof(&[&lies[..], more, &["--quiet", "--json", json.to_str().unwrap()]].concat());
     (output, report(&json))
 }
@@ -129,7 +184,7 @@ fn a_campaign_that_keeps_going_runs_all_seeds_and_tells_of_each_that_fails() {
     let mut failures = 0;
     for workload in ["bank", "counter"] {
         let (seeds, found) = count(&report, workload);
-        assert_eq!(seeds, Some(20));
+        assert_eq!(seeds, Some(10));
         failures += found.unwrap();
         for found in report["workloads"][workload]["found"].as_array().unwrap() {
             let line = format!("{workload}, seed {} fails: ", found["seed"]);
@@ -141,7 +196,7 @@ fn a_campaign_that_keeps_going_runs_all_seeds_and_tells_of_each_that_fails() {
     let (output, report) = on_a_lying_disk(&[]);
     assert_eq!(output.status.code(), Some(1));
     let (seeds, found) = count(&report, "bank");
-    assert!(seeds < Some(20) && found == Some(1) && report["workloads"]["counter"].is_null(), "{report}");
+    assert!(seeds < Some(10) && found == Some(1) && report["workloads"]["counter"].is_null(), "{report}");
 }
 
 #[test]

@@ -111,6 +111,8 @@ pub struct Sim {
 pub struct Replayed {
     /// `None` if the check passed.
     pub failure: Option<Failure>,
+    /// The first line that it never came to: if it failed, then perhaps elsewhere than the schedule did.
+    pub left_over: Option<String>,
     /// What happened, in the notation of schedules.
     pub interleaving: String,
 }
@@ -240,7 +242,7 @@ impl Sim {
         let schedule: Schedule = text.parse()?;
         let ran = run(Course::Schedule(&schedule), schedule.faults, true, &check);
         let interleaving = notation::Picture::of(&ran.events, &ran.names, Detail::Deeds).to_string();
-        Ok(Replayed { failure: ran.failure, interleaving })
+        Ok(Replayed { failure: ran.failure, left_over: ran.left_over, interleaving })
     }
 
     /// The hash of everything that happened in a run of `seed`: the same in every process, or something leaks into it

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use poolproof::harness::sim::{Faults, Report, Strategy, Unseen, Workload};
+use poolproof::harness::sim::{Faults, Found, Report, Strategy, Unseen, Workload};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -180,13 +180,7 @@ impl Campaign {
         let mut text = String::new();
         for (workload, report) in &self.workloads {
             for found in &report.found {
-                text.push_str(&format!("\n{workload}, {found}"));
-                text.push_str(&format!(
-                    "repeat: poolproof sim --workload {workload} --faults {} --strategy {} --seed {}\n",
-                    self.faults_in_short(),
-                    self.strategy,
-                    found.seed
-                ));
+                text.push_str(&format!("\n{workload}, {}", self.told(workload, found)));
             }
         }
         match self.problem() {
@@ -194,6 +188,14 @@ impl Campaign {
             Some(problem) => text.push_str(&format!("\nDOES NOT HOLD{problem}\n")),
         }
         text
+    }
+
+    /// A seed that failed, and how to see it again.
+    fn told(&self, workload: &str, found: &Found) -> String {
+        let (faults, strategy, seed) = (self.faults_in_short(), self.strategy, found.seed);
+        let repeat =
+            format!("poolproof sim --workload {workload} --faults {faults} --strategy {strategy} --seed {seed}");
+        format!("{found}repeat: {repeat}\n")
     }
 
     fn faults_in_short(&self) -> String {
@@ -211,7 +213,10 @@ impl Campaign {
         for (workload, report) in &self.workloads {
             let status = match report.found.first() {
                 None => TestCaseStatus::success(),
-                Some(found) => failed(format!("seed {}: {}", found.seed, found.failure), found.to_string()),
+                Some(found) => {
+                    let all: Vec<_> = report.found.iter().map(|found| self.told(workload, found)).collect();
+                    failed(format!("seed {}: {}", found.seed, found.failure), all.join("\n"))
+                }
             };
             let mut case = TestCase::new(workload.clone(), status);
             case.set_time(Duration::from_secs_f64(report.seconds));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use poolproof::harness::drive::Control;
-use poolproof::harness::sim::{Faults, Schedule, Sim, Strategy, Workload};
+use poolproof::harness::sim::{Failure, FailureKind, Faults, Schedule, Sim, Strategy, Workload};
 
 pub use self::audit::{ChildArgs, child};
 use self::campaign::Campaign;
@@ -27,9 +27,24 @@ use crate::{Outcome, Trouble};
 
 /// Run engine, pool and writer in a world of which a seed decides all
 #[derive(clap::Args)]
-#[command(after_help = "Faults: none, all, or some of read, write, full, short-write, sync, latency,\n\
-                  crash, cancel, panic, time, lying-sync, separated by commas, each with a rate in\n\
-                  a million if it is not the usual one: crash=5000\n\n\
+#[command(after_help = "Faults: none, all, or some of these, separated by commas, each with a rate in a\n\
+                  million if it is not the usual one: crash=5000\n  \
+                  read         a read fails\n  \
+                  write        a write, or a truncation, fails\n  \
+                  full         a write fails, for the disk is full\n  \
+                  short-write  a write fails half-way\n  \
+                  sync         a sync fails, and nobody knows what is on the disk\n  \
+                  latency      the disk takes up to 20 ms\n  \
+                  crash        the power fails: what was not synced may be lost\n  \
+                  cancel       a future is dropped half-way\n  \
+                  panic        a task panics half-way\n  \
+                  time         time passes though somebody could go on\n  \
+                  lying-sync   no fault to bear, but a control: syncs do nothing; not in all\n\n\
+                  Strategies, by which it is decided who goes next:\n  \
+                  uniform      each with the same probability\n  \
+                  pct          by priorities, of which few change: finds bugs of few switches\n  \
+                  starvation   uniform, but now and then one is not let go for a while\n  \
+                  mixed        one of these, by the seed\n\n\
                   Examples:\n  poolproof sim --seeds 0..20000 --jobs 2 --json sim.json\n  \
                   poolproof sim --workload bank --seed 17\n  \
                   poolproof sim --faults all,lying-sync   # a disk that lies: must not hold\n  \
@@ -47,7 +62,7 @@ pub struct Args {
     /// What may go wrong
     #[arg(long, value_parser = str::parse::<Faults>, default_value = "all")]
     faults: Faults,
-    /// uniform, pct, starvation or mixed
+    /// Who goes next: one of those below
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Strategy>, default_value = "mixed")]
     strategy: Strategy,
     /// Begin no seed after so many minutes
@@ -181,7 +196,11 @@ fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
         wrong(format!("{whose}: repeat it by Sim::replay, in the test that made it"))
     })?;
     let replayed = Sim::replay(&text, async |world| workload.run(world).await).map_err(wrong)?;
-    let outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
+    let mut outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
+    let is_told = |failure: &Failure| failure.kind == FailureKind::Schedule;
+    if let Some(line) = replayed.left_over.filter(|_| !replayed.failure.as_ref().is_some_and(is_told)) {
+        outcome.push_str(&format!("\nand the schedule was not followed to its end: {line}"));
+    }
     match quiet {
         false => say(&format!("{}\n{outcome}\n", replayed.interleaving))?,
         true if replayed.failure.is_some() => tell(outcome),
