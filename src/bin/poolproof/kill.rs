@@ -92,9 +92,25 @@ pub fn text(report: &KillReport) -> String {
         number(report.unacknowledged)
     ));
     lines.extend(report.findings.iter().map(|finding| format!("finding: {finding}")));
-    lines.extend(verdict(report.ok, report.stopped, &report.faults(), &report.repeat));
+    lines.extend(ends(report));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// The last of it.
+pub fn ends(report: &KillReport) -> Vec<String> {
+    let is_control = |subject: &Subject| !matches!(subject, Subject::Writer | Subject::Forgetful);
+    let control = Subject::ALL.into_iter().filter(is_control).any(|subject| subject.name() == report.subject);
+    let mut lines = verdict(report.ok, report.stopped, &report.faults(), &report.repeat);
+    if control && report.ok {
+        lines.push(format!(
+            "but {} is a control, which must not hold: that it was not found out shows that {} {} too few; give more --rounds",
+            report.subject,
+            children(report.rounds),
+            if report.rounds == 1 { "is" } else { "are" }
+        ));
+    }
+    lines
 }
 
 /// Writes until it is killed

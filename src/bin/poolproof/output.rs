@@ -95,7 +95,8 @@ pub fn verdict(ok: bool, stopped: bool, faults: &[impl Display], repeat: &str) -
         vec!["stopped early; nothing at fault so far".to_owned()]
     } else {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        vec![format!("DOES NOT HOLD: {}", faults.join(", ")), format!("repeat: {repeat}")]
+        let what = if faults.is_empty() { "see what was found".to_owned() } else { faults.join(", ") };
+        vec![format!("DOES NOT HOLD: {what}"), format!("repeat: {repeat}")]
     }
 }
 
