@@ -48,7 +48,7 @@ fn who_waits_is_told_how_many_faults_there_were() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(stderr.lines().count(), 10, "{stderr}");
         let last = stderr.lines().last().unwrap().strip_prefix("counter: 10 of 10 seeds, ").unwrap().to_owned();
-        let (schedules, faults) = last.split_once(" schedules differ, ").expect("both");
+        let (schedules, faults) = last.split_once(" distinct schedules, ").expect("both");
         assert!((2..=10).contains(&schedules.parse::<u64>().unwrap()), "{last}");
         faults.strip_suffix(" faults").expect("how many").parse::<u64>().unwrap()
     };

@@ -76,7 +76,7 @@ impl Progress for Watcher<'_> {
     fn ran(&self, report: &Report) -> ControlFlow<()> {
         let what = || {
             let (schedules, faults) = (report.distinct() as u64, report.faults());
-            format!("{} differ, {}", counted(schedules, "schedule"), counted(faults, "fault"))
+            format!("{}, {}", counted(schedules, "distinct schedule"), counted(faults, "fault"))
         };
         self.meter.shows(report.seeds, what);
         if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
