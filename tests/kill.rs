@@ -66,7 +66,8 @@ fn rounds_that_are_stopped_say_so_and_show_nothing() {
     let control = Control::default();
     control.stop();
     let report = Kill::new(common::poolproof()).run(&control, &|| {}).unwrap();
-    assert!(report.stopped && report.ok && report.rounds == 0, "{report:?}");
+    assert!(report.stopped && !report.ok && report.rounds == 0, "{report:?}");
+    assert!(report.faults().is_empty() && report.findings.is_empty(), "{report:?}");
 }
 
 fn poolproof(line: &str) -> Output {

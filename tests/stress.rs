@@ -61,7 +61,8 @@ fn a_run_that_is_stopped_says_so_and_is_still_checked() {
     let control = Arc::new(Control::default());
     control.stop();
     let report = Stress::default().run(&control).unwrap();
-    assert!(report.stopped && report.ok && report.operations == 0, "{report:?}");
+    assert!(report.stopped && !report.ok && report.operations == 0, "what was stopped shows nothing: {report:?}");
+    assert!(report.faults().is_empty() && report.findings.is_empty(), "{report:?}");
     assert_eq!(report.sqlite_integrity, "ok");
 }
 

@@ -79,7 +79,7 @@ pub struct RunReport {
     pub ops_per_s: f64,
     /// From the first operation to the last, in seconds.
     pub seconds: f64,
-    /// Whether nothing above is a fault; see [`RunReport::faults`].
+    /// Whether nothing above is a fault, and it was not stopped; see [`RunReport::faults`].
     pub ok: bool,
 }
 
@@ -125,12 +125,12 @@ impl RunReport {
         Self { failed: 0, ..self.clone() }.faults()
     }
 
-    /// Closes the report: `ok` says whether there are no faults and no findings.
+    /// Closes the report: `ok` says whether there are no faults and no findings, in a run that came to its end.
     pub fn conclude(mut self) -> Self {
         if self.operations == 0 && !self.stopped && self.faults().is_empty() {
             self.finding(|| "nothing was performed, so nothing is shown".to_owned());
         }
-        self.ok = self.faults().is_empty() && self.findings.is_empty();
+        self.ok = !self.stopped && self.faults().is_empty() && self.findings.is_empty();
         self
     }
 }

@@ -9,8 +9,9 @@ use clap::ValueEnum;
 use poolproof::harness::drive::Control;
 use poolproof::harness::kill::{Kill, KillReport, Orders, Subject, write_until_killed};
 
-use crate::output::{bar, number, verdict};
-use crate::{Trouble, stop_on_signal};
+use crate::Trouble;
+use crate::output::{bar, counted, number, tell, verdict};
+use crate::signals::stop_on_signal;
 
 /// Who writes in the child, as an argument.
 #[derive(Clone, Copy, Debug)]
@@ -57,39 +58,59 @@ pub fn run(subject: Subject, rounds: u32, seed: u64, quiet: bool) -> Result<Kill
         bar.inc(1);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         if !quiet && !terminal && done.is_multiple_of(tenth) {
-            eprintln!("{done} of {rounds} children killed");
+            tell(format_args!("{done} of {rounds} children killed"));
         }
     });
     bar.finish_and_clear();
     outcome.map_err(|error| error.to_string())
 }
 
+fn children(count: u64) -> String {
+    if count == 1 { "1 child".to_owned() } else { format!("{} children", number(count)) }
+}
+
 /// What a person reads.
 pub fn text(report: &KillReport) -> String {
     let mut lines = vec![format!(
-        "{}, {}: {} children killed in {:.1} s, {} of them while they opened the file",
+        "{}, {}: {} killed in {:.1} s, {} of them while they opened the file",
         report.engine,
         report.subject,
-        number(report.rounds),
+        children(report.rounds),
         report.seconds,
         number(report.interrupted_openings)
     )];
     lines.push(format!(
-        "{} files, {} logs left to recover from, {} checkpoints begun",
-        number(report.databases),
-        number(report.logs_recovered),
-        number(report.checkpoints)
+        "{}, {} left to recover from, {} begun",
+        counted(report.databases, "file"),
+        counted(report.logs_recovered, "log"),
+        counted(report.checkpoints, "checkpoint")
     ));
     lines.push(format!(
-        "{} writes acknowledged, {} found again, {} more that were not acknowledged in time",
-        number(report.acknowledged),
+        "{} acknowledged, {} found again, {} more that were not acknowledged in time",
+        counted(report.acknowledged, "write"),
         number(report.found),
         number(report.unacknowledged)
     ));
     lines.extend(report.findings.iter().map(|finding| format!("finding: {finding}")));
-    lines.extend(verdict(report.ok, report.stopped, &report.faults(), &report.repeat));
+    lines.extend(ends(report));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// The last of it.
+pub fn ends(report: &KillReport) -> Vec<String> {
+    let is_control = |subject: &Subject| !matches!(subject, Subject::Writer | Subject::Forgetful);
+    let control = Subject::ALL.into_iter().filter(is_control).any(|subject| subject.name() == report.subject);
+    let mut lines = verdict(report.ok, report.stopped, &report.faults(), &report.repeat);
+    if control && report.ok {
+        lines.push(format!(
+            "but {} is a control, which must not hold: that it was not found out shows that {} {} too few; give more --rounds",
+            report.subject,
+            children(report.rounds),
+            if report.rounds == 1 { "is" } else { "are" }
+        ));
+    }
+    lines
 }
 
 /// Writes until it is killed

@@ -1,21 +1,20 @@
 //! The command line: arguments in, findings out. All that is found out is found out by the library.
 //!
-//! Exit codes are the same everywhere: 0 it holds, 1 it does not, 2 it could not be run (one line says why, and the mend).
+//! Exit codes are the same everywhere: 0 it holds, 1 it does not, 2 it could not be run, 130 it was stopped (one line says why, and
+//! the mend).
 
 mod kill;
 mod number;
 mod output;
 mod prove;
+mod signals;
 mod sim;
 mod stress;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::thread;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
-use poolproof::harness::drive::Control;
 use poolproof::harness::subjects::Kind;
 
 /// It holds.
@@ -24,12 +23,14 @@ const HOLDS: u8 = 0;
 const DOES_NOT_HOLD: u8 = 1;
 /// It could not be run.
 const COULD_NOT_RUN: u8 = 2;
+/// It was stopped, and had found nothing until then: what a shell says of Ctrl-C.
+const STOPPED: u8 = 130;
 
 /// A connection pool for the Turso embedded database, and what proves it
 #[derive(Parser)]
 #[command(version)]
 #[command(
-    after_help = "Exit codes: 0 holds, 1 does not hold, 2 could not run\n\nExample:\n  poolproof prove --json proof.json"
+    after_help = "Exit codes: 0 holds, 1 does not hold, 2 could not run, 130 was stopped\n\nExample:\n  poolproof prove --json proof.json"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -52,6 +53,19 @@ enum Command {
 /// What ends a command early: the one line that says what, where and the mend.
 type Trouble = String;
 
+/// What a command that could be run came to.
+enum Outcome {
+    Holds,
+    DoesNotHold,
+    Stopped,
+}
+
+impl From<bool> for Outcome {
+    fn from(holds: bool) -> Self {
+        if holds { Outcome::Holds } else { Outcome::DoesNotHold }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -61,15 +75,19 @@ fn main() -> ExitCode {
         Command::Prove(args) => prove::run(&args),
         Command::Stress(args) => stress::run(&args),
         Command::Sim(args) => sim::run(&args),
-        Command::Merge(args) => sim::merge(&args),
-        Command::SimChild(args) => sim::child(&args),
-        Command::KillChild(args) => kill::child(&args),
+        Command::Merge(args) => sim::merge(&args).map(Outcome::from),
+        Command::SimChild(args) => sim::child(&args).map(Outcome::from),
+        Command::KillChild(args) => kill::child(&args).map(Outcome::from),
     };
     match outcome {
-        Ok(true) => ExitCode::from(HOLDS),
-        Ok(false) => ExitCode::from(DOES_NOT_HOLD),
+        Ok(Outcome::Holds) => ExitCode::from(HOLDS),
+        Ok(Outcome::DoesNotHold) => ExitCode::from(DOES_NOT_HOLD),
+        Ok(Outcome::Stopped) => {
+            output::tell("error: stopped before its end, so it shows nothing; run it again");
+            ExitCode::from(STOPPED)
+        }
         Err(trouble) => {
-            eprintln!("error: {trouble}");
+            output::tell(format_args!("error: {trouble}"));
             ExitCode::from(COULD_NOT_RUN)
         }
     }
@@ -84,10 +102,10 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{error}");
+        output::tell(error.to_string().trim_end());
         return ExitCode::from(COULD_NOT_RUN);
     }
-    eprintln!("{} (see --help)", one_line(&error.to_string()));
+    output::tell(format_args!("{} (see --help)", one_line(&error.to_string())));
     ExitCode::from(COULD_NOT_RUN)
 }
 
@@ -143,40 +161,4 @@ impl ValueEnum for Subject {
         };
         Some(clap::builder::PossibleValue::new(self.0.name()).help(help))
     }
-}
-
-/// What a command says that was stopped: nothing is shown to hold or not to hold.
-const STOPPED: &str = "stopped before its end, so it shows nothing; run it again";
-
-/// Ctrl-C, and SIGTERM, let what runs end cleanly, so that what was found is still printed; a second one ends the process.
-fn stop_on_signal(control: &Arc<Control>) -> Result<(), Trouble> {
-    let cannot = |error: std::io::Error| format!("cannot watch for Ctrl-C: {error}; allow this process more threads");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(cannot)?;
-    let control = Arc::clone(control);
-    let watch = move || {
-        runtime.block_on(async {
-            if signal().await.is_ok() {
-                control.stop();
-                if signal().await.is_ok() {
-                    std::process::exit(130);
-                }
-            }
-        });
-    };
-    thread::Builder::new().name("signals".to_owned()).spawn(watch).map(drop).map_err(cannot)
-}
-
-#[cfg(unix)]
-async fn signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
 }

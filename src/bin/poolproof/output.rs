@@ -1,4 +1,4 @@
-//! Where results go: JSON files, numbers as a person reads them, a progress bar on a terminal.
+//! Where results go: JSON files, lines, numbers as a person reads them, a progress bar on a terminal.
 
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
@@ -34,6 +34,12 @@ pub fn say(text: &str) -> Result<(), Trouble> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a line to stderr. Where that cannot be done there is nobody to tell, and what is done goes on.
+pub fn tell(line: impl Display) {
+    // Not by eprintln!, which panics then.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Whether results go where a person would read.
@@ -75,7 +81,7 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(length).with_message(message.to_owned());
-    let style = ProgressStyle::with_template("{msg:34} {bar:30} {pos:>6}/{len} {elapsed}");
+    let style = ProgressStyle::with_template("{msg:34} {wide_bar} {pos:>6}/{len} {elapsed}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
@@ -83,13 +89,14 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
 
 /// How a report ends: whether it holds, and if not, why, and how to see it again.
 pub fn verdict(ok: bool, stopped: bool, faults: &[impl Display], repeat: &str) -> Vec<String> {
-    match (ok, stopped) {
-        (true, false) => vec!["holds".to_owned()],
-        (true, true) => vec!["stopped early; nothing at fault so far".to_owned()],
-        (false, _) => {
-            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-            vec![format!("DOES NOT HOLD: {}", faults.join(", ")), format!("repeat: {repeat}")]
-        }
+    if ok {
+        vec!["holds".to_owned()]
+    } else if stopped && faults.is_empty() {
+        vec!["stopped early; nothing at fault so far".to_owned()]
+    } else {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let what = if faults.is_empty() { "see what was found".to_owned() } else { faults.join(", ") };
+        vec![format!("DOES NOT HOLD: {what}"), format!("repeat: {repeat}")]
     }
 }
 
@@ -104,6 +111,11 @@ pub fn number(value: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// 1 as "1 seed", 12345 as "12,345 seeds".
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", number(count), if count == 1 { "" } else { "s" })
 }
 
 /// Microseconds in a unit that keeps them short.
@@ -123,6 +135,11 @@ mod tests {
     #[test]
     fn numbers_are_grouped_by_thousands() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2_000].map(|count| counted(count, "seed")), ["0 seeds", "1 seed", "2,000 seeds"]);
     }
 
     #[test]

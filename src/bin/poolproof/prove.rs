@@ -13,8 +13,9 @@ use poolproof::harness::prove::{Event, Phase, Proof, Prove};
 use poolproof::harness::subjects::Kind;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::output::{bar, is_stdout, json, micros, number, reports, say, write};
-use crate::{STOPPED, Subject, Trouble, stop_on_signal};
+use crate::output::{bar, counted, is_stdout, json, micros, number, reports, say, tell, write};
+use crate::signals::stop_on_signal;
+use crate::{Outcome, Subject, Trouble};
 
 /// Reproduce the BorrowMutError, and prove that the pool ends it
 #[derive(clap::Args)]
@@ -39,10 +40,10 @@ pub struct Args {
 }
 
 /// Runs it; whether it is proved.
-pub fn run(args: &Args) -> Result<bool, Trouble> {
+pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     reports(args.json.as_deref(), args.junit.as_deref())?;
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
-    let announce = || eprintln!("building the affected engine (turso 0.2.2), once; some minutes");
+    let announce = || tell("building the affected engine (turso 0.2.2), once; some minutes");
     let affected = affected::find_or_build(&program, announce).map_err(|error| error.to_string())?;
     let prove = Prove { program, affected, subject: args.subject.0, seed: args.seed, quick: args.quick };
 
@@ -65,8 +66,8 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
         write(file, &text)?;
     }
     match proof.stopped {
-        true => Err(STOPPED.to_owned()),
-        false => Ok(proof.holds()),
+        true => Ok(Outcome::Stopped),
+        false => Ok(proof.holds().into()),
     }
 }
 
@@ -89,7 +90,11 @@ impl Progress {
                 self.clear();
                 if !self.terminal {
                     let Phase { name, engine, runs, seconds, .. } = phase;
-                    eprintln!("{engine}, {name}: {runs} runs in {seconds:.1} s, {}", mark(phase));
+                    tell(format_args!(
+                        "{engine}, {name}: {} in {seconds:.1} s, {}",
+                        counted(*runs, "run"),
+                        mark(phase)
+                    ));
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use poolproof::PoolConfig;
 use poolproof::harness::drive::Control;
@@ -16,14 +16,17 @@ use serde::Serialize;
 
 use crate::kill::{self, Killed};
 use crate::number::from_to;
-use crate::output::{bar, is_stdout, json, micros, number, say, verdict, writable};
-use crate::{STOPPED, Subject, Trouble, stop_on_signal};
+use crate::output::{bar, counted, is_stdout, json, micros, number, say, tell, verdict, writable};
+use crate::signals::stop_on_signal;
+use crate::{Outcome, Subject, Trouble};
 
 /// More than anybody waits for.
 const MANY: u64 = 1_000_000_000;
 const MAX_ROUNDS: u32 = 1_000_000;
 /// In seconds.
 const WEEK: u64 = 7 * 24 * 60 * 60;
+/// Operations of a run that only its time ends.
+const UNLIMITED: u64 = u64::MAX >> 1;
 const MAX_CONNECTIONS: u32 = PoolConfig::MAX_CONNECTIONS as u32;
 
 /// Run the story's work on threads and a file, and check what it left
@@ -88,17 +91,18 @@ pub struct Args {
 }
 
 /// Runs it; whether it holds.
-pub fn run(args: &Args) -> Result<bool, Trouble> {
+pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     writable(args.json.as_deref())?;
     if let Some(Killed(subject)) = args.kill {
         let report = kill::run(subject, args.rounds.unwrap_or(50), args.seed, args.quiet)?;
-        return finish(args, &report, kill::text, report.stopped, report.ok);
+        let only_stopped = report.stopped && report.faults().is_empty();
+        return finish(args, &report, (kill::text, kill::ends), only_stopped, report.ok);
     }
     if args.subject.0 == Kind::Pool && args.pool_size < 2 {
         let why = "its writer needs at least 2 connections, one for the lane and one for readers";
         return Err(format!("--pool-size is 1, too few for --subject pool: {why}"));
     }
-    let unlimited = if args.seconds.is_some() { u64::MAX >> 1 } else { 20 };
+    let unlimited = if args.seconds.is_some() { UNLIMITED } else { 20 };
     let operations = args.operations.unwrap_or(unlimited);
     let stress = Stress {
         subject: args.subject.0,
@@ -112,26 +116,30 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     };
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
-    let report = watched(&stress, &control, !args.quiet && args.operations.is_some())?;
-    finish(args, &report, text, report.stopped, report.ok)
+    let report = watched(&stress, &control, !args.quiet)?;
+    let only_stopped = report.stopped && report.faults().is_empty() && report.findings.is_empty();
+    finish(args, &report, (text, ends), only_stopped, report.ok)
 }
 
 /// Says and writes down what was found.
 fn finish<R: Serialize>(
     args: &Args,
     report: &R,
-    text: impl Fn(&R) -> String,
-    stopped: bool,
+    (text, ends): (impl Fn(&R) -> String, impl Fn(&R) -> Vec<String>),
+    only_stopped: bool,
     ok: bool,
-) -> Result<bool, Trouble> {
+) -> Result<Outcome, Trouble> {
     // Said before it is written down: a disk that is full by now must not swallow it.
     if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
         say(&text(report))?;
     }
+    if args.quiet && !ok && !only_stopped {
+        tell(ends(report).join("; "));
+    }
     if let Some(file) = &args.json {
         json(file, report)?;
     }
-    if stopped { Err(STOPPED.to_owned()) } else { Ok(ok) }
+    if only_stopped { Ok(Outcome::Stopped) } else { Ok(ok.into()) }
 }
 
 /// Runs it behind a progress bar.
@@ -139,11 +147,21 @@ fn watched(stress: &Stress, control: &Arc<Control>, show: bool) -> Result<RunRep
     if !show || !std::io::stderr().is_terminal() {
         return stress.run(control).map_err(|error| error.to_string());
     }
-    let bar = bar(stress.spec.operations, "operations");
+    // Of the two ends that it may have, the one that is asked for; of both, the operations.
+    let timed = stress.duration.filter(|_| stress.spec.operations == UNLIMITED);
+    let (length, what) = timed.map_or((stress.spec.operations, "operations"), |time| (time.as_secs(), "seconds"));
+    let bar = bar(length, what);
+    let began = Instant::now();
     thread::scope(|scope| {
         let running = scope.spawn(|| stress.run(control));
         while !running.is_finished() {
-            bar.set_position(control.performed());
+            match timed {
+                None => bar.set_position(control.performed()),
+                Some(time) => {
+                    bar.set_position(began.elapsed().min(time).as_secs());
+                    bar.set_message(format!("seconds, {}", counted(control.performed(), "operation")));
+                }
+            }
             thread::sleep(Duration::from_millis(50));
         }
         bar.finish_and_clear();
@@ -159,18 +177,22 @@ fn text(report: &RunReport) -> String {
     let mut lines = Vec::new();
     let start = if report.warm { "warm" } else { "cold" };
     let RunReport { engine, connections, concurrency, workers, .. } = report;
-    lines.push(format!("{engine}, {connections}, {concurrency} clients on {workers} threads, {start}"));
     lines.push(format!(
-        "{} operations in {:.2} s, {:.0}/s, p50 {}, p99 {}",
-        number(report.operations),
+        "{engine}, {connections}, {} on {}, {start}",
+        counted(*concurrency, "client"),
+        counted(*workers, "thread")
+    ));
+    lines.push(format!(
+        "{} in {:.2} s, {:.0}/s, p50 {}, p99 {}",
+        counted(report.operations, "operation"),
         report.seconds,
         report.ops_per_s,
         micros(report.p50_us),
         micros(report.p99_us)
     ));
-    lines.push(format!("{} writes acknowledged, {} found again", number(report.acknowledged), number(report.found)));
+    lines.push(format!("{} acknowledged, {} found again", counted(report.acknowledged, "write"), number(report.found)));
     if let Some(most) = report.max_open {
-        lines.push(format!("at most {most} connections open"));
+        lines.push(format!("at most {} open", counted(most, "connection")));
     }
     for (by, verdict) in [("the engine", &report.integrity), ("SQLite", &report.sqlite_integrity)] {
         if !verdict.is_empty() {
@@ -186,7 +208,12 @@ fn text(report: &RunReport) -> String {
     for finding in &report.findings {
         lines.push(format!("finding: {finding}"));
     }
-    lines.extend(verdict(report.ok, report.stopped, &report.faults(), &report.repeat));
+    lines.extend(ends(report));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// The last of it.
+fn ends(report: &RunReport) -> Vec<String> {
+    verdict(report.ok, report.stopped, &report.faults(), &report.repeat)
 }

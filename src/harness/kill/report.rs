@@ -60,7 +60,7 @@ pub struct KillReport {
     pub seconds: f64,
     /// Whether it was stopped from outside before its rounds were done.
     pub stopped: bool,
-    /// Whether nothing above is a fault; see [`KillReport::faults`].
+    /// Whether nothing above is a fault, and it was not stopped; see [`KillReport::faults`].
     pub ok: bool,
 }
 
@@ -94,13 +94,13 @@ impl KillReport {
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
     }
 
-    /// Rounds in which nothing was acknowledged have shown nothing.
+    /// Rounds in which nothing was acknowledged have shown nothing, nor have those of a run that was stopped.
     pub(super) fn conclude(mut self) -> Self {
         if self.acknowledged == 0 && !self.stopped && self.rounds > self.interrupted_openings {
             self.complaints += 1;
             self.finding(|| "nothing was acknowledged, so nothing is shown".to_owned());
         }
-        self.ok = self.faults().is_empty();
+        self.ok = !self.stopped && self.faults().is_empty();
         self
     }
 }

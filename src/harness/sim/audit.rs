@@ -80,6 +80,7 @@ impl Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seeds, distinct, differ, leak } = self;
         match differ.first() {
+            None if *seeds == 1 => writeln!(f, "1 seed, the same in two processes"),
             None => writeln!(f, "{seeds} seeds, each the same in two processes; {distinct} distinct traces"),
             Some(seed) => {
                 writeln!(f, "{} of {seeds} seeds differ between two processes", differ.len())?;

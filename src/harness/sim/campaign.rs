@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::minimise::{Minimised, minimise};
-use super::notation::{Picture, Schedule};
+use super::notation::{Picture, RULE, Schedule};
 use super::run::{Course, Ran, run};
 use super::trace::Detail;
 use super::{Sim, World};
@@ -80,6 +80,12 @@ impl Report {
         if self.seconds > 0.0 { self.seeds as f64 / self.seconds } else { 0.0 }
     }
 
+    /// Faults that happened.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        FAULTS.iter().filter_map(|what| self.seen.get(*what)).sum()
+    }
+
     /// Those of `wanted` that were never seen.
     #[must_use]
     pub fn never_seen<'a>(&self, wanted: &[&'a str]) -> Vec<&'a str> {
@@ -121,7 +127,7 @@ impl Display for Found {
                 writeln!(f, "{after} of its {before} decisions {} enough, found in {} runs:\n", verb(after), self.runs)?
             }
         }
-        writeln!(f, "{RULE}\n{}\n{RULE}", self.schedule.trim_end())?;
+        writeln!(f, "{RULE}\n{}\n{RULE}\n{LEGEND}", self.schedule.trim_end())?;
         f.write_str(match (self.leaks, self.is_repeated) {
             (true, _) => {
                 "A second run of this seed was another one: something beside it decides, such as the order of a HashMap, a real \
@@ -133,8 +139,26 @@ impl Display for Found {
     }
 }
 
-/// What begins and ends a schedule in a report.
-const RULE: &str = "--------";
+/// What is seen each time that a fault happens, and no other time.
+const FAULTS: [&str; 13] = [
+    "a read that fails",
+    "a write that fails",
+    "a full disk",
+    "a short write",
+    "a sync that fails",
+    "a truncation that fails",
+    "a slow disk",
+    "a crash that keeps what is synced",
+    "a crash that keeps everything",
+    "a crash that keeps some sectors",
+    "a future that is dropped",
+    "a task that panics",
+    "time that passes",
+];
+
+/// How the notation reads, for whoever meets it here.
+const LEGEND: &str = "A line is what one task did until another went on, and last what the disk did for it; a dot: nothing but that.\n\
+                      lane#2: the second task of that name. answer: WHAT WHOSE N = ANSWER: to its N-th question, from 0 on.\n";
 
 fn verb(count: usize) -> &'static str {
     if count == 1 { "is" } else { "are" }
@@ -144,6 +168,11 @@ fn verb(count: usize) -> &'static str {
 pub trait Progress: Sync {
     /// A seed was run. Whether to go on.
     fn ran(&self, report: &Report) -> ControlFlow<()>;
+
+    /// Whether somebody wants it to end. Asked while a failure is made smaller, which may take longer than any seed.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 impl Progress for () {
@@ -170,12 +199,14 @@ impl Sim {
     {
         let began = Instant::now();
         let (shard, of) = self.shard;
-        let next = AtomicU64::new(self.seeds.start + shard);
+        let next = AtomicU64::new(self.seeds.start.saturating_add(shard));
         let (stops, failed) = (AtomicBool::new(false), AtomicBool::new(false));
         let report = Mutex::new(Report::default());
         let works = || {
             while !stops.load(Ordering::Relaxed) && self.time.is_none_or(|time| began.elapsed() < time) {
-                let seed = next.fetch_add(of, Ordering::Relaxed);
+                // Never beyond the last number, after which 0 would be next.
+                let after = |seed: u64| Some(seed.saturating_add(of));
+                let (Ok(seed) | Err(seed)) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
                 if seed >= self.seeds.end {
                     break;
                 }
@@ -191,7 +222,7 @@ impl Sim {
                     let is_first = !failed.swap(true, Ordering::Relaxed);
                     stops.fetch_or(!self.keeps_going, Ordering::Relaxed);
                     if is_first || self.keeps_going {
-                        let found = self.explain(seed, ran.hash, ran.plan, failure, &check);
+                        let found = self.explain(seed, ran.hash, ran.plan, failure, &check, progress);
                         report.lock().found.push(found);
                     }
                 }
@@ -212,13 +243,25 @@ impl Sim {
     }
 
     /// Makes the failure of a seed smaller, and draws it.
-    fn explain<F, E>(&self, seed: u64, hash: u64, plan: super::Plan, failure: Failure, check: &F) -> Found
+    fn explain<F, E>(
+        &self,
+        seed: u64,
+        hash: u64,
+        plan: super::Plan,
+        failure: Failure,
+        check: &F,
+        progress: &impl Progress,
+    ) -> Found
     where
         F: AsyncFn(World) -> Result<(), E>,
         E: Display,
     {
         let before = plan.decisions.len();
-        let runs = |plan: &super::Plan| run(Course::Plan(plan), self.faults, false, check);
+        let runs = |plan: &super::Plan| match progress.is_stopped() {
+            // As if it held: what is left is as small as it gets.
+            true => Ran::default(),
+            false => run(Course::Plan(plan), self.faults, false, check),
+        };
         let Minimised { plan, runs } = minimise(plan, &failure, self.minimises, &runs);
         let ran = run(Course::Plan(&plan), self.faults, true, check);
         // As whoever saved it would.
@@ -249,5 +292,91 @@ impl Sim {
             decisions: (before, plan.decisions.len()),
             runs,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Faults, Workload};
+    use super::*;
+
+    /// Whether somebody wants an end.
+    struct Stopped(bool);
+
+    impl Progress for Stopped {
+        fn ran(&self, _report: &Report) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+
+        fn is_stopped(&self) -> bool {
+            self.0
+        }
+    }
+
+    #[test]
+    fn each_fault_is_counted_and_nothing_else_is() {
+        /// No further than the first.
+        struct Fault;
+        impl Progress for Fault {
+            fn ran(&self, report: &Report) -> ControlFlow<()> {
+                if report.faults() > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+        }
+        let faults = |seeds, faults| {
+            let sim = Sim::new().seeds(seeds).faults(faults);
+            let report = sim.run_with(async |world| Workload::Counter.run(world).await, &Fault);
+            assert!(report.found.is_empty() && !report.seen.is_empty());
+            report.faults()
+        };
+        assert_eq!(faults(0..5, Faults::NONE), 0);
+        let usual = Faults::all();
+        for one in [
+            Faults { read: usual.read, ..Faults::NONE },
+            Faults { write: usual.write, ..Faults::NONE },
+            Faults { full: usual.full, ..Faults::NONE },
+            Faults { short_write: usual.short_write, ..Faults::NONE },
+            Faults { sync: usual.sync, ..Faults::NONE },
+            Faults { latency: usual.latency, ..Faults::NONE },
+            Faults { crash: usual.crash, ..Faults::NONE },
+            Faults { cancel: usual.cancel, ..Faults::NONE },
+            Faults { panic: usual.panic, ..Faults::NONE },
+            Faults { time: usual.time, ..Faults::NONE },
+        ] {
+            assert!(faults(0..200, one) > 0, "{one}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_all_seeds_are_run_once_each() {
+        let seeds = |sim: Sim| {
+            let ran = Mutex::new(Vec::new());
+            let report = sim.seeds(u64::MAX - 5..u64::MAX).run(async |world: World| {
+                ran.lock().push(u64::MAX - world.seed());
+                Ok::<_, String>(())
+            });
+            let mut ran = ran.into_inner();
+            ran.sort_unstable();
+            assert_eq!(report.seeds, ran.len() as u64);
+            ran
+        };
+        assert_eq!(seeds(Sim::new().jobs(3)), [1, 2, 3, 4, 5]);
+        assert_eq!(seeds(Sim::new().jobs(3).shard(1, 3)), [1, 4]);
+        assert!(seeds(Sim::new().shard(8, 9)).is_empty(), "there are fewer seeds than shards");
+    }
+
+    #[test]
+    fn a_failure_that_is_found_when_somebody_wants_an_end_is_told_as_it_is() {
+        let fails = async |world: World| {
+            let db = world.open("t.db").await.map_err(|error| error.to_string())?;
+            db.execute("CREATE TABLE t (x)", ()).await.map_err(|error| error.to_string())?;
+            Err::<(), _>("it always fails".to_owned())
+        };
+        let decisions = |is_stopped| {
+            let sim = Sim::new().seeds(0..20).faults(Faults { latency: 500_000, ..Faults::NONE });
+            sim.run_with(fails, &Stopped(is_stopped)).found[0].decisions
+        };
+        let (before, after) = decisions(true);
+        assert!(before > 0 && before == after, "{before} {after}");
+        assert_eq!(decisions(false), (before, 0));
     }
 }

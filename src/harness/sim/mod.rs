@@ -111,6 +111,8 @@ pub struct Sim {
 pub struct Replayed {
     /// `None` if the check passed.
     pub failure: Option<Failure>,
+    /// The first line that it never came to: if it failed, then perhaps elsewhere than the schedule did.
+    pub left_over: Option<String>,
     /// What happened, in the notation of schedules.
     pub interleaving: String,
 }
@@ -211,8 +213,8 @@ impl Sim {
         E: Display,
     {
         if let Some(seed) = std::env::var_os(SEED) {
-            let parsed = seed.to_str().and_then(|seed| seed.parse().ok());
-            let seed: u64 = parsed.unwrap_or_else(|| panic!("{SEED} is {seed:?}, which is no number"));
+            let parsed = seed.to_str().and_then(|seed| seed.parse().ok()).filter(|&seed| seed < u64::MAX);
+            let seed: u64 = parsed.unwrap_or_else(|| panic!("{SEED} is {seed:?}, which is no seed"));
             self = self.seeds(seed..seed + 1).shard(0, 1);
         }
         let thread = std::thread::current();
@@ -240,7 +242,7 @@ impl Sim {
         let schedule: Schedule = text.parse()?;
         let ran = run(Course::Schedule(&schedule), schedule.faults, true, &check);
         let interleaving = notation::Picture::of(&ran.events, &ran.names, Detail::Deeds).to_string();
-        Ok(Replayed { failure: ran.failure, interleaving })
+        Ok(Replayed { failure: ran.failure, left_over: ran.left_over, interleaving })
     }
 
     /// The hash of everything that happened in a run of `seed`: the same in every process, or something leaks into it

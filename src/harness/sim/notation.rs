@@ -53,6 +53,9 @@ const BAR: char = '|';
 /// What stands for a task that only let the disk work.
 const DOT: &str = ".";
 
+/// What begins and ends a schedule in a report, and may be saved with it. A row has a bar.
+pub(super) const RULE: &str = "--------";
+
 /// How a head says that not the table decides who goes next.
 const BY_ANSWERS: &str = "answers";
 
@@ -295,7 +298,7 @@ impl FromStr for Schedule {
         let mut names: Option<Vec<String>> = None;
         for (number, line) in (1..).zip(text.lines()) {
             let wrong = |problem: String| format!("line {number}: {problem}");
-            if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            if line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == RULE {
                 continue;
             }
             let cells: Vec<&str> = words::split(line, BAR).collect();

@@ -25,8 +25,11 @@ pub(super) enum Course<'a> {
 }
 
 /// What one run came to.
+#[derive(Default)]
 pub(super) struct Ran {
     pub(super) failure: Option<Failure>,
+    /// What a schedule says, and this run never came to.
+    pub(super) left_over: Option<String>,
     /// Of everything that happened.
     pub(super) hash: u64,
     /// The same whatever the order of independent events.
@@ -85,9 +88,10 @@ where
         let ran = {
             let mut state = shared.state();
             let left_over = state.decider.left_over();
-            let obsolete = || left_over.map(|line| Failure::new(FailureKind::Schedule, line));
+            let obsolete = || left_over.clone().map(|line| Failure::new(FailureKind::Schedule, line));
             Ran {
                 failure: state.failure.take().or_else(obsolete).map(|failure| failure.of_any_world(life)),
+                left_over,
                 hash: state.trace.hash(),
                 canonical: state.trace.canonical(),
                 steps: state.trace.count(),

@@ -1,28 +1,15 @@
 //! What a campaign found, of all workloads: judged, told, written down, added up.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use poolproof::harness::sim::{Faults, Report, Strategy, Unseen, Workload};
+use poolproof::harness::sim::{Faults, Found, Report, Strategy, Unseen, Workload};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::part::{self, Part};
 use crate::Trouble;
-use crate::output::{is_stdout, json, number, say, writable};
-
-/// Add up the JSON reports of shards, and judge the whole
-#[derive(clap::Args)]
-#[command(after_help = "Example:\n  poolproof merge one.json two.json --json whole.json")]
-pub struct MergeArgs {
-    /// The reports, as --json wrote them
-    #[arg(required = true)]
-    reports: Vec<PathBuf>,
-    /// Write the whole as JSON to FILE; - is stdout
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
+use crate::output::{counted, number};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +18,13 @@ pub struct Campaign {
     faults: Faults,
     strategy: Strategy,
     /// Which seeds it is of.
-    parts: Vec<String>,
+    parts: Vec<Part>,
+    /// The shards that would make a whole of them and are not there. Only whoever merges looks for them.
+    #[serde(default)]
+    absent: Vec<String>,
+    /// It was stopped before all of them were run.
+    #[serde(default)]
+    stopped: bool,
     /// So many have to be run.
     at_least: u64,
     /// What had to be seen and was not.
@@ -50,36 +43,24 @@ fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Faults, D::Er
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
-/// Adds up the reports of shards.
-pub fn merge(args: &MergeArgs) -> Result<bool, Trouble> {
-    writable(args.json.as_deref())?;
-    let mut whole: Option<Campaign> = None;
-    for file in &args.reports {
-        let wrong =
-            |problem: String| format!("{}: {problem}; name a file that `poolproof sim --json` wrote", file.display());
-        let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-        let part: Campaign = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        match &mut whole {
-            None => whole = Some(part),
-            Some(whole) => whole.add(part).map_err(wrong)?,
+impl Campaign {
+    pub fn new(faults: Faults, strategy: Strategy, part: Part, at_least: u64) -> Self {
+        Self {
+            faults,
+            strategy,
+            parts: vec![part],
+            absent: Vec::new(),
+            stopped: false,
+            at_least,
+            never_seen: Vec::new(),
+            not_yet_seen: Vec::new(),
+            ok: true,
+            workloads: BTreeMap::new(),
         }
     }
-    let mut whole = whole.ok_or("there is nothing to merge; name the reports")?;
-    whole.judge();
-    if !args.json.as_deref().is_some_and(is_stdout) {
-        say(&whole.text())?;
-    }
-    if let Some(file) = &args.json {
-        json(file, &whole)?;
-    }
-    Ok(whole.ok)
-}
 
-impl Campaign {
-    pub fn new(faults: Faults, strategy: Strategy, part: String, at_least: u64) -> Self {
-        let (never_seen, not_yet_seen) = (Vec::new(), Vec::new());
-        let workloads = BTreeMap::new();
-        Self { faults, strategy, parts: vec![part], at_least, never_seen, not_yet_seen, ok: true, workloads }
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// Another workload was run.
@@ -87,18 +68,27 @@ impl Campaign {
         self.workloads.insert(workload.to_string(), report);
     }
 
-    /// Another part of the same.
-    fn add(&mut self, part: Campaign) -> Result<(), String> {
+    /// Somebody wanted an end before all seeds were run.
+    pub fn was_stopped(&mut self) {
+        self.stopped = true;
+    }
+
+    /// It is to be a whole.
+    pub fn looks_for_shards(&mut self) {
+        self.absent = part::absent(&self.parts);
+    }
+
+    /// Another part of the same, which has no seed of this one.
+    pub fn add(&mut self, part: Campaign) -> Result<(), String> {
         if (self.faults, self.strategy) != (part.faults, part.strategy) {
             return Err(format!(
-                "was made with the faults {} and the strategy {}, the others with {} and {}",
+                "was made with the faults {} and the strategy {}, the others with {} and {}; merge reports of the same --faults and \
+                 --strategy",
                 part.faults, part.strategy, self.faults, self.strategy
             ));
         }
-        if let Some(twice) = part.parts.iter().find(|part| self.parts.contains(part)) {
-            return Err(format!("has the seeds {twice}, which another report has, too"));
-        }
         self.parts.extend(part.parts);
+        self.stopped |= part.stopped;
         self.at_least += part.at_least;
         for (workload, report) in part.workloads {
             self.workloads.entry(workload).or_default().merge(report);
@@ -135,13 +125,20 @@ impl Campaign {
 
     /// Why it does not hold.
     fn problem(&self) -> Option<String> {
-        if self.has_found() {
-            Some(String::new())
+        if self.has_found() { Some(String::new()) } else { self.shortage().map(|shortage| format!(": {shortage}")) }
+    }
+
+    /// Why it would show too little even if no seed failed.
+    fn shortage(&self) -> Option<String> {
+        if self.stopped {
+            Some("it was stopped before its end".to_owned())
+        } else if !self.absent.is_empty() {
+            Some(format!("not there: {}; merge all reports", self.absent.join("; ")))
         } else if self.seeds() < self.at_least {
-            let (seeds, at_least) = (number(self.seeds()), number(self.at_least));
-            Some(format!(": {seeds} of at least {at_least} seeds were run before the time was over"))
+            let (seeds, at_least) = (number(self.seeds()), counted(self.at_least, "seed"));
+            Some(format!("{seeds} of at least {at_least} were run before the time was over"))
         } else if !self.never_seen.is_empty() {
-            Some(": what has to be seen was not, so this campaign shows too little".to_owned())
+            Some("what has to be seen was not, so this campaign shows too little".to_owned())
         } else {
             None
         }
@@ -149,17 +146,17 @@ impl Campaign {
 
     /// What a person reads.
     pub fn text(&self) -> String {
-        let mut text = format!("seeds: {}\n", self.parts.join("; "));
+        let parts: Vec<_> = self.parts.iter().map(Part::to_string).collect();
+        let mut text = format!("seeds: {}\n", parts.join("; "));
         text.push_str(&format!("faults: {}; strategy: {}\n", self.faults_in_short(), self.strategy));
         for (workload, report) in &self.workloads {
             text.push_str(&format!(
-                "{workload}: {} seeds in {:.1} s, {:.0}/s, {} events, {} schedules that differ; the next is a new one with a \
-                 probability of {:.2}\n",
-                number(report.seeds),
+                "{workload}: {} in {:.1} s, {:.0}/s, {}, {}; the next is a new one with a probability of {:.2}\n",
+                counted(report.seeds, "seed"),
                 report.seconds,
                 report.rate(),
-                number(report.events),
-                number(report.distinct() as u64),
+                counted(report.events, "event"),
+                schedules(report.distinct() as u64),
                 report.chance_of_a_new_one()
             ));
         }
@@ -183,13 +180,7 @@ impl Campaign {
         let mut text = String::new();
         for (workload, report) in &self.workloads {
             for found in &report.found {
-                text.push_str(&format!("\n{workload}, {found}"));
-                text.push_str(&format!(
-                    "repeat: poolproof sim --workload {workload} --faults {} --strategy {} --seed {}\n",
-                    self.faults_in_short(),
-                    self.strategy,
-                    found.seed
-                ));
+                text.push_str(&format!("\n{workload}, {}", self.told(workload, found)));
             }
         }
         match self.problem() {
@@ -197,6 +188,14 @@ impl Campaign {
             Some(problem) => text.push_str(&format!("\nDOES NOT HOLD{problem}\n")),
         }
         text
+    }
+
+    /// A seed that failed, and how to see it again.
+    fn told(&self, workload: &str, found: &Found) -> String {
+        let (faults, strategy, seed) = (self.faults_in_short(), self.strategy, found.seed);
+        let repeat =
+            format!("poolproof sim --workload {workload} --faults {faults} --strategy {strategy} --seed {seed}");
+        format!("{found}repeat: {repeat}\n")
     }
 
     fn faults_in_short(&self) -> String {
@@ -214,16 +213,18 @@ impl Campaign {
         for (workload, report) in &self.workloads {
             let status = match report.found.first() {
                 None => TestCaseStatus::success(),
-                Some(found) => failed(format!("seed {}: {}", found.seed, found.failure), found.to_string()),
+                Some(found) => {
+                    let all: Vec<_> = report.found.iter().map(|found| self.told(workload, found)).collect();
+                    failed(format!("seed {}: {}", found.seed, found.failure), all.join("\n"))
+                }
             };
             let mut case = TestCase::new(workload.clone(), status);
             case.set_time(Duration::from_secs_f64(report.seconds));
             suite.add_test_case(case);
         }
-        let status = match self.problem() {
-            Some(problem) if !self.has_found() => {
-                failed(problem.trim_start_matches([':', ' ']).to_owned(), self.never_seen.join("\n"))
-            }
+        // A campaign that ends with its first failure need not have seen much.
+        let status = match self.shortage() {
+            Some(shortage) if self.stopped || !self.has_found() => failed(shortage, self.never_seen.join("\n")),
             _ => TestCaseStatus::success(),
         };
         suite.add_test_case(TestCase::new("looks everywhere", status));
@@ -231,6 +232,10 @@ impl Campaign {
         whole.add_test_suite(suite);
         whole.to_string().map_err(|error| format!("cannot write JUnit's XML: {error}"))
     }
+}
+
+fn schedules(count: u64) -> String {
+    if count == 1 { "1 schedule".to_owned() } else { format!("{} schedules that differ", number(count)) }
 }
 
 /// What there is, each with a number before it, under a head; nothing if there is nothing.

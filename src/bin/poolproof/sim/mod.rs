@@ -2,6 +2,8 @@
 
 mod audit;
 mod campaign;
+mod merge;
+mod part;
 mod watcher;
 
 use std::fs;
@@ -11,20 +13,38 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use poolproof::harness::drive::Control;
-use poolproof::harness::sim::{Faults, Schedule, Sim, Strategy, Workload};
+use poolproof::harness::sim::{Failure, FailureKind, Faults, Schedule, Sim, Strategy, Workload};
 
 pub use self::audit::{ChildArgs, child};
 use self::campaign::Campaign;
-pub use self::campaign::{MergeArgs, merge};
+pub use self::merge::{MergeArgs, merge};
+use self::part::{Part, seeds, shard};
 use self::watcher::Watcher;
-use crate::output::{is_stdout, json, reports, say, write};
-use crate::{STOPPED, Trouble, stop_on_signal};
+use crate::number::from_to;
+use crate::output::{counted, is_stdout, json, number, reports, say, tell, write};
+use crate::signals::stop_on_signal;
+use crate::{Outcome, Trouble};
 
 /// Run engine, pool and writer in a world of which a seed decides all
 #[derive(clap::Args)]
-#[command(after_help = "Faults: none, all, or some of read, write, full, short-write, sync, latency,\n\
-                  crash, cancel, panic, time, lying-sync, separated by commas, each with a rate in\n\
-                  a million if it is not the usual one: crash=5000\n\n\
+#[command(after_help = "Faults: none, all, or some of these, separated by commas, each with a rate in a\n\
+                  million if it is not the usual one: crash=5000\n  \
+                  read         a read fails\n  \
+                  write        a write, or a truncation, fails\n  \
+                  full         a write fails, for the disk is full\n  \
+                  short-write  a write fails half-way\n  \
+                  sync         a sync fails, and nobody knows what is on the disk\n  \
+                  latency      the disk takes up to 20 ms\n  \
+                  crash        the power fails: what was not synced may be lost\n  \
+                  cancel       a future is dropped half-way\n  \
+                  panic        a task panics half-way\n  \
+                  time         time passes though somebody could go on\n  \
+                  lying-sync   no fault to bear, but a control: syncs do nothing; not in all\n\n\
+                  Strategies, by which it is decided who goes next:\n  \
+                  uniform      each with the same probability\n  \
+                  pct          by priorities, of which few change: finds bugs of few switches\n  \
+                  starvation   uniform, but now and then one is not let go for a while\n  \
+                  mixed        one of these, by the seed\n\n\
                   Examples:\n  poolproof sim --seeds 0..20000 --jobs 2 --json sim.json\n  \
                   poolproof sim --workload bank --seed 17\n  \
                   poolproof sim --faults all,lying-sync   # a disk that lies: must not hold\n  \
@@ -34,7 +54,7 @@ pub struct Args {
     #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "0..1000")]
     seeds: Range<u64>,
     /// This seed only
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with = "seeds", value_parser = from_to(0, u64::MAX - 1))]
     seed: Option<u64>,
     /// What is done
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = str::parse::<Workload>, default_value = "story,bank,counter,mvcc")]
@@ -42,7 +62,7 @@ pub struct Args {
     /// What may go wrong
     #[arg(long, value_parser = str::parse::<Faults>, default_value = "all")]
     faults: Faults,
-    /// uniform, pct, starvation or mixed
+    /// Who goes next: one of those below
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Strategy>, default_value = "mixed")]
     strategy: Strategy,
     /// Begin no seed after so many minutes
@@ -80,38 +100,22 @@ pub struct Args {
     quiet: bool,
 }
 
-fn seeds(text: &str) -> Result<Range<u64>, String> {
-    let parsed = text.split_once("..").and_then(|(from, upto)| Some((from.parse().ok()?, upto.parse().ok()?)));
-    match parsed {
-        Some((from, upto)) if from < upto => Ok(from..upto),
-        _ => Err("seeds are written as 0..1000: from the first to before the second".to_owned()),
-    }
-}
-
 /// How long it may go on.
 fn minutes(text: &str) -> Result<f64, String> {
     let minutes = text.parse().ok().filter(|minutes| (0.0..=1e6).contains(minutes));
     minutes.ok_or_else(|| "it is no number of minutes, as in 15 or 0.5".to_owned())
 }
 
-fn shard(text: &str) -> Result<(u64, u64), String> {
-    let parsed = text.split_once('/').and_then(|(part, of)| Some((part.parse::<u64>().ok()?, of.parse::<u64>().ok()?)));
-    match parsed {
-        Some((part, of)) if (1..=of).contains(&part) => Ok((part - 1, of)),
-        _ => Err("a shard is written as 1/4: the first of four".to_owned()),
-    }
-}
-
 /// Runs it; whether it holds.
-pub fn run(args: &Args) -> Result<bool, Trouble> {
+pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if let Some(file) = &args.replay {
-        return replay(file, args.quiet);
+        return replay(file, args.quiet).map(Outcome::from);
     }
     reports(args.json.as_deref(), args.junit.as_deref())?;
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     if args.faults.lying_sync && args.faults.crash == 0 {
-        eprintln!(
-            "warning: without a power failure nobody can tell that a disk lies; add crash to --faults: crash=10000,lying-sync"
+        tell(
+            "warning: without a power failure nobody can tell that a disk lies; add crash to --faults: crash=10000,lying-sync",
         );
     }
     if args.audit {
@@ -121,12 +125,14 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     let of_each = (seeds.end - seeds.start).saturating_sub(part).div_ceil(of);
     let of_all = of_each.saturating_mul(args.workload.len() as u64);
     if of_all < args.at_least {
-        return Err(format!("there are {of_all} seeds, and --at-least asks for {}; give more --seeds", args.at_least));
+        let there = if of_all == 1 { "there is" } else { "there are" };
+        let seeds = counted(of_all, "seed");
+        return Err(format!("{there} {seeds}, and --at-least asks for {}; give more --seeds", number(args.at_least)));
     }
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
-    let name = format!("{}..{}, {}/{of}", seeds.start, seeds.end, part + 1);
-    let mut campaign = Campaign::new(args.faults, args.strategy, name, args.at_least);
+    let whole = Part::new(seeds.clone(), (part, of), args.workload.iter().map(Workload::to_string));
+    let mut campaign = Campaign::new(args.faults, args.strategy, whole, args.at_least);
     let began = Instant::now();
     let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     for (place, &workload) in args.workload.iter().enumerate() {
@@ -151,14 +157,18 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
             break;
         }
     }
-    if campaign.seeds() == 0 {
+    let stopped = control.is_stopped() && campaign.seeds() < of_all;
+    if stopped {
+        campaign.was_stopped();
+    } else if campaign.seeds() == 0 {
         return Err(
             "no seed was run: there is none in this part, or no time; give more --seeds or --minutes".to_owned()
         );
     }
     let holds = campaign.judge();
-    if args.quiet && !holds {
-        eprint!("{}", campaign.findings().trim_start());
+    let only_stopped = stopped && !campaign.has_found();
+    if args.quiet && !holds && !only_stopped {
+        tell(campaign.findings().trim());
     }
     if !args.quiet && !args.json.iter().chain(&args.junit).any(|file| is_stdout(file)) {
         say(&campaign.text())?;
@@ -169,7 +179,7 @@ pub fn run(args: &Args) -> Result<bool, Trouble> {
     if let Some(file) = &args.junit {
         write(file, &campaign.junit()?)?;
     }
-    if control.is_stopped() && !campaign.has_found() { Err(STOPPED.to_owned()) } else { Ok(holds) }
+    if only_stopped { Ok(Outcome::Stopped) } else { Ok(holds.into()) }
 }
 
 fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
@@ -186,10 +196,14 @@ fn replay(file: &Path, quiet: bool) -> Result<bool, Trouble> {
         wrong(format!("{whose}: repeat it by Sim::replay, in the test that made it"))
     })?;
     let replayed = Sim::replay(&text, async |world| workload.run(world).await).map_err(wrong)?;
-    let outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
+    let mut outcome = replayed.failure.as_ref().map_or("holds".to_owned(), ToString::to_string);
+    let is_told = |failure: &Failure| failure.kind == FailureKind::Schedule;
+    if let Some(line) = replayed.left_over.filter(|_| !replayed.failure.as_ref().is_some_and(is_told)) {
+        outcome.push_str(&format!("\nand the schedule was not followed to its end: {line}"));
+    }
     match quiet {
         false => say(&format!("{}\n{outcome}\n", replayed.interleaving))?,
-        true if replayed.failure.is_some() => eprintln!("{outcome}"),
+        true if replayed.failure.is_some() => tell(outcome),
         true => {}
     }
     Ok(replayed.failure.is_none())

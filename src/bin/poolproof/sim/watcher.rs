@@ -2,25 +2,32 @@
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use poolproof::harness::drive::Control;
 use poolproof::harness::sim::{Progress, Report, Workload};
 
-use crate::output::bar;
+use crate::output::{bar, counted, number, tell};
 
 /// Seeds that are done, of those that there are.
 pub struct Meter {
     name: String,
     seeds: u64,
     bar: ProgressBar,
-    shows_lines: bool,
+    /// When it last said so in a line; `None` where it says nothing.
+    lines: Option<Mutex<Instant>>,
 }
+
+/// A reader of lines hears of it so often at least, however many seeds there are.
+const SILENCE: Duration = Duration::from_secs(10);
 
 impl Meter {
     pub fn new(seeds: u64, name: &str, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { bar(seeds, name) };
-        Self { name: name.to_owned(), seeds, bar, shows_lines: !quiet && !std::io::stderr().is_terminal() }
+        let lines = (!quiet && !std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now()));
+        Self { name: name.to_owned(), seeds, bar, lines }
     }
 
     /// So many are done, of which that can be said.
@@ -31,8 +38,12 @@ impl Meter {
             let rate = done as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
             self.bar.set_message(format!("{name}: {rate:.0}/s, {}", what()));
         }
-        if self.shows_lines && done.is_multiple_of(seeds.div_ceil(10).max(1)) {
-            eprintln!("{name}: {done} of {seeds} seeds, {}", what());
+        if let Some(last) = &self.lines {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if done.is_multiple_of(seeds.div_ceil(10).max(1)) || last.elapsed() >= SILENCE {
+                *last = Instant::now();
+                tell(format_args!("{name}: {} of {}, {}", number(done), counted(*seeds, "seed"), what()));
+            }
         }
     }
 
@@ -58,8 +69,16 @@ impl<'a> Watcher<'a> {
 }
 
 impl Progress for Watcher<'_> {
+    fn is_stopped(&self) -> bool {
+        self.control.is_stopped()
+    }
+
     fn ran(&self, report: &Report) -> ControlFlow<()> {
-        self.meter.shows(report.seeds, || format!("{} schedules differ", report.distinct()));
-        if self.control.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let what = || {
+            let (schedules, faults) = (report.distinct() as u64, report.faults());
+            format!("{}, {}", counted(schedules, "distinct schedule"), counted(faults, "fault"))
+        };
+        self.meter.shows(report.seeds, what);
+        if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
