@@ -425,5 +425,8 @@ impl Drop for Scheduler<'_> {
         drop(never_begun);
         let watches = std::mem::take(&mut self.shared.state().watches);
         drop(watches);
+        // Nor calls that nobody does: they know whom to wake, and that one knows the world.
+        let never_done = std::mem::take(&mut self.shared.state().disk.pending);
+        drop(never_done);
     }
 }
