@@ -55,12 +55,6 @@ impl Failure {
         Self { at, ..Self::new(FailureKind::Panic, message) }
     }
 
-    /// Without the number of its world, which is another in each run.
-    pub(super) fn of_any_world(mut self, world: u64) -> Self {
-        self.message = self.message.replace(&format!("/sim/{world}"), "/sim");
-        self
-    }
-
     /// Whether it is the same fault, seen with other numbers or details perhaps: all up to the first colon, without digits.
     /// Of a panic the place counts, too: what `assert_eq!` says before its colon is the same for every assertion, and what it
     /// says after that is the values, another one each time.

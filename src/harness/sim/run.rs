@@ -11,7 +11,7 @@ use super::failure::{Failure, FailureKind};
 use super::faults::Faults;
 use super::notation::Schedule;
 use super::scheduler::Scheduler;
-use super::state::{Shared, State, next_life};
+use super::state::{Shared, State};
 use super::strategy::Strategy;
 use super::trace::{Event, Trace};
 use super::world::World;
@@ -55,7 +55,6 @@ where
             Course::Plan(plan) => (Decider::of_plan(plan), plan.seed),
             Course::Schedule(schedule) => (schedule.decider(), schedule.seed),
         };
-        let life = next_life();
         let shared = Shared::new(State {
             decider,
             disk: Disk::default(),
@@ -63,8 +62,7 @@ where
             faults,
             calm: 0,
             current: None,
-            machine: life,
-            life,
+            life: 1,
             may_crash: false,
             lets_panics_be_caught: false,
             crashed: false,
@@ -87,7 +85,7 @@ where
             let left_over = state.decider.left_over();
             let obsolete = || left_over.map(|line| Failure::new(FailureKind::Schedule, line));
             Ran {
-                failure: state.failure.take().or_else(obsolete).map(|failure| failure.of_any_world(life)),
+                failure: state.failure.take().or_else(obsolete),
                 hash: state.trace.hash(),
                 canonical: state.trace.canonical(),
                 steps: state.trace.count(),
@@ -105,6 +103,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::time::Duration;
 
     use super::*;
@@ -124,6 +123,38 @@ mod tests {
         assert_eq!(hashes, (0..10).map(|seed| of_seed(seed).hash).collect::<Vec<_>>());
         let distinct: std::collections::BTreeSet<u64> = hashes.iter().copied().collect();
         assert_eq!(distinct.len(), 10);
+    }
+
+    /// Worlds of which something is left after their runs.
+    fn left_over(check: impl AsyncFn(World) -> Result<(), String>) -> Vec<u64> {
+        let worlds = RefCell::new(Vec::new());
+        for seed in 0..30 {
+            run(Course::Seed(seed, Strategy::Mixed), Faults::all(), false, &async |world: World| {
+                worlds.borrow_mut().push((seed, Arc::downgrade(&world.shared)));
+                check(world).await
+            });
+        }
+        let left = worlds.into_inner().into_iter().filter(|(_, shared)| shared.strong_count() > 0);
+        left.map(|(seed, _)| seed).collect()
+    }
+
+    #[test]
+    fn nothing_of_a_world_outlives_its_run() {
+        assert_eq!(left_over(story), Vec::<u64>::new());
+        // One that ends while somebody waits for the disk, and somebody for nothing.
+        let leaves = async |world: World| {
+            let db = world.open("t.db").await.map_err(|error| error.to_string())?;
+            let writes = async move { db.execute("CREATE TABLE t (x)", ()).await.map(drop) };
+            let writes = world.spawn("client-1", writes);
+            let waits = world.spawn("client-2", std::future::pending::<()>());
+            world.sleep(Duration::from_micros(world.random(3))).await;
+            drop((writes, waits));
+            Err("it is over".to_owned())
+        };
+        assert_eq!(left_over(leaves), Vec::<u64>::new());
+        // The control: one that is kept.
+        let kept = RefCell::new(Vec::new());
+        assert_eq!(left_over(async |world| Ok(kept.borrow_mut().push(world))).len(), 30);
     }
 
     #[test]

@@ -103,11 +103,10 @@ impl World {
         Machine::new(&self.shared, life)
     }
 
-    /// Where a database is on this world's disk. Each world has its own: the engine knows a database by its path, too.
+    /// Where a database is on this world's disk.
     #[must_use]
     pub fn path(&self, name: &str) -> String {
-        let life = self.shared.state().machine;
-        format!("/sim/{life}/{name}")
+        format!("/sim/{name}")
     }
 
     /// Starts a task. Its name is what a report calls it: `client-1`.
