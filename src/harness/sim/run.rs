@@ -125,6 +125,17 @@ mod tests {
         assert_eq!(distinct.len(), 10);
     }
 
+    #[test]
+    fn another_seeds_random_numbers_are_another_run_and_the_same_schedule() {
+        for seed in 0..20 {
+            let ran = of_seed(seed);
+            let plan = Plan { seed: seed + 1000, ..ran.plan };
+            let other = run(Course::Plan(&plan), Faults::all(), false, &story);
+            assert_ne!(other.hash, ran.hash, "seed {seed}: salts of the log are in it");
+            assert_eq!(other.canonical, ran.canonical, "seed {seed}");
+        }
+    }
+
     /// Worlds of which something is left after their runs.
     fn left_over(check: impl AsyncFn(World) -> Result<(), String>) -> Vec<u64> {
         let worlds = RefCell::new(Vec::new());
