@@ -22,7 +22,8 @@ pub enum FailureKind {
     Check,
     /// A task panicked.
     Panic,
-    /// Nobody can go on, and no time limit will end that.
+    /// Nobody can go on, and no time limit will end that: none within an hour of the world's time. A check that waits longer than
+    /// that, with nothing else to do meanwhile, is taken for one.
     Deadlock,
     /// Many steps, and nobody got anywhere.
     Livelock,

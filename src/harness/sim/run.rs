@@ -199,6 +199,18 @@ mod tests {
     }
 
     #[test]
+    fn a_sleep_of_more_than_an_hour_is_taken_for_a_deadlock_if_nobody_else_goes_on() {
+        let sleeps = |seconds| {
+            run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async move |world: World| {
+                world.sleep(Duration::from_secs(seconds)).await;
+                Ok::<_, String>(())
+            })
+        };
+        assert_eq!(sleeps(3599).failure, None);
+        assert_eq!(sleeps(3601).failure.map(|failure| failure.kind), Some(FailureKind::Deadlock));
+    }
+
+    #[test]
     fn many_steps_that_lead_nowhere_are_a_livelock() {
         let ran = run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async |world: World| {
             let spins = world.spawn("spins", async {

@@ -126,7 +126,8 @@ impl World {
         Joined(answer)
     }
 
-    /// Waits, in the world's time.
+    /// Waits, in the world's time. For an hour at most at once: if nobody else can go on for longer, that is a
+    /// [deadlock](crate::harness::sim::FailureKind::Deadlock).
     ///
     /// # Cancel safety
     /// It may be dropped.
