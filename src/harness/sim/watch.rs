@@ -79,7 +79,9 @@ fn first<const N: usize>(problems: [(bool, &'static str); N]) -> Option<&'static
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
 
     use super::*;
     use crate::harness::sim::{Faults, Sim};
@@ -140,6 +142,23 @@ mod tests {
         assert_eq!(failure_of_a_pool(false), None);
         let failure = failure_of_a_pool(true).expect("it is watched");
         assert!(failure.contains("a connection is neither idle nor in anybody's hands: "), "{failure}");
+    }
+
+    #[test]
+    fn a_write_whose_caller_left_is_no_more_started_than_one_that_ended() {
+        let report = Sim::new().seeds(0..1).run(async |world: World| {
+            let db = world.open("t.db").await.map_err(|error| error.to_string())?;
+            db.execute("CREATE TABLE t (x)", ()).await.map_err(|error| error.to_string())?;
+            let mut leaves = Box::pin(async { db.execute("INSERT INTO t VALUES (1)", ()).await });
+            poll_fn(|context| Poll::Ready(leaves.as_mut().poll(context).is_pending())).await;
+            drop(leaves);
+            let now = db.watched()().expect("it lives");
+            match (now.accepted, now.queued, now.ended) {
+                (2, 0, [1, 0, 0, 1]) => Ok(()),
+                _ => Err(format!("{now:?}")),
+            }
+        });
+        assert!(report.found.is_empty(), "{}", report.found[0]);
     }
 
     #[test]
