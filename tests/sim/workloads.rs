@@ -71,3 +71,17 @@ fn a_campaign_without_a_fault_does_not_see_what_that_causes() {
     let never = report.never_seen(&Workload::SOMETIMES);
     assert!(never.contains(&"a sync that fails"), "{never:?}");
 }
+
+/// Good and Turing's: of ten seeds, three were of a schedule that was met once.
+#[test]
+fn the_chance_of_a_new_schedule_is_the_part_that_was_met_once() {
+    let mut report = Report::default();
+    assert!(report.chance_of_a_new_one() > 0.99, "nothing was met");
+    report.seeds = 10;
+    report.schedules.extend([(1, 1), (2, 1), (3, 1), (4, 2), (5, 5)]);
+    // Not the part of those that differ, which is 0.5, nor that of three in five.
+    assert!((report.chance_of_a_new_one() - 0.3).abs() < 1e-9);
+    // Whoever meets one again has met it twice.
+    report.merge(report.clone());
+    assert!(report.seeds == 20 && report.chance_of_a_new_one() < 1e-9);
+}
