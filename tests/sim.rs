@@ -15,5 +15,7 @@ mod leaks;
 mod mutants;
 #[path = "sim/schedules.rs"]
 mod schedules;
+#[path = "sim/seeds.rs"]
+mod seeds;
 #[path = "sim/workloads.rs"]
 mod workloads;

@@ -164,10 +164,16 @@ impl ConnectionPool {
         (!claimed).then(|| LaneClaim { has_lane: Arc::clone(&self.has_lane) })
     }
 
-    /// Its numbers, for as long as it lives; does not keep it alive.
+    /// Its numbers and its holders', for as long as it lives; does not keep it alive.
     #[cfg(feature = "harness")]
-    pub(crate) fn watched(&self) -> impl Fn() -> Option<Status> + Send + 'static {
+    pub(crate) fn watched(&self) -> impl Fn() -> Option<(Status, usize)> + Send + 'static {
         self.pool.watched()
+    }
+
+    /// A connection that nobody is on record for, as long as what is returned lives.
+    #[cfg(all(test, feature = "harness"))]
+    pub(crate) fn loses_one(&self) -> impl Send + use<> {
+        self.pool.loses_one()
     }
 
     /// Whether others could open what is at its path.

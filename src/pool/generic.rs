@@ -230,11 +230,20 @@ impl<M: Manage> Pool<M> {
         self.core.census().into()
     }
 
-    /// Its numbers, for as long as it lives; does not keep it alive.
+    /// Its numbers, and how many are on record as holders of a connection, for as long as it lives; does not keep it alive.
     #[cfg(feature = "harness")]
-    pub(crate) fn watched(&self) -> impl Fn() -> Option<Status> + Send + 'static + use<M> {
+    pub(crate) fn watched(&self) -> impl Fn() -> Option<(Status, usize)> + Send + 'static + use<M> {
         let core = Arc::downgrade(&self.core);
-        move || Some(core.upgrade()?.census().into())
+        move || {
+            let core = core.upgrade()?;
+            Some((core.census().into(), core.holders(|_, _, _| ()).len()))
+        }
+    }
+
+    /// An idle connection that nobody is on record for, as long as what is returned lives: a watch has to see that.
+    #[cfg(all(test, feature = "harness"))]
+    pub(crate) fn loses_one(&self) -> impl Send + use<M> {
+        self.core.take_due(|_, _| true)
     }
 
     /// Changes how many connections there may be. Surplus idle ones are closed now, surplus ones in use when they come

@@ -38,7 +38,7 @@ impl Shared {
         Watched {
             accepted: self.queue.end(),
             queued: self.queue.len() as u64,
-            ended: [status.committed, status.rolled_back, status.unknown, status.skipped],
+            ended: [status.committed, status.rolled_back, status.unknown, self.queue.skipped()],
             commits: self.last_commit().number(),
             at_once: match self.config.mode {
                 Mode::Wal => self.config.batch_jobs,

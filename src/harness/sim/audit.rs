@@ -60,7 +60,8 @@ impl FromStr for Asked {
 pub struct Audit {
     /// Seeds that both have run.
     pub seeds: u64,
-    /// Runs among them that are not the same.
+    /// Runs among them that differ in more than the order of independent events, in what was drawn and when: in their traces, as
+    /// Mazurkiewicz has them. In each byte and instant all do, as each seed has random numbers of its own.
     pub distinct: usize,
     /// Seeds that were another run in the other process.
     pub differ: Vec<u64>,
@@ -81,7 +82,10 @@ impl Display for Audit {
         let Self { seeds, distinct, differ, leak } = self;
         match differ.first() {
             None if *seeds == 1 => writeln!(f, "1 seed, the same in two processes"),
-            None => writeln!(f, "{seeds} seeds, each the same in two processes; {distinct} distinct traces"),
+            None => {
+                let traces = if *distinct == 1 { "trace" } else { "traces" };
+                writeln!(f, "{seeds} seeds, each the same in two processes; {distinct} distinct {traces}")
+            }
             Some(seed) => {
                 writeln!(f, "{} of {seeds} seeds differ between two processes", differ.len())?;
                 match leak {
@@ -156,17 +160,17 @@ fn first_difference(one: &[Step], other: &[Step]) -> Option<Leak> {
 struct Pairs {
     first: u64,
     hashes: [Vec<u64>; 2],
-    distinct: HashSet<u64>,
+    distinct: HashSet<String>,
     audit: Audit,
 }
 
 impl Pairs {
-    /// One more hash of a child. Whether both have run that seed now.
-    fn add(&mut self, child: usize, hash: u64) -> bool {
+    /// One more hash of a child, and what tells its schedule from others. Whether both have run that seed now.
+    fn add(&mut self, child: usize, hash: u64, schedule: String) -> bool {
         self.hashes[child].push(hash);
         let place = self.hashes[child].len() - 1;
         let Some(&other) = self.hashes[1 - child].get(place) else { return false };
-        self.distinct.insert(self.hashes[0][place]);
+        self.distinct.insert(schedule);
         self.audit.seeds += 1;
         self.audit.distinct = self.distinct.len();
         if hash != other {
@@ -189,9 +193,9 @@ pub fn compare(
     let (hashes, distinct, audit) = (Default::default(), HashSet::new(), Audit::default());
     let pairs = Mutex::new(Pairs { first: seeds.start, hashes, distinct, audit });
     let asked = seeds.end.saturating_sub(seeds.start);
-    twice(&child, &Asked::Hashes(seeds), |which, Step { hash, .. }| {
+    twice(&child, &Asked::Hashes(seeds), |which, Step { hash, what }| {
         let mut pairs = pairs.lock();
-        if pairs.add(which, hash) {
+        if pairs.add(which, hash, what) {
             ran(&pairs.audit);
         }
     })?;
@@ -250,7 +254,8 @@ where
             // Whatever stands in the line by now is none of it.
             writeln!(io::stdout())?;
             for seed in seeds {
-                say(&Step { hash: sim.hash(seed, &check), what: format!("seed {seed}") })?;
+                let ran = run(Course::Seed(seed, sim.strategy), sim.faults, false, &check);
+                say(&Step { hash: ran.hash, what: format!("{:016x}", ran.canonical) })?;
             }
         }
         Asked::Events(seed) => {

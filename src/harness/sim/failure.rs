@@ -22,7 +22,8 @@ pub enum FailureKind {
     Check,
     /// A task panicked.
     Panic,
-    /// Nobody can go on, and no time limit will end that.
+    /// Nobody can go on, and no time limit will end that: none within an hour of the world's time. A check that waits longer than
+    /// that, with nothing else to do meanwhile, is taken for one.
     Deadlock,
     /// Many steps, and nobody got anywhere.
     Livelock,
@@ -53,12 +54,6 @@ impl Failure {
     /// A panic at that place, of which the message tells.
     pub(super) fn panic(message: impl Into<String>, at: Option<String>) -> Self {
         Self { at, ..Self::new(FailureKind::Panic, message) }
-    }
-
-    /// Without the number of its world, which is another in each run.
-    pub(super) fn of_any_world(mut self, world: u64) -> Self {
-        self.message = self.message.replace(&format!("/sim/{world}"), "/sim");
-        self
     }
 
     /// Whether it is the same fault, seen with other numbers or details perhaps: all up to the first colon, without digits.

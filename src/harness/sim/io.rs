@@ -25,7 +25,7 @@ const BEGAN: i64 = 1_767_225_600;
 /// The machine that one life of the process runs on.
 pub(super) struct Machine {
     shared: Arc<Shared>,
-    /// Which life: one of the whole operating system's process, since the engine has a registry of its own.
+    /// Which life.
     life: u64,
 }
 
@@ -116,7 +116,7 @@ impl IO for Machine {
 
     fn file_id(&self, path: &str) -> Result<FileId, LimboError> {
         let FileId { ino, .. } = FileId::from_path_hash(path);
-        Ok(FileId { dev: self.life, ino })
+        Ok(FileId { dev: self.shared.device(self.life), ino })
     }
 }
 

@@ -6,7 +6,7 @@
 //! would do is not looked for; that is loom's.
 //!
 //! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
-//! question of a run, and its answer), `faults`, `failure`, `disk`, `state` (what the parts share), `io` (the engine's
+//! question of a run, and its answer), `faults`, `failure`, `disk`, `identity` (which world it is), `state` (what the parts share), `io` (the engine's
 //! way to the disk), `scheduler`, `world` (what a check does), `panics`, `run` (one run), `words` (any text in a table), `notation`
 //! (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `watch` (numbers that can
 //! never be true), `judge` (whose fault an error is), `ledger` (what clients were told), `workloads`, `sometimes` (what has to
@@ -18,6 +18,7 @@ mod decisions;
 mod disk;
 mod failure;
 mod faults;
+mod identity;
 mod io;
 mod judge;
 mod ledger;

@@ -11,7 +11,7 @@ use super::failure::{Failure, FailureKind};
 use super::faults::Faults;
 use super::notation::Schedule;
 use super::scheduler::Scheduler;
-use super::state::{Shared, State, next_life};
+use super::state::{Shared, State};
 use super::strategy::Strategy;
 use super::trace::{Event, Trace};
 use super::world::World;
@@ -58,7 +58,6 @@ where
             Course::Plan(plan) => (Decider::of_plan(plan), plan.seed),
             Course::Schedule(schedule) => (schedule.decider(), schedule.seed),
         };
-        let life = next_life();
         let shared = Shared::new(State {
             decider,
             disk: Disk::default(),
@@ -66,8 +65,7 @@ where
             faults,
             calm: 0,
             current: None,
-            machine: life,
-            life,
+            life: 1,
             may_crash: false,
             lets_panics_be_caught: false,
             crashed: false,
@@ -90,7 +88,7 @@ where
             let left_over = state.decider.left_over();
             let obsolete = || left_over.clone().map(|line| Failure::new(FailureKind::Schedule, line));
             Ran {
-                failure: state.failure.take().or_else(obsolete).map(|failure| failure.of_any_world(life)),
+                failure: state.failure.take().or_else(obsolete),
                 left_over,
                 hash: state.trace.hash(),
                 canonical: state.trace.canonical(),
@@ -109,6 +107,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::time::Duration;
 
     use super::*;
@@ -128,6 +127,53 @@ mod tests {
         assert_eq!(hashes, (0..10).map(|seed| of_seed(seed).hash).collect::<Vec<_>>());
         let distinct: std::collections::BTreeSet<u64> = hashes.iter().copied().collect();
         assert_eq!(distinct.len(), 10);
+    }
+
+    #[test]
+    fn another_seeds_random_numbers_are_another_run_and_the_same_schedule() {
+        for seed in 0..20 {
+            let ran = of_seed(seed);
+            let plan = Plan { seed: seed + 1000, ..ran.plan };
+            let other = run(Course::Plan(&plan), Faults::all(), false, &story);
+            assert_ne!(other.hash, ran.hash, "seed {seed}: salts of the log are in it");
+            assert_eq!(other.canonical, ran.canonical, "seed {seed}");
+        }
+    }
+
+    /// Worlds of which something is left after their runs.
+    fn left_over(check: impl AsyncFn(World) -> Result<(), String>) -> Vec<u64> {
+        let worlds = RefCell::new(Vec::new());
+        for seed in 0..30 {
+            run(Course::Seed(seed, Strategy::Mixed), Faults::all(), false, &async |world: World| {
+                worlds.borrow_mut().push((seed, Arc::downgrade(&world.shared)));
+                check(world).await
+            });
+        }
+        let left = worlds.into_inner().into_iter().filter(|(_, shared)| shared.strong_count() > 0);
+        left.map(|(seed, _)| seed).collect()
+    }
+
+    #[test]
+    fn nothing_of_a_world_outlives_its_run() {
+        assert_eq!(left_over(story), Vec::<u64>::new());
+        // One that ends while somebody waits for the disk, and somebody for nothing.
+        let leaves = async |world: World| {
+            let db = world.open("t.db").await.map_err(|error| error.to_string())?;
+            let writes = async move { db.execute("CREATE TABLE t (x)", ()).await.map(drop) };
+            let writes = world.spawn("client-1", writes);
+            let waits = world.spawn("client-2", std::future::pending::<()>());
+            world.sleep(Duration::from_micros(world.random(3))).await;
+            drop((writes, waits));
+            Err("it is over".to_owned())
+        };
+        assert_eq!(left_over(leaves), Vec::<u64>::new());
+        // The control: one that is kept.
+        let kept = RefCell::new(Vec::new());
+        let keeps = async |world| {
+            kept.borrow_mut().push(world);
+            Ok(())
+        };
+        assert_eq!(left_over(keeps).len(), 30);
     }
 
     #[test]
@@ -158,6 +204,18 @@ mod tests {
         let failure = ran.failure.expect("nobody wakes it");
         assert_eq!(failure.kind, FailureKind::Deadlock);
         assert!(failure.message.contains("\n  waits, after 1 steps, waits, and nobody will wake it"), "{failure}");
+    }
+
+    #[test]
+    fn a_sleep_of_more_than_an_hour_is_taken_for_a_deadlock_if_nobody_else_goes_on() {
+        let sleeps = |seconds| {
+            run(Course::Seed(1, Strategy::Mixed), Faults::NONE, false, &async move |world: World| {
+                world.sleep(Duration::from_secs(seconds)).await;
+                Ok::<_, String>(())
+            })
+        };
+        assert_eq!(sleeps(3599).failure, None);
+        assert_eq!(sleeps(3601).failure.map(|failure| failure.kind), Some(FailureKind::Deadlock));
     }
 
     #[test]

@@ -23,7 +23,9 @@ use super::state::{Local, Shared, Spawn, TaskWaker};
 use super::trace::What;
 use crate::catch;
 
-/// Nobody waits for a timer longer than this, in the world's time.
+/// Nobody waits for a timer longer than this, in the world's time: if nobody can go on for so long, that is a deadlock, though a later
+/// timer would end it. Which timers there are is tokio's, and it does not say; the pool's and the writer's are shorter unless they are
+/// set otherwise. Whoever sleeps longer is told of a deadlock that is none.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// So many steps in which nothing is done by the disk and no task ends or begins are a livelock.
@@ -425,5 +427,8 @@ impl Drop for Scheduler<'_> {
         drop(never_begun);
         let watches = std::mem::take(&mut self.shared.state().watches);
         drop(watches);
+        // Nor calls that nobody does: they know whom to wake, and that one knows the world.
+        let never_done = std::mem::take(&mut self.shared.state().disk.pending);
+        drop(never_done);
     }
 }

@@ -7,8 +7,9 @@ use super::campaign::Report;
 use super::faults::Faults;
 use super::workloads::Workload;
 
-/// In so many seeds whatever is in one of 200 or more is seen: they miss it once in e^10 campaigns. With all faults the rarest, a
-/// truncation that fails, is in one of 90.
+/// In so many seeds whatever is in one of 200 or more is seen: they miss it once in e^10 campaigns. With all faults the rarest were,
+/// of 8,620 seeds of `counter`, a truncation that fails in one of 100, and a crash during recovery in one of 260: that is missed once
+/// in e^7 or 8.
 const USUAL: u64 = 2_000;
 
 /// And in so many whatever is in one of 600.
@@ -27,8 +28,8 @@ pub struct Sometimes {
 /// No fault.
 const NOTHING: &str = "";
 
-/// What is behind what is seen, each by itself in so many seeds: by 600 seeds with that fault alone, a third of each workload in the lane.
-/// What is not in the list takes none.
+/// What is behind what is seen, each by itself in so many seeds. Of 600 seeds with that fault alone, 200 of each workload in the lane,
+/// the rarest by `cancel` was seen in one of 150: a statement whose preparing is cut short. What is not in the list takes none.
 const CAUSES: [(&str, &[(&str, u64)]); 19] = [
     ("a read that fails", &[("read", USUAL)]),
     ("a write that fails", &[("write", USUAL)]),

@@ -8,7 +8,6 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use super::decisions::{About, Actor, Decider, below, is_lucky};
 use super::disk::{Call, Disk, Fate, Pending, Told};
 use super::failure::Failure;
 use super::faults::Faults;
+use super::identity::Identity;
 use super::trace::{Outcome, Trace, What};
 
 /// A future that never leaves the world's thread.
@@ -50,9 +50,7 @@ pub(super) struct State {
     pub(super) calm: u32,
     /// The task that is being polled.
     pub(super) current: Option<usize>,
-    /// Which world it is, of those of the operating system's process.
-    pub(super) machine: u64,
-    /// Which life of the world's process this is.
+    /// Which life of the world's process this is, from 1 on; 0 when the world is over.
     pub(super) life: u64,
     /// Whether somebody is prepared for a power failure.
     pub(super) may_crash: bool,
@@ -189,7 +187,7 @@ impl State {
             _ => "a crash that keeps some sectors",
         });
         drop(self.disk.loses_power(luck));
-        self.life = next_life();
+        self.life += 1;
         (self.crashed, self.has_dead) = (true, true);
         self.may_crash = false;
         self.watches.clear();
@@ -221,12 +219,6 @@ fn luck(rng: &mut ChaCha8Rng) -> u64 {
     }
 }
 
-/// The engine has a registry of what is open for the whole process, so no two lives of all worlds are the same.
-pub(super) fn next_life() -> u64 {
-    static LIVES: AtomicU64 = AtomicU64::new(1);
-    LIVES.fetch_add(1, Ordering::Relaxed)
-}
-
 /// Who can go on.
 #[derive(Default)]
 pub(super) struct Ready {
@@ -242,12 +234,18 @@ pub(super) struct Shared {
     state: Mutex<State>,
     ready: Mutex<Ready>,
     began: Instant,
+    identity: Identity,
 }
 
 impl Shared {
     /// Inside the world's runtime.
     pub(super) fn new(state: State) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(state), ready: Mutex::default(), began: Instant::now() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            ready: Mutex::default(),
+            began: Instant::now(),
+            identity: Identity::new(),
+        })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -256,6 +254,11 @@ impl Shared {
 
     pub(super) fn ready(&self) -> MutexGuard<'_, Ready> {
         self.ready.lock()
+    }
+
+    /// The device that the disk is in that life.
+    pub(super) fn device(&self, life: u64) -> u64 {
+        self.identity.device(life)
     }
 
     /// Time since the world began.

@@ -11,7 +11,8 @@ use crate::writer::{PooledDatabaseWriter, Watched};
 impl World {
     /// Looks after each step whether the pool's numbers can be true.
     pub fn watch(&self, pool: &ConnectionPool) {
-        self.watches(pool.watched(), of_a_pool);
+        let numbers = pool.watched();
+        self.watches(move || numbers().map(|(status, holders)| Pool { status, holders }), of_a_pool);
     }
 
     /// The same of a writer's.
@@ -38,10 +39,20 @@ impl World {
     }
 }
 
-fn of_a_pool(_before: &Status, now: &Status) -> Option<&'static str> {
-    let Status { max, open, idle, waiting, .. } = *now;
+/// What a pool says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Pool {
+    status: Status,
+    /// Those that are on record, counted one by one: `in_use` is what is left of `open`, and fits it whatever it is.
+    holders: usize,
+}
+
+fn of_a_pool(_before: &Pool, now: &Pool) -> Option<&'static str> {
+    let Status { max, open, idle, waiting, .. } = now.status;
     let problems = [
         (open > max || idle > open, "the pool's numbers cannot be"),
+        (idle + now.holders > open, "a connection is idle and in somebody's hands"),
+        (idle + now.holders < open, "a connection is neither idle nor in anybody's hands"),
         (idle > 0 && waiting > 0, "somebody waits though a connection is idle"),
     ];
     first(problems)
@@ -68,7 +79,9 @@ fn first<const N: usize>(problems: [(bool, &'static str); N]) -> Option<&'static
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
 
     use super::*;
     use crate::harness::sim::{Faults, Sim};
@@ -91,17 +104,61 @@ mod tests {
 
     #[test]
     fn a_pool_whose_numbers_cannot_be_fails_the_run() {
-        let right = Status { max: 3, open: 2, idle: 1, in_use: 1, ..Status::default() };
+        let right = Pool { status: Status { max: 3, open: 2, idle: 1, in_use: 1, ..Status::default() }, holders: 1 };
         assert_eq!(failure_of([right, right], of_a_pool), None);
+        let with = |change: fn(&mut Pool)| {
+            let mut wrong = right;
+            change(&mut wrong);
+            wrong
+        };
         let wrong = [
-            (Status { idle: 3, ..right }, "the pool's numbers cannot be"),
-            (Status { max: 1, ..right }, "the pool's numbers cannot be"),
-            (Status { waiting: 1, ..right }, "somebody waits though a connection is idle"),
+            (with(|pool| pool.status.idle = 3), "the pool's numbers cannot be"),
+            (with(|pool| pool.status.max = 1), "the pool's numbers cannot be"),
+            (with(|pool| pool.holders = 2), "a connection is idle and in somebody's hands"),
+            (with(|pool| pool.holders = 0), "a connection is neither idle nor in anybody's hands"),
+            (with(|pool| pool.status.waiting = 1), "somebody waits though a connection is idle"),
         ];
         for (wrong, problem) in wrong {
             let failure = failure_of([right, wrong], of_a_pool).expect("it is watched");
             assert_eq!(failure, format!("a broken invariant: {problem}: {wrong:?}"));
         }
+    }
+
+    /// A pool out of which a connection is taken that nobody is on record for, for a millisecond; or not.
+    fn failure_of_a_pool(loses_one: bool) -> Option<String> {
+        let report = Sim::new().seeds(0..1).run(async |world: World| {
+            let pool = world.pool("t.db").build().await?;
+            world.watch(&pool);
+            drop(pool.get().await?);
+            let _lost = loses_one.then(|| pool.loses_one());
+            world.sleep(std::time::Duration::from_millis(1)).await;
+            Ok::<_, crate::Error>(())
+        });
+        report.found.into_iter().next().map(|found| found.failure)
+    }
+
+    #[test]
+    fn a_pool_that_loses_a_connection_fails_the_run() {
+        assert_eq!(failure_of_a_pool(false), None);
+        let failure = failure_of_a_pool(true).expect("it is watched");
+        assert!(failure.contains("a connection is neither idle nor in anybody's hands: "), "{failure}");
+    }
+
+    #[test]
+    fn a_write_whose_caller_left_is_no_more_started_than_one_that_ended() {
+        let report = Sim::new().seeds(0..1).run(async |world: World| {
+            let db = world.open("t.db").await.map_err(|error| error.to_string())?;
+            db.execute("CREATE TABLE t (x)", ()).await.map_err(|error| error.to_string())?;
+            let mut leaves = Box::pin(async { db.execute("INSERT INTO t VALUES (1)", ()).await });
+            poll_fn(|context| Poll::Ready(leaves.as_mut().poll(context).is_pending())).await;
+            drop(leaves);
+            let now = db.watched()().expect("it lives");
+            match (now.accepted, now.queued, now.ended) {
+                (2, 0, [1, 0, 0, 1]) => Ok(()),
+                _ => Err(format!("{now:?}")),
+            }
+        });
+        assert!(report.found.is_empty(), "{}", report.found[0]);
     }
 
     #[test]

@@ -103,11 +103,10 @@ impl World {
         Machine::new(&self.shared, life)
     }
 
-    /// Where a database is on this world's disk. Each world has its own: the engine knows a database by its path, too.
+    /// Where a database is on this world's disk.
     #[must_use]
     pub fn path(&self, name: &str) -> String {
-        let life = self.shared.state().machine;
-        format!("/sim/{life}/{name}")
+        format!("/sim/{name}")
     }
 
     /// Starts a task. Its name is what a report calls it: `client-1`.
@@ -127,7 +126,8 @@ impl World {
         Joined(answer)
     }
 
-    /// Waits, in the world's time.
+    /// Waits, in the world's time. For an hour at most at once: if nobody else can go on for longer, that is a
+    /// [deadlock](crate::harness::sim::FailureKind::Deadlock).
     ///
     /// # Cancel safety
     /// It may be dropped.
