@@ -202,6 +202,45 @@ async fn a_checkpoint_that_fails_loses_nothing_and_is_made_again() {
     }
 }
 
+/// Pages of whoever writes past the lane may be lost by that, though its own sync succeeds: see FINDINGS.md.
+#[tokio::test]
+async fn a_log_whose_copy_fails_beside_one_who_writes_is_left_behind_before_anything_else_is_acknowledged() {
+    let fault =
+        Fault { which: Which::Database, call: Call::Sync, after: 0, times: 1, style: Style::Completion, kind: Other };
+    // Whoever is in a transaction may have written.
+    for writes_meanwhile in [false, true] {
+        let config = WriterConfig { retry_timeout: std::time::Duration::from_millis(100), ..with_checkpoints() };
+        let mut story = Story::begin(config).await;
+        story.write(Write::Statement, 100, None).await.unwrap();
+        let mut guard = story.db.pool().get().await.unwrap();
+        if writes_meanwhile {
+            guard.execute("BEGIN", ()).await.unwrap();
+            guard.query("SELECT COUNT(*) FROM t", ()).await.unwrap().next().await.unwrap();
+        }
+        story.disk.fails(fault);
+        story.checkpoint().await;
+        assert_eq!(story.disk.is_mended(), 1);
+        // The control: where nobody could have written, there is nothing to lose.
+        assert_eq!(story.db.status().wal.in_doubt, writes_meanwhile);
+        if writes_meanwhile {
+            guard.execute("ROLLBACK", ()).await.unwrap();
+        }
+        // A reader keeps the log from starting over, and so keeps whoever would be acknowledged.
+        guard.execute("BEGIN", ()).await.unwrap();
+        guard.query("SELECT COUNT(*) FROM t", ()).await.unwrap().next().await.unwrap();
+        let written = story.write(Write::Statement, 100, None).await;
+        match &written {
+            Err(error) => assert!(writes_meanwhile && error.is_contention(), "{error:?}"),
+            Ok(_) => assert!(!writes_meanwhile, "it is acknowledged behind what may be lost"),
+        }
+        guard.execute("COMMIT", ()).await.unwrap();
+        drop(guard);
+        story.write(Write::Closure, 100, None).await.unwrap();
+        assert!(!story.db.status().wal.in_doubt);
+        story.holds().await.unwrap_or_else(|wrong| panic!("{wrong}"));
+    }
+}
+
 /// The second of two finds what the first wrote, and fails for that; then neither is there.
 #[tokio::test]
 async fn whoever_failed_for_what_a_neighbour_wrote_is_not_told_so_if_that_is_gone() {

@@ -29,6 +29,11 @@
 //! may tear the commit that was in doubt; and while a reader of this process pins the log, or reads while the disk refuses the
 //! copy, which looks the same, it does not start over. That is tried again before the 2nd, 4th, 8th batch and so on, at last before every 64th, until it does.)
 //!
+//! A checkpoint that fails beside somebody who writes past the lane can lose pages of theirs in its own sync, while theirs
+//! succeeds (FINDINGS.md). Whatever is committed then would stand behind those. So the log is left behind first, as one that was
+//! found, and a reader that is in the way is waited for as for the write lock. (It shows only where the engine tells of the
+//! failure: beside a reader, and by an error of the call itself, it does not.)
+//!
 //! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
 //! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
 //! tells nothing.
@@ -86,21 +91,30 @@ enum Found {
     /// Nobody knows whether all of it is on the disk. It is to be left behind before the batch that is so many from now; if a
     /// reader is in the way, so many later.
     Waits { batches: u32, then: u32 },
+    /// A copy of it failed, beside somebody who may have written: those pages may be lost, and their sync said nothing. It has to
+    /// be left behind before anything is acknowledged that would stand behind them.
+    Suspect,
 }
 
 impl Found {
     /// A batch begins. Whether the log is to be left behind now.
     fn is_due(&mut self) -> bool {
-        let Self::Waits { batches, .. } = self else { return false };
-        *batches = batches.saturating_sub(1);
-        *batches == 0
+        match self {
+            Self::Nothing => false,
+            Self::Waits { batches, .. } => {
+                *batches = batches.saturating_sub(1);
+                *batches == 0
+            }
+            Self::Suspect => true,
+        }
     }
 
-    /// A reader is in the way.
-    fn postpone(&mut self) {
+    /// A reader is in the way. Whether it can wait.
+    fn postpone(&mut self) -> bool {
         if let Self::Waits { batches, then } = self {
             (*batches, *then) = (*then, (*then * 2).min(SELDOM));
         }
+        !matches!(self, Self::Suspect)
     }
 }
 
@@ -108,13 +122,15 @@ impl Found {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WalStatus {
-    /// Checkpoints that the lane made.
+    /// Checkpoints that the lane made, and those that a reader kept from copying anything. The engine says the same of a disk
+    /// that refuses one while somebody reads.
     pub checkpoints: u64,
-    /// Those that failed: nothing is lost, and they are made again.
+    /// Those that failed, as far as the engine tells: nothing that the lane acknowledged is lost, and they are made again.
     pub failed_checkpoints: u64,
     /// Pages in the log at the last one.
     pub pages: u64,
-    /// Those of them that it could not copy since a reader still reads an older moment. The log grows until that ends.
+    /// Those of them that it could not copy since a reader still reads an older moment (or, which the engine does not tell
+    /// apart, since the disk refuses the copy while somebody reads). The log grows until that ends.
     pub pinned_pages: u64,
     /// A commit failed, and what the disk has of it is not overwritten yet: nothing else is written until it is.
     pub in_doubt: bool,
@@ -163,7 +179,7 @@ impl Wal {
             failed_checkpoints: count(&self.failed),
             pages: count(&self.pages),
             pinned_pages: count(&self.pinned),
-            in_doubt: self.in_doubt.load(Ordering::Relaxed),
+            in_doubt: self.in_doubt.load(Ordering::Relaxed) || self.found.with(|found| matches!(found, Found::Suspect)),
         }
     }
 }
@@ -214,13 +230,10 @@ impl Checkpoints {
                 wal.checkpoints.fetch_add(1, Ordering::Relaxed);
                 wal.pages.store(pages, Ordering::Relaxed);
                 if wal.pinned.swap(pinned, Ordering::Relaxed) == 0 && pinned > 0 {
-                    tracing::warn!(target: "poolproof", pages, pinned, "a reader keeps the log from being copied");
+                    tracing::warn!(target: "poolproof", pages, pinned, "a reader keeps the log from being copied, or the disk does while somebody reads");
                 }
             }
-            Err(error) => {
-                wal.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(target: "poolproof", %error, "a checkpoint failed; it will be made again");
-            }
+            Err(error) => tracing::warn!(target: "poolproof", %error, "a checkpoint failed; it will be made again"),
         }
     }
 }
@@ -231,6 +244,20 @@ impl Checkpoints {
 /// It answers as it does if the disk fails, so that is told by whether somebody else reads; and, since that one may just have
 /// ended, by trying again for some milliseconds. While somebody reads, a disk that fails is taken for that.
 async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64, u64)> {
+    let (was_alone, bytes) = (!connection.others_read(), shared.wal.bytes(&*shared.executor));
+    let outcome = try_to_copy(shared, connection).await;
+    if outcome.is_err() {
+        shared.wal.failed.fetch_add(1, Ordering::Relaxed);
+        // What the lane wrote was synced before. What others were writing may be what the sync lost.
+        let is_alone = was_alone && !connection.others_read() && shared.wal.bytes(&*shared.executor) == bytes;
+        if !is_alone {
+            shared.wal.found.with(|found| *found = Found::Suspect);
+        }
+    }
+    outcome
+}
+
+async fn try_to_copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64, u64)> {
     let mut pauses = Backoff::new(0);
     for _ in 1..COPIES {
         match connection.checkpoint().await {
@@ -249,9 +276,19 @@ async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64
 /// Before the first acknowledgement, and after a failed commit that is not overwritten yet: makes what comes be behind
 /// nothing that can be lost.
 pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
-    if shared.wal.found.with(Found::is_due) {
-        let is_behind = leave_behind(shared, connection).await?;
-        shared.wal.found.with(|found| if is_behind { *found = Found::Nothing } else { found.postpone() });
+    let mut tries = Tries::new(shared);
+    while shared.wal.found.with(Found::is_due) {
+        let goes_on = match leave_behind(shared, connection).await? {
+            true => {
+                shared.wal.found.with(|found| *found = Found::Nothing);
+                true
+            }
+            false => shared.wal.found.with(Found::postpone),
+        };
+        if goes_on {
+            break;
+        }
+        tries.again(connection).await?;
     }
     match is_in_doubt(shared) {
         true => repair(shared, connection).await,

@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use poolproof::harness::sim::{FailureKind, Faults, Replayed, Sim, Workload, World};
@@ -156,6 +158,74 @@ async fn a_reader_beside_a_checkpoint(world: World) -> Result<(), String> {
 #[test]
 fn a_checkpoint_answers_null_beside_whoever_began_to_read_when_all_was_copied() {
     assert_eq!(replayed("null-checkpoint.sched", a_reader_beside_a_checkpoint).failure, None);
+}
+
+/// One commits while another copies the log, again and again; and what is there of it after a power failure.
+async fn a_commit_beside_a_checkpoint(world: World) -> Result<(), String> {
+    let opens = async {
+        let io = world.io();
+        let database = turso::Builder::new_local(&world.path("t.db")).with_io_impl(io).build().await?;
+        let (one, other) = (database.connect()?, database.connect()?);
+        one.execute("CREATE TABLE t (x INTEGER)", ()).await?;
+        Ok::<_, turso::Error>((one, other))
+    };
+    let (one, other) = world.calmly(opens).await.map_err(|error| error.to_string())?;
+    let (told, tells) = (Arc::new(AtomicBool::new(false)), world.clone());
+    let is_told = Arc::clone(&told);
+    let writes = async move {
+        if one.execute("INSERT INTO t VALUES (1)", ()).await.is_ok() {
+            is_told.store(true, Ordering::Relaxed);
+            tells.note("is told that it wrote");
+        }
+    };
+    let copies = async move {
+        for _ in 0..3 {
+            // Whatever it answers: that the disk fails, or the row of a checkpoint.
+            if let Ok(mut rows) = other.query("PRAGMA wal_checkpoint(PASSIVE)", ()).await {
+                while let Ok(Some(_)) = rows.next().await {}
+            }
+        }
+    };
+    let tasks = [world.spawn("client-1", writes), world.spawn("client-2", copies)];
+    let both = async {
+        for task in tasks {
+            task.await.expect("it does not panic");
+        }
+    };
+    if world.until_crash(both).await.is_err() && told.load(Ordering::Relaxed) {
+        let looks = async {
+            let mut rows = connect(&world).await?.query("SELECT COUNT(*) FROM t", ()).await?;
+            rows.next().await?.expect("a row").get::<i64>(0)
+        };
+        let found = world.calmly(looks).await.map_err(|error| error.to_string())?;
+        world.note(format!("after a power failure there are {found}"));
+        world.sometimes(if found == 0 { "told and lost" } else { "told and kept" });
+    }
+    Ok(())
+}
+
+#[test]
+fn a_commit_beside_a_checkpoint_whose_sync_fails_can_be_told_and_lost() {
+    let crash = Faults { crash: 100_000, ..Faults::NONE };
+    let report = Sim::new().seeds(0..1000).faults(Faults { sync: 200_000, ..crash }).run(a_commit_beside_a_checkpoint);
+    for found in &report.found {
+        println!("{found}");
+    }
+    println!("{:?}", report.seen);
+    assert!(report.found.is_empty());
+    assert!(
+        report.seen.contains_key("told and kept") && report.seen.contains_key("told and lost"),
+        "{:?}",
+        report.seen
+    );
+    // The control: where no sync fails, what is told is kept.
+    let report = Sim::new().seeds(0..1000).faults(crash).run(a_commit_beside_a_checkpoint);
+    assert!(report.found.is_empty());
+    assert!(
+        report.seen.contains_key("told and kept") && !report.seen.contains_key("told and lost"),
+        "{:?}",
+        report.seen
+    );
 }
 
 /// A database of which the power fails while it is made, and whether what is left can be opened.
