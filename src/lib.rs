@@ -3,8 +3,8 @@
 //!
 //! A Turso connection is not made to be shared: with one in the state of a web service, concurrent handlers are refused,
 //! panic inside the engine, and can lose writes that were acknowledged. [`ConnectionPool`] lends each connection to one
-//! user at a time. [`PooledDatabaseWriter`] adds one lane for all writes, so that nobody ever sees `database is locked`,
-//! and snapshots for reads.
+//! user at a time. [`PooledDatabaseWriter`] adds one lane for all writes, so that nobody who writes through it sees
+//! `database is locked`, and snapshots for reads.
 //!
 //! # Quick start
 //!

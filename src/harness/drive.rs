@@ -250,17 +250,20 @@ impl<S: Subject> Run<S> {
             })
             .collect();
         start.wait().await;
-        let began = Instant::now();
-        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
         for task in tasks {
             // A client's panics are caught around each operation; one beside them is in the panic hook's count.
             let _ = task.await;
         }
-        began.elapsed()
+        self.began().elapsed()
+    }
+
+    /// When the first client began, or this one.
+    fn began(&self) -> Instant {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now)
     }
 
     async fn client(&self, subject: &S, mut script: Script) {
-        let began = Instant::now();
+        let began = self.began();
         while !self.is_over(began) {
             let Some(op) = script.next_op() else { break };
             let began = Instant::now();

@@ -1,7 +1,7 @@
 //! The lane: one task, one connection, batches of writes.
 //!
-//! A WAL database has one write lock. Whoever wants to write queues here instead of fighting for it, so nobody ever sees
-//! `database is locked`, and those who queue share a commit and its fsync ([`batch`](super::batch)). The lane runs where
+//! A WAL database has one write lock. Whoever wants to write queues here instead of fighting for it, so none of
+//! them sees `database is locked`, and those who queue share a commit and its fsync ([`batch`](super::batch)). The lane runs where
 //! its polls hold up nobody ([`executor`](super::executor)).
 
 use std::future::poll_fn;

@@ -3,9 +3,9 @@
 //! The rooms, from the bottom up: `queue` (who waits), `bounded` (and for room), `outcome` (what callers are told), `config`,
 //! `status`, `executor` (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one
 //! writer for one file), `wal` (checkpoints, and repair after a failed commit), `job` (one write), `door` (the way in),
-//! `retry` (tries for a lock that is taken), `company` (who is likely to come next), `batch` (writes that share a commit),
-//! `lane` (the task that does the batches), `mvcc` (the other way, side by side), `write`, `read`, `prepared`, `watched` (its
-//! numbers, for a simulated world), and this face.
+//! `retry` (tries for a lock that is taken), `company` (who is likely to come next), `pace` (what would keep others for
+//! long), `batch` (writes that share a commit), `lane` (the task that does the batches), `mvcc` (the other way, side by side),
+//! `write`, `read`, `prepared`, `watched` (its numbers, for a simulated world), and this face.
 
 mod batch;
 mod bounded;
