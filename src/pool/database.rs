@@ -290,6 +290,12 @@ impl PooledConnection {
         holders.filter(|holder| holder.in_transaction && !holder.is_the_pool).collect()
     }
 
+    /// Those who read, in a transaction or between two rows, beside a lane.
+    pub(crate) fn others_who_read(&self) -> Vec<HolderReport> {
+        let holders = self.guard.holders().into_iter();
+        holders.filter(|holder| holder.is_reading && !holder.is_the_pool).collect()
+    }
+
     /// Whether anybody beside a lane reads on a connection of its pool.
     pub(crate) fn others_read(&self) -> bool {
         self.guard.holders().into_iter().any(|holder| !holder.is_the_pool && holder.is_reading)

@@ -11,9 +11,10 @@
 //! from other errors, so whatever is no plain constraint counts as having broken the transaction.)
 //!
 //! A job can break the transaction of all: a conflict that rolls it back (`OR ROLLBACK`), a statement dropped half-way, a
-//! pragma. Then the connection is discarded, which undoes everything, and the jobs of the batch run again, in their order and
-//! half as many at a time, until whoever breaks it is alone: it harms nobody else, and costs a batch of 1,024 some twenty
-//! commits, not 1,024. What follows a success is twice as many again.
+//! pragma. Then the connection is discarded, which undoes everything, and the jobs of the batch run again, in their order: those
+//! before it together, and then it alone, so that it harms nobody else. Where nobody can tell who broke it, for the commit was
+//! refused, half of them run together, or half of that, and twice as many after a success: a batch of 1,024 costs some twenty
+//! commits then, not 1,024.
 //!
 //! ```text
 //! A             B             lane
@@ -61,7 +62,7 @@ pub(super) struct Batch<'l> {
     running: Option<Box<Job>>,
     /// How many of those that are to run again do so together.
     together: usize,
-    /// Whether a closure would have kept the last batch, and was left in the queue.
+    /// Whether the next one would have kept the last batch, or has to be alone, and was left in the queue.
     put_off: bool,
     /// Who is likely to come.
     company: Company,
@@ -112,12 +113,18 @@ impl<'l> Batch<'l> {
         if let Err(error) = self.is_safe(connection).await {
             return self.refuse_before(end, error);
         }
-        if let Next::Job(job) = self.next_if(Job::is_solitary) {
-            return self.alone(connection, job).await;
-        }
         // Until there is the lock nothing is taken out: whoever waits for it can leave.
-        if let Err(error) = Tries::new(self.shared).begin(connection).await {
+        if let Err(error) = Tries::for_those_who_wait(self.shared).begin(connection).await {
             return self.refuse_before(end, error);
+        }
+        if let Next::Job(job) = self.next_if(Job::is_solitary) {
+            // It has a transaction of its own. Nobody had the lock just now.
+            let _ = connection.opened().rollback().await;
+            let_go(connection);
+            return match connection.renew().await {
+                Ok(()) => self.alone(connection, job).await,
+                Err(error) => self.undone(job, &Arc::new(error)),
+            };
         }
         // Probably a lone writer, whose closure needs no savepoint; or a closure that would keep others.
         let is_lone = self.company.is_single() && self.shared.queue.len() == 1;
@@ -129,7 +136,7 @@ impl<'l> Batch<'l> {
         }
         match self.fill(connection).await {
             Whole::Yes => self.commit(connection).await,
-            Whole::Broken => self.undo(connection),
+            Whole::Broken => self.undo_of_the_last(connection),
         }
         self.run_again(connection).await;
     }
@@ -239,7 +246,7 @@ impl<'l> Batch<'l> {
             Err(error) => match self.after(connection, error).await {
                 Ok(end) => end,
                 // For one of them: a foreign key that is checked at the end, for example.
-                Err(_) if self.ran.len() > 1 => return self.undo(connection),
+                Err(_) if self.ran.len() > 1 => return self.undo(connection, self.ran.len() / 2),
                 Err(error) => End::RolledBack(Arc::new(error)),
             },
         };
@@ -264,6 +271,7 @@ impl<'l> Batch<'l> {
 
     /// Answers those who ran in a transaction that ended so.
     fn answer(&mut self, end: &End) {
+        self.shared.rests();
         let alone = self.ran.len() == 1;
         for job in std::mem::take(&mut self.ran) {
             match end {
@@ -292,11 +300,17 @@ impl<'l> Batch<'l> {
         }
     }
 
-    /// One of them broke the transaction of all. Undoes everything; they are to run again, fewer at a time.
-    fn undo(&mut self, connection: &mut PooledConnection) {
+    /// The one that ran last broke the transaction of all: those before it are to run again together, and then it alone.
+    fn undo_of_the_last(&mut self, connection: &mut PooledConnection) {
+        self.undo(connection, self.ran.len() - 1);
+    }
+
+    /// One of them broke the transaction of all. Undoes everything; so many of them are to run again together.
+    fn undo(&mut self, connection: &mut PooledConnection, together: usize) {
         discard(connection);
+        self.shared.rests();
         self.shared.counts.broke();
-        self.together = (self.ran.len() / 2).max(1);
+        self.together = together.max(1);
         // What they came to is undone, too.
         self.ran.iter_mut().for_each(|job| job.forget());
         self.shared.run_again(self.ran.drain(..));
@@ -304,7 +318,7 @@ impl<'l> Batch<'l> {
 
     /// Runs those of a broken batch again. If the lock is taken, all of them together try for it as long as one would.
     async fn run_again(&mut self, connection: &mut PooledConnection) {
-        let mut tries = Tries::new(self.shared);
+        let mut tries = Tries::for_those_who_wait(self.shared);
         loop {
             let together = match self.shared.again() {
                 0 => return,
@@ -324,7 +338,7 @@ impl<'l> Batch<'l> {
                 },
                 _ => match self.fill_again(together, connection).await {
                     Whole::Yes => self.commit(connection).await,
-                    Whole::Broken => self.undo(connection),
+                    Whole::Broken => self.undo_of_the_last(connection),
                 },
             }
         }
@@ -332,6 +346,7 @@ impl<'l> Batch<'l> {
 
     /// Begins a transaction, after whatever became of the one before it.
     async fn begin_again(&self, connection: &mut PooledConnection, tries: &mut Tries<'_>) -> Result<()> {
+        let_go(connection);
         match wal::is_in_doubt(self.shared) {
             true => wal::repair(self.shared, connection).await?,
             false => connection.renew().await?,
@@ -374,6 +389,7 @@ impl<'l> Batch<'l> {
         let took = self.leave(1, began);
         if let Some(job) = self.running.take() {
             self.pace.ran_alone(&job.kind, took);
+            self.shared.rests();
             self.shared.settle(job, outcome.unwrap_or_else(|error| End::RolledBack(Arc::new(error))));
         }
     }

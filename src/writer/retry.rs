@@ -46,6 +46,8 @@ impl Backoff {
 pub(super) struct Tries<'l> {
     shared: &'l Shared,
     backoff: Backoff,
+    /// Whether it is over once nobody waits for it.
+    for_those_who_wait: bool,
     /// When the first one failed.
     began: Option<Instant>,
     /// The same, of the job that it is for, and the time that this had.
@@ -57,9 +59,15 @@ impl<'l> Tries<'l> {
         Self::of(shared, None)
     }
 
+    /// Of those in the queue, or to run again: when the last of them has left, it is over.
+    pub(super) fn for_those_who_wait(shared: &'l Shared) -> Self {
+        Self { for_those_who_wait: true, ..Self::new(shared) }
+    }
+
     /// Of a job that has to be started in time.
     pub(super) fn of(shared: &'l Shared, due: Option<(Instant, Duration)>) -> Self {
-        Self { shared, backoff: Backoff::new(shared.counts.retries()), began: None, due }
+        let backoff = Backoff::new(shared.counts.retries());
+        Self { shared, backoff, for_those_who_wait: false, began: None, due }
     }
 
     /// Takes the write lock; tries again while somebody outside the lane holds it. `Busy` means that nothing happened.
@@ -79,13 +87,14 @@ impl<'l> Tries<'l> {
     /// A try on this connection failed. Waits for the time of the next. Those in the queue who cannot wait are told at once.
     ///
     /// # Errors
-    /// When there is no time for another: why.
+    /// When there is no time for another, or nobody who waits for it: why.
     pub(super) async fn again(&mut self, connection: &PooledConnection) -> Result<()> {
         self.shared.refuse_at_once();
         let now = clock::now();
         let tried = now.saturating_duration_since(*self.began.get_or_insert(now));
         let mut left = self.shared.config.retry_timeout.saturating_sub(tried);
-        if left.is_zero() {
+        let is_for_nobody = self.for_those_who_wait && self.shared.queue.is_empty() && self.shared.again() == 0;
+        if left.is_zero() || is_for_nobody {
             return Err(Error::Locked { tried, holders: connection.others_in_transactions() });
         }
         if let Some((due, limit)) = self.due {

@@ -46,7 +46,8 @@ impl WriterStatus {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         if self.wal.in_doubt {
-            return Some("a commit failed and the disk still does: nothing is written until that is mended".to_owned());
+            return Some("a commit, or a copy of the log beside one, failed and is not made up for: nothing is written until the disk lets it be, and \
+                         no reader keeps the log".to_owned());
         }
         let (pinned, pages) = (self.wal.pinned_pages, self.wal.pages);
         (pinned > 0).then(|| {

@@ -32,7 +32,8 @@
 //! A checkpoint that fails beside somebody who writes past the lane can lose pages of theirs in its own sync, while theirs
 //! succeeds (FINDINGS.md). Whatever is committed then would stand behind those. So the log is left behind first, as one that was
 //! found, and a reader that is in the way is waited for as for the write lock. (It shows only where the engine tells of the
-//! failure: beside a reader, and by an error of the call itself, it does not.)
+//! failure: beside a reader, and by an error of the call itself, it does not. And it is forgotten with the lane: the next writer
+//! finds a log like any other.)
 //!
 //! An error of a commit may also be one of the checkpoint that the engine made inside it, if its I/O fails by a completion:
 //! after the commit, which nothing overwrites then. From a log of 1,000 pages on, where it makes them, an error of the disk
@@ -46,7 +47,7 @@ use super::executor::Executor;
 use super::files::log_of;
 use super::lane::discard;
 use super::retry::{Backoff, Tries};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::control::Control;
 use crate::pool::{PooledConnection, clock};
 use crate::sync::Mutex;
@@ -82,7 +83,7 @@ pub(super) struct Wal {
     found: Mutex<Found>,
 }
 
-/// A log that was there when the lane began.
+/// A log that was there when the lane began, or of which a copy failed.
 #[derive(Clone, Copy, Debug, Default)]
 enum Found {
     /// There was none, or nothing is behind it any more.
@@ -132,7 +133,8 @@ pub struct WalStatus {
     /// Those of them that it could not copy since a reader still reads an older moment (or, which the engine does not tell
     /// apart, since the disk refuses the copy while somebody reads). The log grows until that ends.
     pub pinned_pages: u64,
-    /// A commit failed, and what the disk has of it is not overwritten yet: nothing else is written until it is.
+    /// A commit failed, or a copy of the log beside somebody else's commit, and what the disk may lack of it is not overwritten
+    /// or left behind yet: nothing else is written until it is.
     pub in_doubt: bool,
 }
 
@@ -229,11 +231,18 @@ impl Checkpoints {
                 self.is_due = pinned > 0;
                 wal.checkpoints.fetch_add(1, Ordering::Relaxed);
                 wal.pages.store(pages, Ordering::Relaxed);
+                if wal.found.with(|found| matches!(found, Found::Suspect)) {
+                    // Now or when somebody writes: nobody waits for it.
+                    let _ = make_safe(shared, connection).await;
+                }
                 if wal.pinned.swap(pinned, Ordering::Relaxed) == 0 && pinned > 0 {
                     tracing::warn!(target: "poolproof", pages, pinned, "a reader keeps the log from being copied, or the disk does while somebody reads");
                 }
             }
-            Err(error) => tracing::warn!(target: "poolproof", %error, "a checkpoint failed; it will be made again"),
+            Err(error) => {
+                wal.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(target: "poolproof", %error, "a checkpoint failed; it will be made again");
+            }
         }
     }
 }
@@ -244,17 +253,23 @@ impl Checkpoints {
 /// It answers as it does if the disk fails, so that is told by whether somebody else reads; and, since that one may just have
 /// ended, by trying again for some milliseconds. While somebody reads, a disk that fails is taken for that.
 async fn copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64, u64)> {
-    let (was_alone, bytes) = (!connection.others_read(), shared.wal.bytes(&*shared.executor));
+    let was_free = is_free(connection).await?;
+    let bytes = shared.wal.bytes(&*shared.executor);
     let outcome = try_to_copy(shared, connection).await;
-    if outcome.is_err() {
-        shared.wal.failed.fetch_add(1, Ordering::Relaxed);
-        // What the lane wrote was synced before. What others were writing may be what the sync lost.
-        let is_alone = was_alone && !connection.others_read() && shared.wal.bytes(&*shared.executor) == bytes;
-        if !is_alone {
-            shared.wal.found.with(|found| *found = Found::Suspect);
-        }
+    // What the lane wrote was synced before. What others were writing may be what the sync lost.
+    if outcome.is_err() && !(was_free && shared.wal.bytes(&*shared.executor) == bytes) {
+        shared.wal.found.with(|found| *found = Found::Suspect);
     }
     outcome
+}
+
+/// Whether nobody has the write lock, under which whatever is in the log is written and synced.
+async fn is_free(connection: &mut PooledConnection) -> Result<bool> {
+    match connection.control(Control::BeginImmediate).await {
+        Ok(()) => connection.opened().rollback().await.map(|()| true),
+        Err(error) if error.is_contention() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn try_to_copy(shared: &Shared, connection: &mut PooledConnection) -> Result<(u64, u64)> {
@@ -273,10 +288,10 @@ async fn try_to_copy(shared: &Shared, connection: &mut PooledConnection) -> Resu
     connection.checkpoint().await
 }
 
-/// Before the first acknowledgement, and after a failed commit that is not overwritten yet: makes what comes be behind
-/// nothing that can be lost.
+/// Before the first acknowledgement, after a failed commit that is not overwritten yet, and after a copy that failed beside
+/// somebody else's commit: makes what comes be behind nothing that can be lost.
 pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
-    let mut tries = Tries::new(shared);
+    let mut tries = Tries::for_those_who_wait(shared);
     while shared.wal.found.with(Found::is_due) {
         let goes_on = match leave_behind(shared, connection).await? {
             true => {
@@ -288,7 +303,10 @@ pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection
         if goes_on {
             break;
         }
-        tries.again(connection).await?;
+        tries.again(connection).await.map_err(|error| match error {
+            Error::Locked { tried, .. } => Error::Locked { tried, holders: connection.others_who_read() },
+            error => error,
+        })?;
     }
     match is_in_doubt(shared) {
         true => repair(shared, connection).await,
@@ -298,7 +316,11 @@ pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection
 
 /// Copies the log and lets it start over, unless somebody reads it. Whether it does.
 async fn leave_behind(shared: &Shared, connection: &mut PooledConnection) -> Result<bool> {
-    let (pages, copied) = copy(shared, connection).await?;
+    let copied = copy(shared, connection).await;
+    if copied.is_err() {
+        shared.wal.failed.fetch_add(1, Ordering::Relaxed);
+    }
+    let (pages, copied) = copied?;
     if copied < pages {
         return Ok(false);
     }

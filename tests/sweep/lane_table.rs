@@ -138,7 +138,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "PooledDatabaseWriter::query_cached: read, and kept",
         starts: READS,
-        polls: (2, 4),
+        polls: (2, 5),
         operation: |hands| {
             Box::pin(async move {
                 for _ in 0..2 {
