@@ -123,8 +123,8 @@ fn an_audit_shows_the_first_event_that_a_leak_makes_another() {
 fn an_audit_of_what_has_no_leak_holds() {
     let audit = audited("none");
     assert!(audit.holds() && audit.leak.is_none(), "{audit}");
-    // Of one client there is one order, whatever the seed draws.
-    assert_eq!(audit.to_string(), "3 seeds, each the same in two processes; 1 distinct trace\n");
+    // Of one client and a lane there are a few orders.
+    assert!(audit.to_string().starts_with("3 seeds, each the same in two processes; "), "{audit}");
 }
 
 /// The command, of a program into which something leaks.
@@ -145,8 +145,12 @@ fn the_commands_audit_ends_with_the_first_event_that_differs() {
     assert!(text.starts_with("bank: 3 of 3 seeds differ between two processes\nseed 7: after "), "{text}");
     assert!(text.contains("\n  one run:   main writes ") && text.contains("\n  the other: main writes "), "{text}");
     assert!(text.ends_with("\nDOES NOT HOLD: something beside the seed decides\n"), "{text}");
-    let holds = "bank: 3 seeds, each the same in two processes; 1 distinct trace\nholds\n".to_owned();
-    assert_eq!(audit("none"), (Some(0), holds));
+    let (code, text) = audit("none");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.starts_with("bank: 3 seeds, each the same in two processes; ") && text.ends_with("\nholds\n"),
+        "{text}"
+    );
 }
 
 #[test]

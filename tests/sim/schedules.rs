@@ -120,8 +120,13 @@ fn a_line_says_where_the_lane_takes_over_from_a_client() {
 /// Whether a second client reads between the lane's sync and its end decides, and neither does anything that can be seen before.
 #[test]
 fn what_is_found_names_a_handover_where_deeds_alone_do_not_repeat_it() {
-    let found = Sim::new().run(async |world| two_count(world, true).await).found.pop().expect("an update is lost");
-    assert!(found.is_repeated && !found.schedule.contains("order: answers"), "{found}");
+    let loses = |seed| {
+        let found = Sim::new().seeds(seed..seed + 1).run(async |world| two_count(world, true).await).found.pop();
+        found.filter(|found| found.is_repeated && found.schedule.contains("asks fsync log"))
+    };
+    // Others are repeated by the deeds, or by counting answers.
+    let found = (0..60).find_map(loses).expect("an update is lost, in an order that this names");
+    assert!(!found.schedule.contains("order: answers"), "{found}");
     let without: Vec<_> = found.schedule.lines().filter(|line| !line.contains("asks fsync log")).collect();
     assert!(without.len() < found.schedule.lines().count(), "{found}");
     let replayed = Sim::replay(&without.join("\n"), async |world| two_count(world, true).await).unwrap();

@@ -152,7 +152,11 @@ pub(super) fn all(prove: &Prove) -> Vec<Planned> {
     lane.runs = vec![stress(prove.subject, writes, 512, 4, prove.seed, "--write-every 1 --warm", 50)];
     phases.push(lane);
     phases.push(affected_race(prove, "race, separate", "separate", Must::LoseNothing { operations: RACE }));
-    phases.push(affected_race(prove, "race, one writer", "separate --writers one --retry-ms 1000", Must::JustRun));
+    let mut one_writer =
+        affected_race(prove, "race, one writer", "separate --writers one --retry-ms 1000", Must::JustRun);
+    // Whatever it is, it is shown by a few: some of them take that engine many seconds.
+    one_writer.runs.truncate(4);
+    phases.push(one_writer);
     phases.push(deadlock(prove));
     phases
 }
