@@ -298,7 +298,7 @@ impl PooledConnection {
 
     /// Whether anybody beside a lane reads on a connection of its pool.
     pub(crate) fn others_read(&self) -> bool {
-        self.guard.holders().into_iter().any(|holder| !holder.is_the_pool && holder.is_reading)
+        !self.others_who_read().is_empty()
     }
 
     /// Takes a snapshot; it borrows this guard.

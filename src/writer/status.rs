@@ -32,7 +32,7 @@ pub struct WriterStatus {
     /// Tries that found the write lock taken, by somebody outside the lane; in MVCC mode, writes that were made again because they
     /// conflicted with others.
     pub retries: u64,
-    /// Times that a batch was run again, half as many writes at a time, because one of them had broken its transaction.
+    /// Times that a batch was run again, fewer writes at a time, because one of them had broken its transaction.
     pub broken_batches: u64,
     /// The write-ahead log.
     pub wal: WalStatus,
@@ -46,8 +46,9 @@ impl WriterStatus {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         if self.wal.in_doubt {
-            return Some("a commit, or a copy of the log beside one, failed and is not made up for: nothing is written until the disk lets it be, and \
-                         no reader keeps the log".to_owned());
+            let why = "a commit, or a copy of the log beside one, failed and is not made up for: nothing is written until the disk \
+                       lets it be, and no reader keeps the log";
+            return Some(why.to_owned());
         }
         let (pinned, pages) = (self.wal.pinned_pages, self.wal.pages);
         (pinned > 0).then(|| {

@@ -174,6 +174,11 @@ impl Wal {
         self.bytes(executor).is_none_or(|bytes| bytes / (self.page_size + FRAME_HEADER) >= ENGINE_CHECKPOINTS)
     }
 
+    /// Whether the log may lack pages of somebody else's.
+    fn is_suspect(&self) -> bool {
+        self.found.with(|found| matches!(found, Found::Suspect))
+    }
+
     pub(super) fn status(&self) -> WalStatus {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WalStatus {
@@ -181,7 +186,7 @@ impl Wal {
             failed_checkpoints: count(&self.failed),
             pages: count(&self.pages),
             pinned_pages: count(&self.pinned),
-            in_doubt: self.in_doubt.load(Ordering::Relaxed) || self.found.with(|found| matches!(found, Found::Suspect)),
+            in_doubt: self.in_doubt.load(Ordering::Relaxed) || self.is_suspect(),
         }
     }
 }
@@ -231,12 +236,13 @@ impl Checkpoints {
                 self.is_due = pinned > 0;
                 wal.checkpoints.fetch_add(1, Ordering::Relaxed);
                 wal.pages.store(pages, Ordering::Relaxed);
-                if wal.found.with(|found| matches!(found, Found::Suspect)) {
+                if wal.is_suspect() {
                     // Now or when somebody writes: nobody waits for it.
                     let _ = make_safe(shared, connection).await;
                 }
                 if wal.pinned.swap(pinned, Ordering::Relaxed) == 0 && pinned > 0 {
-                    tracing::warn!(target: "poolproof", pages, pinned, "a reader keeps the log from being copied, or the disk does while somebody reads");
+                    let why = "a reader keeps the log from being copied, or the disk does while somebody reads";
+                    tracing::warn!(target: "poolproof", pages, pinned, "{why}");
                 }
             }
             Err(error) => {
@@ -293,14 +299,11 @@ async fn try_to_copy(shared: &Shared, connection: &mut PooledConnection) -> Resu
 pub(super) async fn make_safe(shared: &Shared, connection: &mut PooledConnection) -> Result<()> {
     let mut tries = Tries::for_those_who_wait(shared);
     while shared.wal.found.with(Found::is_due) {
-        let goes_on = match leave_behind(shared, connection).await? {
-            true => {
-                shared.wal.found.with(|found| *found = Found::Nothing);
-                true
-            }
-            false => shared.wal.found.with(Found::postpone),
-        };
-        if goes_on {
+        if leave_behind(shared, connection).await? {
+            shared.wal.found.with(|found| *found = Found::Nothing);
+            break;
+        }
+        if shared.wal.found.with(Found::postpone) {
             break;
         }
         tries.again(connection).await.map_err(|error| match error {

@@ -165,40 +165,19 @@ pub const SCENARIOS: &[Scenario] = &[
         },
         ..WRITE
     },
-    Scenario {
-        name: "PooledDatabaseWriter::stop",
-        ends_it: true,
-        operation: |hands| {
-            Box::pin(async move {
-                hands.db.stop().await;
-                Ok(())
-            })
-        },
-        ..WRITE
-    },
+    Scenario { name: "PooledDatabaseWriter::stop", ends_it: true, operation: stop, ..WRITE },
     Scenario {
         name: "PooledDatabaseWriter::close",
         starts: &[Start::Free, Start::Busy, Start::Full, Start::Lent],
         ends_it: true,
-        operation: |hands| {
-            Box::pin(async move {
-                hands.db.close().await;
-                Ok(())
-            })
-        },
+        operation: close,
         ..WRITE
     },
     Scenario {
         name: "PooledDatabaseWriter::close_within",
         starts: &[Start::Free, Start::Busy, Start::Full, Start::Lent],
         ends_it: true,
-        operation: |hands| {
-            Box::pin(async move {
-                let report = hands.db.close_within(Duration::from_secs(600)).await;
-                assert!(report.is_clean(), "{report}");
-                Ok(())
-            })
-        },
+        operation: close_within,
         ..WRITE
     },
     Scenario {
@@ -316,40 +295,46 @@ pub const SIDE_BY_SIDE: &[Scenario] = &[
         name: "in MVCC mode, PooledDatabaseWriter::stop",
         starts: &[Start::Free, Start::Lent],
         ends_it: true,
-        operation: |hands| {
-            Box::pin(async move {
-                hands.db.stop().await;
-                Ok(())
-            })
-        },
+        operation: stop,
         ..WRITE
     },
     Scenario {
         name: "in MVCC mode, PooledDatabaseWriter::close",
         starts: &[Start::Free, Start::Lent],
         ends_it: true,
-        operation: |hands| {
-            Box::pin(async move {
-                hands.db.close().await;
-                Ok(())
-            })
-        },
+        operation: close,
         ..WRITE
     },
     Scenario {
         name: "in MVCC mode, PooledDatabaseWriter::close_within",
         starts: &[Start::Free, Start::Lent],
         ends_it: true,
-        operation: |hands| {
-            Box::pin(async move {
-                let report = hands.db.close_within(Duration::from_secs(600)).await;
-                assert!(report.is_clean(), "{report}");
-                Ok(())
-            })
-        },
+        operation: close_within,
         ..WRITE
     },
 ];
+
+fn stop(hands: Hands) -> Work {
+    Box::pin(async move {
+        hands.db.stop().await;
+        Ok(())
+    })
+}
+
+fn close(hands: Hands) -> Work {
+    Box::pin(async move {
+        hands.db.close().await;
+        Ok(())
+    })
+}
+
+fn close_within(hands: Hands) -> Work {
+    Box::pin(async move {
+        let report = hands.db.close_within(Duration::from_secs(600)).await;
+        assert!(report.is_clean(), "{report}");
+        Ok(())
+    })
+}
 
 fn batch(hands: Hands) -> Work {
     Box::pin(async move {

@@ -157,7 +157,7 @@ async fn a_job_that_breaks_its_own_transaction_leaves_the_lock_free_for_whoever_
     }
 }
 
-/// They run again half as many at a time, until the one is alone.
+/// Those before it run again together, then it alone, then the rest.
 #[tokio::test]
 async fn a_batch_that_breaks_costs_a_few_commits_and_not_one_for_each() {
     const ALL: i64 = 256;

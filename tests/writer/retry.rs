@@ -121,6 +121,19 @@ async fn a_batch_that_waits_for_the_lock_too_long_is_refused_as_one() {
 ///                                tries for B
 ///                       is told
 /// ```
+/// Were it tried for on behalf of nobody, the lane would not end before the lock is free, which is after its end.
+#[tokio::test]
+async fn a_lock_is_tried_for_no_longer_than_somebody_waits_for_it() {
+    let retry_timeout = Duration::from_secs(3600);
+    let (db, _folder) = writer_of(WriterConfig { retry_timeout, ..patient() }).await;
+    let guard = lock(&db).await;
+    for limit in [Duration::ZERO, Duration::from_millis(20)] {
+        assert!(insert(db.within(limit), 1).await.is_err());
+    }
+    tokio::time::timeout(Duration::from_secs(60), db.stop()).await.expect("the lane ends");
+    unlock(guard).await;
+}
+
 #[tokio::test]
 async fn a_snapshot_that_is_stale_is_refused_to_a_guard_and_never_met_by_the_lane() {
     let (db, _folder) = writer().await;
