@@ -15,7 +15,7 @@ use super::minimise::{Minimised, minimise};
 use super::notation::{Picture, RULE, Schedule};
 use super::run::{Course, Ran, run};
 use super::trace::Detail;
-use super::{Sim, World};
+use super::{Sim, Workload, World};
 
 /// A seed that failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ impl Report {
     /// Faults that happened.
     #[must_use]
     pub fn faults(&self) -> u64 {
-        FAULTS.iter().filter_map(|what| self.seen.get(*what)).sum()
+        Workload::faults().iter().filter_map(|what| self.seen.get(*what)).sum()
     }
 
     /// Those of `wanted` that were never seen.
@@ -138,23 +138,6 @@ impl Display for Found {
         })
     }
 }
-
-/// What is seen each time that a fault happens, and no other time.
-const FAULTS: [&str; 13] = [
-    "a read that fails",
-    "a write that fails",
-    "a full disk",
-    "a short write",
-    "a sync that fails",
-    "a truncation that fails",
-    "a slow disk",
-    "a crash that keeps what is synced",
-    "a crash that keeps everything",
-    "a crash that keeps some sectors",
-    "a future that is dropped",
-    "a task that panics",
-    "time that passes",
-];
 
 /// How the notation reads, for whoever meets it here.
 const LEGEND: &str = "A line is what one task did until another went on, and last what the disk did for it; a dot: nothing but that.\n\

@@ -62,7 +62,15 @@ const ONLY_IN_MVCC: [&str; 1] = ["a conflict"];
 /// What takes the feature `cache`.
 const WITH_A_CACHE: &str = "an answer that was kept";
 
+/// The first so many of [`Workload::SOMETIMES`]: what is seen each time that a fault happens, and no other time.
+const FAULTS: usize = 13;
+
 impl Workload {
+    /// What is seen of faults themselves.
+    pub(super) fn faults() -> &'static [&'static str] {
+        &Self::SOMETIMES[..FAULTS]
+    }
+
     /// What can be seen, with one fault or another, in one workload or another.
     pub const SOMETIMES: [&'static str; 32] = [
         "a read that fails",
@@ -75,10 +83,10 @@ impl Workload {
         "a crash that keeps what is synced",
         "a crash that keeps everything",
         "a crash that keeps some sectors",
-        "a crash during recovery",
         "a future that is dropped",
         "a task that panics",
         "time that passes",
+        "a crash during recovery",
         "a wait inside a poll",
         "a write that is rolled back",
         "an unknown outcome",
