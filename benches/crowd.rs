@@ -28,6 +28,22 @@ fn rest(draw: u64) -> Duration {
     Duration::from_millis(10).mul_f64(part)
 }
 
+/// What callers do. Each has a clone of it for as long as it lives.
+pub trait Operation: Clone + Send + Sync + 'static {
+    /// Once, by the caller of this number.
+    fn run(&self, caller: u64) -> impl Future<Output = ()> + Send;
+}
+
+impl<F, R> Operation for F
+where
+    F: Fn(u64) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = ()> + Send,
+{
+    fn run(&self, caller: u64) -> impl Future<Output = ()> + Send {
+        self(caller)
+    }
+}
+
 /// Tasks that do the same thing. Dropped, they are aborted, and gone.
 #[derive(Debug)]
 pub struct Crowd {
@@ -66,45 +82,29 @@ impl Progress {
 }
 
 impl Crowd {
-    /// So many callers on `runtime`, each repeating `operation`, which is given the caller's number.
-    pub fn start<F, R>(runtime: &Runtime, callers: u64, operation: F) -> Self
-    where
-        F: Fn(u64) -> R + Clone + Send + 'static,
-        R: Future<Output = ()> + Send + 'static,
-    {
+    /// So many callers on `runtime`, each repeating `operation`.
+    pub fn start(runtime: &Runtime, callers: u64, operation: impl Operation) -> Self {
         Self::spawn(runtime, callers, operation, || None, |_| None)
     }
 
     /// The same, and each takes the time of every operation for [`Crowd::stop`].
-    pub fn start_timed<F, R>(runtime: &Runtime, callers: u64, operation: F) -> Self
-    where
-        F: Fn(u64) -> R + Clone + Send + 'static,
-        R: Future<Output = ()> + Send + 'static,
-    {
+    pub fn start_timed(runtime: &Runtime, callers: u64, operation: impl Operation) -> Self {
         Self::spawn(runtime, callers, operation, || Some(histogram()), |_| None)
     }
 
     /// The same, and each rests before every operation, which is not in its time: 5 ms on average, for they have other things
     /// to do. No two rests are alike, or all callers would march in step.
-    pub fn start_resting<F, R>(runtime: &Runtime, callers: u64, operation: F) -> Self
-    where
-        F: Fn(u64) -> R + Clone + Send + 'static,
-        R: Future<Output = ()> + Send + 'static,
-    {
+    pub fn start_resting(runtime: &Runtime, callers: u64, operation: impl Operation) -> Self {
         Self::spawn(runtime, callers, operation, || Some(histogram()), |draw| Some(rest(draw)))
     }
 
-    fn spawn<F, R>(
+    fn spawn(
         runtime: &Runtime,
         callers: u64,
-        operation: F,
+        operation: impl Operation,
         times: fn() -> Option<Histogram<u64>>,
         rest: fn(u64) -> Option<Duration>,
-    ) -> Self
-    where
-        F: Fn(u64) -> R + Clone + Send + 'static,
-        R: Future<Output = ()> + Send + 'static,
-    {
+    ) -> Self {
         let progress = Arc::<Progress>::default();
         let mut tasks = JoinSet::new();
         for caller in 0..callers {
@@ -117,10 +117,10 @@ impl Crowd {
                         tokio::time::sleep(rest).await;
                     }
                     match &mut times {
-                        None => operation(caller).await,
+                        None => operation.run(caller).await,
                         Some(times) => {
                             let began = Instant::now();
-                            operation(caller).await;
+                            operation.run(caller).await;
                             times.saturating_record(began.elapsed().as_nanos() as u64);
                         }
                     }

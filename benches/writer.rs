@@ -33,11 +33,7 @@ fn pace<W: Writer>(subject: &Subject<W>, callers: u64) -> f64 {
 
 /// The pace of so many callers of a loop.
 fn pace_answered(runtime: &Runtime, answered: &Answered, callers: u64) -> f64 {
-    let answered = answered.clone();
-    let crowd = Crowd::start(runtime, callers, move |caller| {
-        let answered = answered.clone();
-        async move { answered.insert(caller as i64).await }
-    });
+    let crowd = Crowd::start(runtime, callers, answered.clone());
     sleep(RUN_UP);
     crowd.pace(turn())
 }

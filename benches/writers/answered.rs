@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::handwritten::Handwritten;
+use crate::crowd::Operation;
 
 /// So long it looks for those who are missing: when callers end, some are.
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -32,11 +33,12 @@ impl Answered {
         thread::spawn(move || work(Handwritten::open(&path), &jobs, callers));
         Self(queue)
     }
+}
 
-    /// Adds a row.
-    pub async fn insert(&self, value: i64) {
+impl Operation for Answered {
+    async fn run(&self, caller: u64) {
         let (reply, answer) = oneshot::channel();
-        self.0.send((value, reply)).expect("the thread is there");
+        self.0.send((caller as i64, reply)).expect("the thread is there");
         answer.await.expect("it is committed");
     }
 }

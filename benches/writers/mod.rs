@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Operation};
 use crate::database::Database;
 
 /// A writer that many tasks share.
@@ -27,6 +27,16 @@ pub trait Writer: Clone + Send + Sync + 'static {
 
     /// Adds a row.
     fn insert(&self, value: i64) -> impl Future<Output = ()> + Send;
+}
+
+/// Rows, one after the other.
+#[derive(Clone)]
+struct Writes<W>(W);
+
+impl<W: Writer> Operation for Writes<W> {
+    async fn run(&self, caller: u64) {
+        self.0.insert(caller as i64).await;
+    }
 }
 
 /// One that also takes closures.
@@ -60,28 +70,16 @@ impl<W: Writer> Subject<W> {
 
     /// So many callers that write.
     pub fn writing(&self, callers: u64) -> Crowd {
-        let writer = self.writer.clone();
-        Crowd::start(&self.runtime, callers, move |caller| {
-            let writer = writer.clone();
-            async move { writer.insert(caller as i64).await }
-        })
+        Crowd::start(&self.runtime, callers, Writes(self.writer.clone()))
     }
 
     /// The same, and each takes the time of every write.
     pub fn writing_timed(&self, callers: u64) -> Crowd {
-        let writer = self.writer.clone();
-        Crowd::start_timed(&self.runtime, callers, move |caller| {
-            let writer = writer.clone();
-            async move { writer.insert(caller as i64).await }
-        })
+        Crowd::start_timed(&self.runtime, callers, Writes(self.writer.clone()))
     }
 
     /// The same, and each rests before every write.
     pub fn writing_now_and_then(&self, callers: u64) -> Crowd {
-        let writer = self.writer.clone();
-        Crowd::start_resting(&self.runtime, callers, move |caller| {
-            let writer = writer.clone();
-            async move { writer.insert(caller as i64).await }
-        })
+        Crowd::start_resting(&self.runtime, callers, Writes(self.writer.clone()))
     }
 }

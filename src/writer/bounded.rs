@@ -65,7 +65,7 @@ impl<J> Bounded<J> {
     /// Dropped before it resolves, nothing is taken.
     pub(crate) async fn enter(&self, line: Priority) -> Result<(), NoRoom> {
         // Room that was given to this and not taken, for it was dropped meanwhile, goes back without a word: said here.
-        let _left = TellsThatItLeft(&self.left);
+        let _left = TellsThatItLeft(self, line);
         let room = self.room[line as usize].acquire().await;
         // The queue is closed before it refuses; a permit that was forgotten comes back when the job is taken out.
         room.map_err(|_| NoRoom::Closed)?.forget();
@@ -90,7 +90,15 @@ impl<J> Bounded<J> {
     pub(crate) fn leaves_room(&self, line: Priority) {
         // Wakers are somebody else's: one that panics must not end the lane.
         contain(|| self.room[line as usize].add_permits(1));
-        contain(|| self.left.notify_waiters());
+        self.tell_that_one_left(line);
+    }
+
+    /// Nobody listens before the close. Room and close are one atomic number, so whoever does not see the close here gave room
+    /// back before it, and who listens sees that.
+    fn tell_that_one_left(&self, line: Priority) {
+        if self.room[line as usize].is_closed() {
+            contain(|| self.left.notify_waiters());
+        }
     }
 
     /// Whoever comes later, or waits for room, is refused. What is queued stays.
@@ -114,7 +122,7 @@ impl<J> Bounded<J> {
         self.room_left() == [self.size; 2]
     }
 
-    /// Resolves when nobody does.
+    /// Resolves when nobody does, once it is closed.
     ///
     /// # Cancel safety
     /// It may be called again.
@@ -205,11 +213,11 @@ impl<J: Lined> Bounded<J> {
 }
 
 /// Dropped last, when the room is back.
-struct TellsThatItLeft<'a>(&'a Notify);
+struct TellsThatItLeft<'a, J>(&'a Bounded<J>, Priority);
 
-impl Drop for TellsThatItLeft<'_> {
+impl<J> Drop for TellsThatItLeft<'_, J> {
     fn drop(&mut self) {
-        self.0.notify_waiters();
+        self.0.tell_that_one_left(self.1);
     }
 }
 

@@ -17,7 +17,7 @@
 //!
 //! Wakers run, and jobs are dropped, after the lock is let go.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use crate::sync::Mutex;
@@ -43,9 +43,62 @@ pub(crate) struct Place {
     number: u64,
 }
 
+/// One line: jobs by their number. Who leaves leaves a gap, which goes when those before it have gone, or when there are more
+/// gaps than jobs: so whatever is done here takes amortised constant time, or a binary search, and no memory for each job.
+struct Line<J> {
+    /// The first is no gap.
+    jobs: VecDeque<(u64, Option<J>)>,
+    gaps: usize,
+}
+
+impl<J> Line<J> {
+    const fn new() -> Self {
+        Self { jobs: VecDeque::new(), gaps: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.jobs.len() - self.gaps
+    }
+
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// The oldest, and its number.
+    fn first(&self) -> Option<(u64, &J)> {
+        self.jobs.front().and_then(|(number, job)| Some((*number, job.as_ref()?)))
+    }
+
+    fn pop_first(&mut self) -> Option<J> {
+        let (_, job) = self.jobs.pop_front()?;
+        self.close_gaps();
+        job
+    }
+
+    /// Takes out the job of this number.
+    fn remove(&mut self, number: u64) -> Option<J> {
+        let place = self.jobs.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let job = self.jobs[place].1.take()?;
+        self.gaps += 1;
+        self.close_gaps();
+        Some(job)
+    }
+
+    fn close_gaps(&mut self) {
+        while let Some((_, None)) = self.jobs.front() {
+            self.jobs.pop_front();
+            self.gaps -= 1;
+        }
+        if self.gaps > self.len() {
+            self.jobs.retain(|(_, job)| job.is_some());
+            self.gaps = 0;
+        }
+    }
+}
+
 struct State<J> {
-    /// Jobs by their number, normal ones and background ones.
-    lines: [BTreeMap<u64, J>; 2],
+    /// Normal jobs and background ones.
+    lines: [Line<J>; 2],
     /// The number of the next to come.
     next: u64,
     /// How many normal jobs have overtaken the oldest background one.
@@ -57,12 +110,12 @@ struct State<J> {
 
 impl<J> State<J> {
     fn is_empty(&self) -> bool {
-        self.lines.iter().all(BTreeMap::is_empty)
+        self.lines.iter().all(Line::is_empty)
     }
 
     /// Whether somebody of the line waits whose number is below `end`.
     fn waits(&self, line: Priority, end: u64) -> bool {
-        self.lines[line as usize].first_key_value().is_some_and(|(number, _)| *number < end)
+        self.lines[line as usize].first().is_some_and(|(number, _)| number < end)
     }
 
     /// Whose turn it is, of those whose numbers are below `end`: the oldest of this line.
@@ -80,7 +133,7 @@ impl<J> State<J> {
         let line = self.turn(end)?;
         let overtakes = line == Priority::Normal && self.waits(Priority::Background, end);
         self.overtaken = if overtakes { self.overtaken + 1 } else { 0 };
-        self.lines[line as usize].pop_first().map(|(_, job)| job)
+        self.lines[line as usize].pop_first()
     }
 }
 
@@ -100,7 +153,7 @@ pub(crate) struct Queue<J> {
 
 impl<J> Queue<J> {
     pub(crate) fn new() -> Self {
-        let lines = [BTreeMap::new(), BTreeMap::new()];
+        let lines = [Line::new(), Line::new()];
         Self { state: Mutex::new(State { lines, next: 0, overtaken: 0, closed: false, lane: None }) }
     }
 
@@ -115,7 +168,7 @@ impl<J> Queue<J> {
             }
             let number = state.next;
             state.next += 1;
-            state.lines[line as usize].insert(number, job);
+            state.lines[line as usize].jobs.push_back((number, Some(job)));
             Ok((Place { line, number }, state.lane.take()))
         })?;
         lane.into_iter().for_each(Waker::wake);
@@ -124,15 +177,15 @@ impl<J> Queue<J> {
 
     /// Takes a job out again whose caller does not wait any more; `None` if it was started.
     pub(crate) fn remove(&self, place: Place) -> Option<J> {
-        self.state.with(|state| state.lines[place.line as usize].remove(&place.number))
+        self.state.with(|state| state.lines[place.line as usize].remove(place.number))
     }
 
     /// Takes the first job out of which this holds.
     pub(crate) fn remove_first(&self, holds: impl Fn(&J) -> bool) -> Option<J> {
         self.state.with(|state| {
             state.lines.iter_mut().find_map(|line| {
-                let number = *line.iter().find(|(_, job)| holds(job))?.0;
-                line.remove(&number)
+                let (number, _) = *line.jobs.iter().find(|(_, job)| job.as_ref().is_some_and(&holds))?;
+                line.remove(number)
             })
         })
     }
@@ -146,7 +199,7 @@ impl<J> Queue<J> {
     pub(crate) fn pop_if(&self, holds: impl Fn(&J) -> bool) -> Next<J> {
         self.state.with(|state| {
             let Some(line) = state.turn(u64::MAX) else { return Next::Nothing };
-            match state.lines[line as usize].first_key_value() {
+            match state.lines[line as usize].first() {
                 Some((_, job)) if holds(job) => state.take(u64::MAX).map_or(Next::Nothing, Next::Job),
                 _ => Next::Other,
             }
@@ -170,7 +223,7 @@ impl<J> Queue<J> {
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.state.with(|state| state.lines.iter().map(BTreeMap::len).sum())
+        self.state.with(|state| state.lines.iter().map(Line::len).sum())
     }
 
     /// Resolves to true when there is a job, to false when there is none and will be none. One lane waits at a time.
@@ -248,6 +301,26 @@ mod tests {
         assert_eq!(queue.pop(), Some(0));
         assert_eq!(queue.remove(places[0]), None);
         assert_eq!((order(&queue), queue.len()), (vec![2], 0));
+    }
+
+    #[test]
+    fn gaps_take_no_more_room_than_jobs() {
+        let queue = Queue::new();
+        queue.push(Priority::Normal, 0).unwrap();
+        let mut places = VecDeque::new();
+        for job in 1..10_000 {
+            places.push_back(queue.push(Priority::Normal, job).unwrap());
+            // The first stays, and so do the last three.
+            if places.len() > 3 {
+                let (place, left) = (places.pop_front().unwrap(), job - 3);
+                assert_eq!(queue.remove(place), Some(left));
+            }
+            let held = queue.state.with(|state| state.lines[0].jobs.len());
+            assert!(held <= 9, "{held} places for {} jobs", queue.len());
+        }
+        assert_eq!(queue.len(), 4);
+        assert_eq!(order(&queue), [0, 9997, 9998, 9999]);
+        assert!(queue.state.with(|state| state.lines[0].jobs.is_empty() && state.lines[0].gaps == 0));
     }
 
     #[test]

@@ -95,6 +95,8 @@ enum Fault {
     ComesBackTwice,
     /// Nobody is told of room that was given to somebody who is gone.
     LeavesSilently,
+    /// It looks for the close first, and gives its room back in a second step.
+    LooksBeforeItLeaves,
     /// It looks whether somebody is left, and listens in a second step.
     LooksBeforeItListens,
 }
@@ -141,8 +143,11 @@ impl Room for Faulty {
     }
 
     fn leaves_room(&self) {
+        let was_closed = self.room.is_closed();
         self.room.add_permits(1);
-        self.left.notify_waiters();
+        if self.fault != Fault::LooksBeforeItLeaves || was_closed {
+            self.left.notify_waiters();
+        }
     }
 
     fn poll_job(&self, context: &Context<'_>) -> Poll<bool> {
@@ -255,6 +260,7 @@ fn whoever_waits_for_room_that_does_not_come_is_told_of_the_end() {
 /// ```text
 /// waits for room           has room, and waits for the end
 ///                          gives it back: to the waiter
+///                          closes
 ///                          looks: somebody has room
 /// dropped, never polled:
 /// the room is back
@@ -270,6 +276,7 @@ fn leaving_versus_the_end<R: Room>(room: fn() -> R) {
             }
         });
         door.leaves_room();
+        door.close();
         block_on(door.everybody_left());
         leaver.join().unwrap();
         assert!(door.is_whole(), "all room is back, and not more");
@@ -298,6 +305,34 @@ fn the_model_notices_room_that_a_refused_job_keeps_or_gives_back_twice() {
 #[test]
 fn the_model_notices_a_waiter_that_leaves_without_a_word() {
     let deadlock = failure(|| leaving_versus_the_end(|| Faulty::new(Fault::LeavesSilently)));
+    assert!(deadlock.contains("deadlock"), "{deadlock}");
+}
+
+/// ```text
+/// has room                 waits for the end
+/// gives it back: is it     closes
+/// closed? says so          looks: somebody has room
+/// ```
+fn last_versus_close<R: Room>(room: fn() -> R) {
+    explore("the last to give room back versus the close", move || {
+        let door = Arc::new(room());
+        assert!(block_on(door.enter()));
+        let last = spawn(&door, |door| door.leaves_room());
+        door.close();
+        block_on(door.everybody_left());
+        last.join().unwrap();
+        assert!(door.is_whole(), "all room is back, and not more");
+    });
+}
+
+#[test]
+fn who_closes_hears_of_the_last_to_give_room_back() {
+    last_versus_close(|| Bounded::new(1));
+}
+
+#[test]
+fn the_model_notices_one_who_looks_for_the_close_before_it_leaves() {
+    let deadlock = failure(|| last_versus_close(|| Faulty::new(Fault::LooksBeforeItLeaves)));
     assert!(deadlock.contains("deadlock"), "{deadlock}");
 }
 
