@@ -466,6 +466,10 @@ fn what_cannot_be_run_is_refused_in_a_line() {
         ),
         (&["sim", "--json", "same", "--junit", "same"], "error: --json and --junit name the same file; name two"),
         (
+            &["sim", "--seeds", "0..10", "--workload", "bank,story,bank"],
+            "error: --workload has bank twice; name each once",
+        ),
+        (
             &["sim", "--seeds", "0..10", "--at-least", "41"],
             "error: there are 40 seeds, and --at-least asks for 41; give more --seeds",
         ),

@@ -123,7 +123,7 @@ fn an_audit_shows_the_first_event_that_a_leak_makes_another() {
 fn an_audit_of_what_has_no_leak_holds() {
     let audit = audited("none");
     assert!(audit.holds() && audit.leak.is_none(), "{audit}");
-    // Of one client and a lane there are a few orders.
+    // How many traces is the seeds' to say: the lane goes to sleep before its one client comes, or not.
     assert!(audit.to_string().starts_with("3 seeds, each the same in two processes; "), "{audit}");
 }
 

@@ -106,12 +106,19 @@ fn minutes(text: &str) -> Result<f64, String> {
     minutes.ok_or_else(|| "it is no number of minutes, as in 15 or 0.5".to_owned())
 }
 
+/// What is named twice would be run twice, and count as twice as many seeds.
+fn once(workloads: &[Workload]) -> Result<(), Trouble> {
+    let twice = workloads.iter().enumerate().find(|(place, workload)| workloads[..*place].contains(workload));
+    twice.map_or(Ok(()), |(_, workload)| Err(format!("--workload has {workload} twice; name each once")))
+}
+
 /// Runs it; whether it holds.
 pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if let Some(file) = &args.replay {
         return replay(file, args.quiet).map(Outcome::from);
     }
     reports(args.json.as_deref(), args.junit.as_deref())?;
+    once(&args.workload)?;
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     if args.faults.lying_sync && args.faults.crash == 0 {
         tell(
