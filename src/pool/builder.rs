@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::config::PoolConfig;
@@ -135,6 +136,7 @@ impl ConnectionPoolBuilder {
             statement_cache: self.statement_cache,
             schema: Arc::default(),
             changes: Arc::clone(&changes),
+            stray: Arc::default(),
         };
         match turso.connect().await {
             Ok(mut connection) => match connection.run("SELECT COUNT(*) FROM sqlite_schema").await {
@@ -165,6 +167,7 @@ pub(super) struct Turso {
     statement_cache: usize,
     schema: Arc<Schema>,
     changes: Arc<Changes>,
+    stray: Arc<AtomicBool>,
 }
 
 impl Manage for Turso {
@@ -173,8 +176,11 @@ impl Manage for Turso {
 
     async fn connect(&self) -> Result<Connection> {
         let (schema, changes) = (Arc::clone(&self.schema), Arc::clone(&self.changes));
-        let raw = engine(async { self.database.connect() }).await?;
-        let mut connection = Connection::new(raw, self.statement_cache, schema, changes);
+        let raw = engine(async { self.database.connect() }).await;
+        if raw.as_ref().is_err_and(Error::is_io) {
+            self.stray.store(true, Ordering::Relaxed);
+        }
+        let mut connection = Connection::new(raw?, self.statement_cache, schema, changes, Arc::clone(&self.stray));
         for pragma in PRAGMAS {
             connection.run_as_is(pragma).await?;
         }

@@ -296,9 +296,9 @@ impl PooledConnection {
         holders.filter(|holder| holder.is_reading && !holder.is_the_pool).collect()
     }
 
-    /// Whether anybody beside a lane reads on a connection of its pool.
+    /// Whether anybody beside a lane reads on a connection of its pool, or the engine may take it for that.
     pub(crate) fn others_read(&self) -> bool {
-        !self.others_who_read().is_empty()
+        self.guard.a_lock_may_be_left() || !self.others_who_read().is_empty()
     }
 
     /// Takes a snapshot; it borrows this guard.

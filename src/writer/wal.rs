@@ -27,7 +27,8 @@
 //! starts over, and nothing that is acknowledged stands behind what may be lost. (The copy costs some milliseconds, once, and
 //! only if there is a log and something is written. It leaves two holes: a power failure between the copy and that commit
 //! may tear the commit that was in doubt; and while a reader of this process pins the log, or reads while the disk refuses the
-//! copy, which looks the same, it does not start over. That is tried again before the 2nd, 4th, 8th batch and so on, at last before every 64th, until it does.)
+//! copy, which looks the same, it does not start over; nor does it, for as long as the file stays open, after a connection could not
+//! be opened for the disk, whose read lock the engine leaves (FINDINGS.md). That is tried again before the 2nd, 4th, 8th batch and so on, at last before every 64th, until it does.)
 //!
 //! A checkpoint that fails beside somebody who writes past the lane can lose pages of theirs in its own sync, while theirs
 //! succeeds (FINDINGS.md). Whatever is committed then would stand behind those. So the log is left behind first, as one that was

@@ -354,3 +354,91 @@ fn in_mvcc_mode_a_sync_that_fails_can_cost_what_is_acknowledged_later() {
     let failure = replayed.failure.expect("the engine loses it");
     assert_eq!(failure.message, "write 2 was acknowledged and is lost", "{}", replayed.interleaving);
 }
+
+/// Somebody opens a connection, and drops it at once, if it could be opened; then the log is copied, on a disk that works.
+async fn a_checkpoint_after_a_failed_connect(world: World) -> Result<(), String> {
+    let opens = async {
+        let io = world.io();
+        let database = turso::Builder::new_local(&world.path("t.db")).with_io_impl(io).build().await?;
+        let connection = database.connect()?;
+        connection.execute("CREATE TABLE t (x INTEGER)", ()).await?;
+        checkpoint(&connection).await?;
+        Ok::<_, turso::Error>((database, connection))
+    };
+    let (database, connection) = world.calmly(opens).await.map_err(|error| error.to_string())?;
+    let connected = database.connect().map(drop);
+    let (mut copies, told) = (0, world.clone());
+    for _ in 0..10 {
+        let copy = async {
+            connection.execute("INSERT INTO t VALUES (1)", ()).await?;
+            checkpoint(&connection).await
+        };
+        copies += u32::from(world.calmly(copy).await.map_err(|error| error.to_string())?);
+    }
+    match (connected, copies) {
+        (Ok(()), 10) => told.sometimes("a connection that was opened"),
+        // It fails before it has its lock, or with it.
+        (Err(turso::Error::IoError(..)), 10) => {}
+        (Err(turso::Error::IoError(..)), 0) => told.sometimes("one that was not, and no checkpoint after it"),
+        (connected, _) => return Err(format!("{connected:?}, and then {copies} of 10 copies")),
+    }
+    Ok(())
+}
+
+/// Copies the log. Whether that could run.
+async fn checkpoint(connection: &turso::Connection) -> turso::Result<bool> {
+    let mut rows = connection.query("PRAGMA wal_checkpoint(PASSIVE)", ()).await?;
+    let mut is_copied = false;
+    while let Some(row) = rows.next().await? {
+        is_copied = !row.get_value(1)?.is_null();
+    }
+    Ok(is_copied)
+}
+
+#[test]
+fn a_connection_that_cannot_be_opened_keeps_checkpoints_from_running_for_good() {
+    let sim = Sim::new().seeds(0..50).faults(Faults { read: 300_000, ..Faults::NONE });
+    let report = sim.run(a_checkpoint_after_a_failed_connect);
+    for found in &report.found {
+        println!("{found}");
+    }
+    assert!(report.found.is_empty());
+    for seen in ["a connection that was opened", "one that was not, and no checkpoint after it"] {
+        assert!(report.seen.contains_key(seen), "{:?}", report.seen);
+    }
+}
+
+/// A writer that finds a log, beside a connection that cannot be opened.
+async fn a_write_after_a_failed_connect(world: World) -> Result<(), String> {
+    let opens = async {
+        let db = world.open("t.db").await?;
+        db.execute("CREATE TABLE t (x INTEGER)", ()).await?;
+        db.close().await;
+        world.open("t.db").await
+    };
+    let db = world.calmly(opens).await.map_err(|error| error.to_string())?;
+    let connected = db.pool().get().await.map(drop);
+    let writes = async {
+        for x in 0..3 {
+            db.execute("INSERT INTO t VALUES (?1)", (x,)).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    world.calmly(writes).await.map_err(|error| format!("{connected:?}, and then {error}"))?;
+    if connected.is_err() {
+        world.sometimes("writes after it");
+    }
+    Ok(())
+}
+
+/// What the lane does about it: it writes on, as beside a reader.
+#[test]
+fn a_writer_that_finds_a_log_writes_though_a_connection_could_not_be_opened() {
+    let sim = Sim::new().seeds(0..50).faults(Faults { read: 300_000, ..Faults::NONE });
+    let report = sim.run(a_write_after_a_failed_connect);
+    for found in &report.found {
+        println!("{found}");
+    }
+    assert!(report.found.is_empty());
+    assert!(report.seen.contains_key("writes after it"), "{:?}", report.seen);
+}

@@ -14,6 +14,7 @@ mod rows;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use turso::IntoParams;
 use turso::params::Params;
@@ -61,6 +62,9 @@ pub struct Connection {
     has_begun: bool,
     /// Statements and rows so far.
     calls: u32,
+    /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
+    /// runs any more (FINDINGS.md).
+    stray: Arc<AtomicBool>,
 }
 
 /// Of so many calls of the engine one gives way to others: each takes some microseconds.
@@ -72,6 +76,7 @@ impl Connection {
         statement_cache: usize,
         schema: Arc<Schema>,
         changes: Arc<Changes>,
+        stray: Arc<AtomicBool>,
     ) -> Self {
         Self {
             open: None,
@@ -89,7 +94,13 @@ impl Connection {
             hindrance: None,
             has_begun: false,
             calls: 0,
+            stray,
         }
+    }
+
+    /// Whether a read lock may be left that nobody has.
+    pub(super) fn a_lock_may_be_left(&self) -> bool {
+        self.stray.load(Ordering::Relaxed)
     }
 
     /// Runs a statement that gives no rows; returns how many rows it changed. Its prepared form is kept for the next time.
