@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use poolproof::runs::{
-    BenchmarkFile, BenchmarkId, Ended, Error, NewSession, PerformanceFilter, Runs, SessionFilter, SessionId,
-    SessionStatus, ToolCall,
+    AgentConfig, BenchmarkFile, BenchmarkId, Ended, Error, NewSession, PerformanceFilter, Runs, SessionFilter,
+    SessionId, SessionStatus, StepDone, ToolCall,
 };
 use tempfile::TempDir;
 
@@ -22,7 +22,7 @@ fn benchmark(name: &str) -> BenchmarkFile {
 async fn begin(runs: &Runs, benchmark: &BenchmarkId, agent: &str) -> SessionId {
     let id = SessionId::fresh();
     let (benchmark, agent, interface) = (benchmark.clone(), agent.to_owned(), "http".to_owned());
-    runs.create_session(NewSession { id: id.clone(), benchmark, agent, interface }).await.unwrap();
+    runs.create_session(NewSession { id: id.clone(), benchmark, agent, interface, seed: 7 }).await.unwrap();
     id
 }
 
@@ -75,6 +75,7 @@ async fn what_is_not_there_or_is_over_says_so() {
         benchmark: BenchmarkId::from("nothing"),
         agent: "a".to_owned(),
         interface: "http".to_owned(),
+        seed: 7,
     };
     assert!(matches!(runs.create_session(missing).await, Err(Error::NoBenchmark(id)) if id.as_str() == "nothing"));
     assert!(matches!(runs.benchmark(&BenchmarkId::from("nothing")).await, Err(Error::NoBenchmark(_))));
@@ -256,4 +257,49 @@ async fn a_log_that_is_read_while_it_grows_has_no_gap() {
         done.unwrap();
     }
     assert_eq!(runs.statistics().await.unwrap().log_chunks, u64::from(8 * PARTS));
+}
+
+#[tokio::test]
+async fn a_step_is_a_part_of_the_log_and_a_call_and_can_be_written_again() {
+    let (_folder, runs) = open().await;
+    let benchmark = runs.upsert_benchmark(&benchmark("transfer")).await.unwrap();
+    assert_eq!(runs.latest_log(&benchmark, None).await.unwrap(), None);
+    let id = begin(&runs, &benchmark, "a").await;
+    let step = StepDone { number: 1, content: "moves".to_owned(), call: Some(call(1)) };
+    for _ in 0..2 {
+        runs.append_step(&id, step.clone()).await.unwrap();
+    }
+    let latest = runs.latest_log(&benchmark, Some("a")).await.unwrap().unwrap();
+    assert_eq!((text(&latest), &latest.tool_calls[..]), (vec!["moves"], &[call(1)][..]));
+    assert_eq!((latest.session.id.clone(), latest.session.seed), (id.clone(), 7));
+    assert_eq!(runs.latest_log(&benchmark, Some("b")).await.unwrap(), None);
+    let unknown = runs.latest_log(&BenchmarkId::from("nothing"), None).await.unwrap_err();
+    assert!(matches!(unknown, Error::NoBenchmark(_)), "{unknown}");
+
+    runs.complete_session(&id, ended(true, 0.5)).await.unwrap();
+    assert!(matches!(runs.append_step(&id, step).await.unwrap_err(), Error::Over(over) if over == id));
+    let report = runs.performance_report(&PerformanceFilter::default()).await.unwrap();
+    assert_eq!((report.performances.len(), report.summary[0].runs), (1, 1));
+}
+
+#[tokio::test]
+async fn how_an_agent_works_is_kept_and_can_be_changed() {
+    let (_folder, runs) = open().await;
+    assert_eq!(runs.agent_configs().await.unwrap(), []);
+    let quick = AgentConfig { pace: 10.0, ..AgentConfig::of("a") };
+    for config in [AgentConfig::of("a"), quick.clone()] {
+        runs.put_agent_config(&config).await.unwrap();
+    }
+    assert_eq!(runs.agent_configs().await.unwrap(), [quick]);
+}
+
+#[test]
+fn how_no_agent_can_work_is_said() {
+    let of = |config: AgentConfig| config.validate().unwrap_err();
+    assert_eq!(of(AgentConfig::of("")), "agent: give it 1 to 64 letters, digits, - or _");
+    assert_eq!(of(AgentConfig::of("a/../b")), "agent: give it 1 to 64 letters, digits, - or _");
+    assert_eq!(of(AgentConfig { pace: 0.0, ..AgentConfig::of("a") }), "pace: choose 0.01 to 1000");
+    assert_eq!(of(AgentConfig { pace: f64::NAN, ..AgentConfig::of("a") }), "pace: choose 0.01 to 1000");
+    assert_eq!(of(AgentConfig { failure_rate: 1.5, ..AgentConfig::of("a") }), "failure_rate: choose 0 to 1");
+    assert_eq!(AgentConfig::of("a-1_b").validate(), Ok(()));
 }

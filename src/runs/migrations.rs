@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
                 benchmark_id TEXT NOT NULL REFERENCES benchmarks (id),
                 agent TEXT NOT NULL,
                 interface TEXT NOT NULL,
+                seed INTEGER NOT NULL,
                 started_ms INTEGER NOT NULL,
                 ended_ms INTEGER,
                 status TEXT NOT NULL,
@@ -65,6 +66,11 @@ const MIGRATIONS: &[Migration] = &[Migration {
                 status TEXT NOT NULL,
                 duration_ms INTEGER NOT NULL,
                 prompt_digest TEXT NOT NULL
+            );
+            CREATE TABLE agent_configs (
+                agent TEXT PRIMARY KEY,
+                pace REAL NOT NULL,
+                failure_rate REAL NOT NULL
             );
             CREATE INDEX performance_by_agent ON performance (agent, at_ms);
             CREATE INDEX performance_by_benchmark ON performance (benchmark_id, at_ms)",

@@ -16,8 +16,8 @@ use std::path::Path;
 pub use benchmarks::BenchmarkFile;
 pub use filter::{PerformanceFilter, SessionFilter};
 pub use model::{
-    AgentSummary, Benchmark, BenchmarkId, Ended, LogChunk, NewSession, Performance, Session, SessionId, SessionLog,
-    SessionStatus, Statistics, ToolCall,
+    AgentConfig, AgentSummary, Benchmark, BenchmarkId, Ended, LogChunk, NewSession, Performance, PerformanceReport,
+    Session, SessionId, SessionLog, SessionStatus, Statistics, StepDone, ToolCall,
 };
 
 use crate::writer::PooledDatabaseWriter;

@@ -153,6 +153,8 @@ pub struct NewSession {
     pub agent: String,
     /// By which way the agent was called.
     pub interface: String,
+    /// What the agent's choices are drawn from, so that a session that was interrupted goes on as it would have.
+    pub seed: u64,
 }
 
 /// How a session ended.
@@ -178,6 +180,8 @@ pub struct Session {
     pub agent: String,
     /// By which way the agent was called.
     pub interface: String,
+    /// What the agent's choices are drawn from.
+    pub seed: u64,
     /// When it began.
     pub started_ms: i64,
     /// When it ended.
@@ -221,6 +225,17 @@ pub struct ToolCall {
     pub succeeded: bool,
 }
 
+/// Something that an agent did: what it says of it, and the tool that it called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepDone {
+    /// Its place among all of them, from 1 on: that of its part of the log, and of its call.
+    pub number: u32,
+    /// What the log says.
+    pub content: String,
+    /// The call, which has the same number.
+    pub call: Option<ToolCall>,
+}
+
 /// A session with everything that it wrote, all of one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -253,6 +268,51 @@ pub struct Performance {
     pub duration_ms: i64,
     /// Of the prompt that it was given.
     pub prompt_digest: String,
+}
+
+/// How agents did, and what that comes to by agent, of one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PerformanceReport {
+    /// Those that a filter lets through, the latest first.
+    pub performances: Vec<Performance>,
+    /// Of all sessions, by agent.
+    pub summary: Vec<AgentSummary>,
+}
+
+/// How the built-in agent works.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Its name.
+    pub agent: String,
+    /// So many times as quick as its benchmark says.
+    pub pace: f64,
+    /// The part of its calls that fail, from 0 to 1.
+    pub failure_rate: f64,
+}
+
+impl AgentConfig {
+    /// Of an agent of which nobody said anything.
+    #[must_use]
+    pub fn of(agent: impl Into<String>) -> Self {
+        Self { agent: agent.into(), pace: 1.0, failure_rate: 0.05 }
+    }
+
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), String> {
+        let Self { agent, pace, failure_rate } = self;
+        let is_a_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+        match () {
+            () if agent.is_empty() || agent.len() > 64 || !agent.chars().all(is_a_name) => {
+                Err("agent: give it 1 to 64 letters, digits, - or _".to_owned())
+            }
+            () if !(0.01..=1000.0).contains(pace) => Err("pace: choose 0.01 to 1000".to_owned()),
+            () if !(0.0..=1.0).contains(failure_rate) => Err("failure_rate: choose 0 to 1".to_owned()),
+            () => Ok(()),
+        }
+    }
 }
 
 /// All sessions of an agent that ended.

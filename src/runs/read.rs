@@ -2,14 +2,18 @@
 
 use super::filter::Select;
 use super::model::{
-    AgentSummary, Benchmark, BenchmarkId, LogChunk, Performance, Session, SessionId, SessionLog, Statistics, ToolCall,
+    AgentConfig, AgentSummary, Benchmark, BenchmarkId, LogChunk, Performance, PerformanceReport, Session, SessionId,
+    SessionLog, Statistics, ToolCall,
 };
 use super::{Error, PerformanceFilter, Result, Runs, SessionFilter};
 use crate::pool::{Row, Snapshot};
 use turso::IntoParams;
 
-const SESSION: &str = "id, benchmark_id, agent, interface, started_ms, ended_ms, status, score, final_status";
+const SESSION: &str = "id, benchmark_id, agent, interface, seed, started_ms, ended_ms, status, score, final_status";
 const PERFORMANCE: &str = "session_id, benchmark_id, agent, at_ms, score, status, duration_ms, prompt_digest";
+const SUMMARY: &str =
+    "SELECT agent, COUNT(*), SUM(CASE status WHEN 'succeeded' THEN 1 ELSE 0 END), AVG(score), AVG(duration_ms)
+     FROM performance GROUP BY agent ORDER BY agent";
 const BENCHMARK: &str = "id, name, prompt, content";
 
 impl Runs {
@@ -33,10 +37,23 @@ impl Runs {
     /// # Cancel safety
     /// It only reads.
     pub async fn performance_summary(&self) -> Result<Vec<AgentSummary>> {
-        let sql =
-            "SELECT agent, COUNT(*), SUM(CASE status WHEN 'succeeded' THEN 1 ELSE 0 END), AVG(score), AVG(duration_ms)
-                   FROM performance GROUP BY agent ORDER BY agent";
-        self.db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot, sql, (), summary).await).await
+        self.db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot, SUMMARY, (), summary).await).await
+    }
+
+    /// How agents did, the latest first, and what that comes to by agent, all of one moment.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn performance_report(&self, filter: &PerformanceFilter) -> Result<PerformanceReport> {
+        let Select { sql, values } = filter.select(PERFORMANCE);
+        let read = async move |snapshot: &mut Snapshot<'_>| {
+            let performances = all(snapshot, &sql, values, performance).await?;
+            Ok(PerformanceReport { performances, summary: all(snapshot, SUMMARY, (), summary).await? })
+        };
+        self.db.read(read).await
     }
 
     /// Sessions, the latest first.
@@ -63,15 +80,45 @@ impl Runs {
         let read = async move |snapshot: &mut Snapshot<'_>| {
             let sql = format!("SELECT {SESSION} FROM sessions WHERE id = ?1");
             let found = all(snapshot, &sql, (id.as_str(),), session).await?.pop();
-            let session = found.ok_or_else(|| Error::NoSession(id.clone()))?;
-            let sql = "SELECT number, at_ms, content FROM log_chunks WHERE session_id = ?1 ORDER BY number";
-            let chunks = all(snapshot, sql, (id.as_str(),), chunk).await?;
-            let sql = "SELECT number, at_ms, name, input, output, duration_ms, succeeded FROM tool_calls
-                       WHERE session_id = ?1 ORDER BY number";
-            let tool_calls = all(snapshot, sql, (id.as_str(),), tool_call).await?;
-            Ok(SessionLog { session, chunks, tool_calls })
+            log(snapshot, found.ok_or_else(|| Error::NoSession(id.clone()))?).await
         };
         self.db.read(read).await
+    }
+
+    /// The latest session of a benchmark, of this agent if one is named, with its log; `None` if it was never run so.
+    ///
+    /// # Errors
+    /// [`Error::NoBenchmark`]; what [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn latest_log(&self, id: &BenchmarkId, agent: Option<&str>) -> Result<Option<SessionLog>> {
+        let (agent, benchmark) = (agent.map(str::to_owned), Some(id.clone()));
+        let Select { sql, values } = SessionFilter { benchmark, agent, limit: Some(1), status: None }.select(SESSION);
+        let id = id.clone();
+        let read = async move |snapshot: &mut Snapshot<'_>| {
+            if let Some(found) = all(snapshot, &sql, values, session).await?.pop() {
+                return log(snapshot, found).await.map(Some);
+            }
+            let is_one = "SELECT 1 FROM benchmarks WHERE id = ?1";
+            match all(snapshot, is_one, (id.as_str(),), |_| Ok(())).await?.is_empty() {
+                true => Err(Error::NoBenchmark(id.clone())),
+                false => Ok(None),
+            }
+        };
+        self.db.read(read).await
+    }
+
+    /// How agents work of whom somebody said so, by name.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::read`](crate::PooledDatabaseWriter::read) returns.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn agent_configs(&self) -> Result<Vec<AgentConfig>> {
+        let sql = "SELECT agent, pace, failure_rate FROM agent_configs ORDER BY agent";
+        self.db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot, sql, (), agent_config).await).await
     }
 
     /// A benchmark.
@@ -134,6 +181,21 @@ async fn all<T>(
     Ok(found)
 }
 
+/// A session with everything that it wrote.
+async fn log(snapshot: &mut Snapshot<'_>, session: Session) -> Result<SessionLog> {
+    let id = session.id.as_str();
+    let sql = "SELECT number, at_ms, content FROM log_chunks WHERE session_id = ?1 ORDER BY number";
+    let chunks = all(snapshot, sql, (id,), chunk).await?;
+    let sql = "SELECT number, at_ms, name, input, output, duration_ms, succeeded FROM tool_calls
+               WHERE session_id = ?1 ORDER BY number";
+    let tool_calls = all(snapshot, sql, (id,), tool_call).await?;
+    Ok(SessionLog { session, chunks, tool_calls })
+}
+
+fn agent_config(row: &Row) -> Result<AgentConfig> {
+    Ok(AgentConfig { agent: row.get(0)?, pace: row.get(1)?, failure_rate: row.get(2)? })
+}
+
 fn count(row: &Row, column: usize) -> Result<u64> {
     Ok(row.get::<i64>(column)?.unsigned_abs())
 }
@@ -144,11 +206,12 @@ fn session(row: &Row) -> Result<Session> {
         benchmark_id: BenchmarkId::from(row.get::<String>(1)?),
         agent: row.get(2)?,
         interface: row.get(3)?,
-        started_ms: row.get(4)?,
-        ended_ms: row.get(5)?,
-        status: row.get::<String>(6)?.parse()?,
-        score: row.get(7)?,
-        final_status: row.get(8)?,
+        seed: row.get::<i64>(4)? as u64,
+        started_ms: row.get(5)?,
+        ended_ms: row.get(6)?,
+        status: row.get::<String>(7)?.parse()?,
+        score: row.get(8)?,
+        final_status: row.get(9)?,
     })
 }
 

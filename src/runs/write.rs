@@ -2,7 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::model::{BenchmarkId, Ended, NewSession, SessionId, SessionStatus, ToolCall, prompt_digest};
+use super::model::{
+    AgentConfig, BenchmarkId, Ended, NewSession, SessionId, SessionStatus, StepDone, ToolCall, prompt_digest,
+};
 use super::{Error, Result, Runs};
 use crate::constraint::ConstraintKind;
 use crate::pool::Transaction;
@@ -21,15 +23,37 @@ impl Runs {
     /// # Cancel safety
     /// Dropped half-way, it has begun or has not.
     pub async fn create_session(&self, new: NewSession) -> Result<()> {
-        let NewSession { id, benchmark, agent, interface } = new;
-        let row = (id.as_str(), benchmark.as_str(), agent, interface, now_ms(), SessionStatus::Running.as_str());
-        let sql = "INSERT INTO sessions (id, benchmark_id, agent, interface, started_ms, status)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let NewSession { id, benchmark, agent, interface, seed } = new;
+        let status = SessionStatus::Running.as_str();
+        let row = (id.as_str(), benchmark.as_str(), agent, interface, seed as i64, now_ms(), status);
+        let sql = "INSERT INTO sessions (id, benchmark_id, agent, interface, seed, started_ms, status)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         match self.db.execute(sql, row).await {
             Ok(_) => Ok(()),
             Err(error) if is_foreign_key(&error) => Err(Error::NoBenchmark(benchmark)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Notes what an agent did, its part of the log and its call together, under the same conditions as
+    /// [`append_log`](Self::append_log).
+    ///
+    /// # Errors
+    /// As of [`append_log`](Self::append_log).
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, both are noted or neither.
+    pub async fn append_step(&self, id: &SessionId, step: StepDone) -> Result<()> {
+        let id = id.clone();
+        let work = async move |tx: &mut Transaction<'_>| {
+            is_running(tx, &id).await?;
+            add_chunk(tx, &id, step.number, &step.content).await?;
+            match step.call.clone() {
+                Some(call) => add_call(tx, &id, call).await,
+                None => Ok(()),
+            }
+        };
+        self.db.write(work).await.map(|ack| ack.value)
     }
 
     /// Appends to the log of a session that is running. `number` is the part's place, from 1 on: one that is there already
@@ -42,12 +66,10 @@ impl Runs {
     /// # Cancel safety
     /// Dropped half-way, it is appended or is not.
     pub async fn append_log(&self, id: &SessionId, number: u32, content: impl Into<String>) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO log_chunks (session_id, number, at_ms, content) VALUES (?1, ?2, ?3, ?4)";
         let (id, content) = (id.clone(), content.into());
         let work = async move |tx: &mut Transaction<'_>| {
             is_running(tx, &id).await?;
-            tx.execute(sql, (id.as_str(), number, now_ms(), content.as_str())).await?;
-            Ok(())
+            add_chunk(tx, &id, number, &content).await
         };
         self.db.write(work).await.map(|ack| ack.value)
     }
@@ -60,16 +82,10 @@ impl Runs {
     /// # Cancel safety
     /// Dropped half-way, it is noted or is not.
     pub async fn record_tool_call(&self, id: &SessionId, call: ToolCall) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO tool_calls
-                   (session_id, number, at_ms, name, input, output, duration_ms, succeeded)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let id = id.clone();
         let work = async move |tx: &mut Transaction<'_>| {
             is_running(tx, &id).await?;
-            let ToolCall { number, at_ms, name, input, output, duration_ms, succeeded } = call.clone();
-            let row = (id.as_str(), number, at_ms, name, input, output, duration_ms as i64, succeeded);
-            tx.execute(sql, row).await?;
-            Ok(())
+            add_call(tx, &id, call.clone()).await
         };
         self.db.write(work).await.map(|ack| ack.value)
     }
@@ -135,6 +151,20 @@ impl Runs {
         self.db.write(work).await.map(|ack| ack.value)
     }
 
+    /// From now on this agent works so.
+    ///
+    /// # Errors
+    /// What [`PooledDatabaseWriter::execute`](crate::PooledDatabaseWriter::execute) returns.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, it works so or as before.
+    pub async fn put_agent_config(&self, config: &AgentConfig) -> Result<()> {
+        let sql = "INSERT INTO agent_configs (agent, pace, failure_rate) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (agent) DO UPDATE SET pace = excluded.pace, failure_rate = excluded.failure_rate";
+        self.db.execute(sql, (config.agent.as_str(), config.pace, config.failure_rate)).await?;
+        Ok(())
+    }
+
     /// Marks every session as interrupted that a process which is gone left running: how many.
     ///
     /// # Errors
@@ -147,6 +177,21 @@ impl Runs {
         let row = (SessionStatus::Interrupted.as_str(), SessionStatus::Running.as_str());
         Ok(self.db.execute(sql, row).await?.value)
     }
+}
+
+async fn add_chunk(tx: &mut Transaction<'_>, id: &SessionId, number: u32, content: &str) -> Result<()> {
+    let sql = "INSERT OR IGNORE INTO log_chunks (session_id, number, at_ms, content) VALUES (?1, ?2, ?3, ?4)";
+    tx.execute(sql, (id.as_str(), number, now_ms(), content)).await?;
+    Ok(())
+}
+
+async fn add_call(tx: &mut Transaction<'_>, id: &SessionId, call: ToolCall) -> Result<()> {
+    let sql = "INSERT OR IGNORE INTO tool_calls
+               (session_id, number, at_ms, name, input, output, duration_ms, succeeded)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let ToolCall { number, at_ms, name, input, output, duration_ms, succeeded } = call;
+    tx.execute(sql, (id.as_str(), number, at_ms, name, input, output, duration_ms as i64, succeeded)).await?;
+    Ok(())
 }
 
 fn is_foreign_key(error: &crate::Error) -> bool {
