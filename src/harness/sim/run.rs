@@ -108,6 +108,7 @@ where
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use super::*;
@@ -231,6 +232,41 @@ mod tests {
         let failure = ran.failure.expect("it never ends");
         assert_eq!(failure.kind, FailureKind::Livelock);
         assert!(failure.message.contains("goes on and on"), "{failure}");
+    }
+
+    #[test]
+    fn whoever_others_poll_for_gets_its_turn_whatever_the_strategy() {
+        for strategy in [Strategy::Uniform, Strategy::Pct, Strategy::Starvation] {
+            for seed in 0..50 {
+                let ran = run(Course::Seed(seed, strategy), Faults::NONE, false, &async |world: World| {
+                    let is_free = Arc::new(AtomicBool::new(false));
+                    let spin = |number| {
+                        let is_free = Arc::clone(&is_free);
+                        world.spawn(format!("spins-{number}"), async move {
+                            while !is_free.load(Ordering::Relaxed) {
+                                tokio::task::yield_now().await;
+                            }
+                        })
+                    };
+                    let spinning = [spin(1), spin(2)];
+                    let frees = world.spawn("frees", {
+                        let is_free = Arc::clone(&is_free);
+                        async move {
+                            // More than it is given at a time.
+                            for _ in 0..20 {
+                                tokio::task::yield_now().await;
+                            }
+                            is_free.store(true, Ordering::Relaxed);
+                        }
+                    });
+                    for task in spinning.into_iter().chain([frees]) {
+                        task.await.map_err(|ended| ended.to_string())?;
+                    }
+                    Ok::<_, String>(())
+                });
+                assert_eq!(ran.failure, None, "{strategy}, seed {seed}");
+            }
+        }
     }
 
     #[test]

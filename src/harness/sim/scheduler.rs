@@ -34,8 +34,9 @@ const BARREN: u64 = 20_000;
 /// And from so many on, time passes: whoever polls until something changes may be waiting for that.
 const BUSY: u64 = 200;
 
-/// Whoever was polled so often, woke itself each time and did nothing waits for somebody else: that one goes first. Otherwise
-/// a strategy that is not fair, and the plainest order of all, would never let it.
+/// Whoever was polled so often, and each time did nothing but wake itself or another, waits for somebody else: those who do not go first. Once
+/// nobody is left who does not, all begin anew, and have as many polls each. Otherwise a strategy that is not fair, and the
+/// plainest order of all, would never let somebody go for whom others wait.
 const SPINS: u32 = 8;
 
 /// The longest that passes at once, in microseconds.
@@ -50,7 +51,7 @@ struct Task<'a> {
     steps: u32,
     /// And so many of the disk for it.
     disk_steps: u32,
-    /// Polls in a row that did nothing but wake itself.
+    /// Polls in a row that did nothing but wake itself or another.
     spins: u32,
     /// Who woke it since its last poll, first.
     woken_by: Option<usize>,
@@ -125,7 +126,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Who could go, the default first: who went goes on, then what the disk does for it, then the others.
-    fn options(&self) -> Vec<Actor> {
+    fn options(&mut self) -> Vec<Actor> {
         let ready: Vec<usize> = self.shared.ready().tasks.iter().copied().collect();
         let now = Instant::now();
         let mut owners: Vec<usize> = {
@@ -138,9 +139,10 @@ impl<'a> Scheduler<'a> {
         let mut options: Vec<Actor> = ready.into_iter().map(Actor::task).collect();
         options.extend(owners.into_iter().map(Actor::disk));
         let last = self.last.of();
-        if options.iter().any(|option| !self.spins(*option)) {
-            options.retain(|option| !self.spins(*option));
+        if options.iter().all(|option| self.spins(*option)) {
+            self.tasks.iter_mut().for_each(|task| task.spins = 0);
         }
+        options.retain(|option| !self.spins(*option));
         // Stable, so the rest is in the order of their numbers.
         options.sort_by_key(|option| (last.is_none() || option.of() != last, option.is_disk()));
         options
@@ -193,16 +195,13 @@ impl<'a> Scheduler<'a> {
             }
         };
         self.last = chosen;
-        if !self.spins(chosen) {
-            // What it does may be what they wait for.
-            self.tasks.iter_mut().for_each(|task| task.spins = task.spins.min(SPINS - 1));
-        }
         let number = chosen.of().expect("the clock is no option");
         self.barren += 1;
         if chosen.is_disk() {
             self.tasks[number].disk_steps += 1;
             self.shared.does(number);
             self.barren = 0;
+            self.may_have_been_waited_for();
         } else {
             self.tasks[number].steps += 1;
             self.polls(number);
@@ -315,8 +314,8 @@ impl<'a> Scheduler<'a> {
         };
         let woken = self.shared.woken();
         let is_over = what != What::Waits;
-        let woke_itself = self.shared.ready().tasks.contains(&number);
-        {
+        let woke_somebody = !woken.is_empty();
+        let did_nothing = {
             let mut state = self.shared.state();
             state.event(actor, what, &[], now);
             for other in woken.into_iter().filter(|&other| other != number) {
@@ -324,13 +323,23 @@ impl<'a> Scheduler<'a> {
                 self.tasks[other].woken_by.get_or_insert(number);
             }
             state.current = None;
-            let did_nothing = state.trace.count() == events + 1;
-            self.tasks[number].spins = if woke_itself && did_nothing { self.tasks[number].spins + 1 } else { 0 };
+            state.trace.count() == events + 1
+        };
+        if woke_somebody && did_nothing {
+            self.tasks[number].spins += 1;
+        } else {
+            self.tasks[number].spins = 0;
+            self.may_have_been_waited_for();
         }
         if is_over {
             self.barren = 0;
             self.ends(number);
         }
+    }
+
+    /// Something was done: whoever waits for somebody looks once whether that was it.
+    fn may_have_been_waited_for(&mut self) {
+        self.tasks.iter_mut().for_each(|task| task.spins = task.spins.min(SPINS - 1));
     }
 
     fn panicked(&mut self, number: usize, payload: &(dyn Any + Send)) {
