@@ -17,11 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use super::model::BenchmarkId;
 use super::write::now_ms;
-use super::{Error, Result, Runs};
+use super::{Error, Result, Runs, Store};
 use crate::pool::Transaction;
 
 /// No benchmark is longer, in bytes.
 const LONGEST: u64 = 256 * 1024;
+/// None has more steps, each counted as often as it is done.
+const MOST_STEPS: u64 = 10_000;
+/// No step takes longer: an hour.
+const LONGEST_STEP_MS: u64 = 60 * 60 * 1000;
 
 /// A benchmark as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +74,15 @@ impl BenchmarkFile {
     /// What is wrong with the text, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let steps: u64 = file.steps.iter().map(|step| u64::from(step.times)).sum();
+        let longest = file.steps.iter().map(|step| step.take_ms).max().unwrap_or(0);
         match () {
+            () if steps > MOST_STEPS => {
+                Err(format!("`steps` come to {steps}: a benchmark has at most {MOST_STEPS}, each counted `times`"))
+            }
+            () if longest > LONGEST_STEP_MS => {
+                Err(format!("`take_ms` is {longest}: a step takes at most {LONGEST_STEP_MS}, an hour"))
+            }
             () if file.name.trim().is_empty() => Err("`name` is empty: give it one".to_owned()),
             () if file.prompt.trim().is_empty() => Err("`prompt` is empty: say what the agent is to do".to_owned()),
             () => Ok(file),
@@ -78,7 +90,7 @@ impl BenchmarkFile {
     }
 }
 
-impl Runs {
+impl<S: Store> Runs<S> {
     /// Stores a benchmark, or changes what is stored of it: its id.
     ///
     /// # Errors
@@ -120,7 +132,7 @@ impl Runs {
             }
             Ok(ids)
         };
-        self.db.write(work).await.map(|ack| ack.value)
+        self.db.write(work).await
     }
 }
 

@@ -3,9 +3,9 @@
 //! Each step is applied once, in one transaction with its note, by whoever opens the database first; it is never changed
 //! once it was released.
 
+use super::Store;
 use crate::error::{Error, Result};
-use crate::pool::Transaction;
-use crate::writer::PooledDatabaseWriter;
+use crate::pool::{Snapshot, Transaction};
 
 /// One step, by the version that a database has after it.
 struct Migration {
@@ -77,7 +77,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
 }];
 
 /// Brings the tables up to date.
-pub(super) async fn apply(db: &PooledDatabaseWriter) -> Result<()> {
+pub(super) async fn apply(db: &impl Store) -> Result<()> {
     // One write each: a step that fails leaves those before it.
     db.write(async |tx: &mut Transaction<'_>| {
         tx.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL)", ()).await
@@ -88,7 +88,7 @@ pub(super) async fn apply(db: &PooledDatabaseWriter) -> Result<()> {
     }
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
     let found: i64 = db
-        .read(async |snapshot| {
+        .read(async |snapshot: &mut Snapshot<'_>| {
             let mut rows = snapshot.query("SELECT COALESCE(MAX(version), 0) FROM migrations", ()).await?;
             rows.next().await?.map_or(Ok(0), |row| row.get(0))
         })

@@ -9,6 +9,7 @@ mod filter;
 mod migrations;
 mod model;
 mod read;
+mod store;
 mod write;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ pub use model::{
     AgentConfig, AgentSummary, Benchmark, BenchmarkId, Ended, LogChunk, NewSession, Performance, PerformanceReport,
     Session, SessionId, SessionLog, SessionStatus, Statistics, StepDone, ToolCall,
 };
+pub use store::Store;
 
 use crate::writer::PooledDatabaseWriter;
 
@@ -56,8 +58,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The runs in one database. A clone is another handle to the same.
 #[derive(Clone, Debug)]
-pub struct Runs {
-    db: PooledDatabaseWriter,
+pub struct Runs<S = PooledDatabaseWriter> {
+    db: S,
 }
 
 impl Runs {
@@ -71,7 +73,9 @@ impl Runs {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::new(PooledDatabaseWriter::open(path).await?).await
     }
+}
 
+impl<S: Store> Runs<S> {
     /// Brings the tables of a database up to date, once, and not for each connection.
     ///
     /// # Errors
@@ -79,14 +83,14 @@ impl Runs {
     ///
     /// # Cancel safety
     /// Dropped half-way, tables are as they were, or up to date.
-    pub async fn new(db: PooledDatabaseWriter) -> Result<Self> {
+    pub async fn new(db: S) -> Result<Self> {
         migrations::apply(&db).await?;
         Ok(Self { db })
     }
 
     /// The database itself: its status, its end.
     #[must_use]
-    pub fn db(&self) -> &PooledDatabaseWriter {
+    pub fn db(&self) -> &S {
         &self.db
     }
 }

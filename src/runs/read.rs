@@ -5,7 +5,7 @@ use super::model::{
     AgentConfig, AgentSummary, Benchmark, BenchmarkId, LogChunk, Performance, PerformanceReport, Session, SessionId,
     SessionLog, Statistics, ToolCall,
 };
-use super::{Error, PerformanceFilter, Result, Runs, SessionFilter};
+use super::{Error, PerformanceFilter, Result, Runs, SessionFilter, Store};
 use crate::pool::{Row, Snapshot};
 use turso::IntoParams;
 
@@ -16,7 +16,7 @@ const SUMMARY: &str =
      FROM performance GROUP BY agent ORDER BY agent";
 const BENCHMARK: &str = "id, name, prompt, content";
 
-impl Runs {
+impl<S: Store> Runs<S> {
     /// How agents did, the latest first.
     ///
     /// # Errors

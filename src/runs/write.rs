@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::model::{
     AgentConfig, BenchmarkId, Ended, NewSession, SessionId, SessionStatus, StepDone, ToolCall, prompt_digest,
 };
-use super::{Error, Result, Runs};
+use super::{Error, Result, Runs, Store};
 use crate::constraint::ConstraintKind;
 use crate::pool::Transaction;
 
@@ -14,7 +14,7 @@ pub(super) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-impl Runs {
+impl<S: Store> Runs<S> {
     /// A session begins.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Runs {
                 None => Ok(()),
             }
         };
-        self.db.write(work).await.map(|ack| ack.value)
+        self.db.write(work).await
     }
 
     /// Appends to the log of a session that is running. `number` is the part's place, from 1 on: one that is there already
@@ -71,7 +71,7 @@ impl Runs {
             is_running(tx, &id).await?;
             add_chunk(tx, &id, number, &content).await
         };
-        self.db.write(work).await.map(|ack| ack.value)
+        self.db.write(work).await
     }
 
     /// Notes a call of a tool by a session that is running, under the same conditions as [`append_log`](Self::append_log).
@@ -87,7 +87,7 @@ impl Runs {
             is_running(tx, &id).await?;
             add_call(tx, &id, call.clone()).await
         };
-        self.db.write(work).await.map(|ack| ack.value)
+        self.db.write(work).await
     }
 
     /// A session has ended: notes how, and the agent's performance with it.
@@ -116,7 +116,7 @@ impl Runs {
             tx.execute(sql, row).await?;
             Ok(())
         };
-        self.db.write(work).await.map(|ack| ack.value)
+        self.db.write(work).await
     }
 
     /// A session stops before its end. It can be [resumed](Self::resume_session).
@@ -132,7 +132,7 @@ impl Runs {
             is_running(tx, &id).await?;
             change_status(tx, &id, SessionStatus::Interrupted).await
         };
-        self.db.write(work).await.map(|ack| ack.value)
+        self.db.write(work).await
     }
 
     /// A session that was interrupted runs again. Its log goes on where it was.
@@ -148,7 +148,7 @@ impl Runs {
             SessionStatus::Interrupted => change_status(tx, &id, SessionStatus::Running).await,
             SessionStatus::Running | SessionStatus::Succeeded | SessionStatus::Failed => Err(Error::Over(id.clone())),
         };
-        self.db.write(work).await.map(|ack| ack.value)
+        self.db.write(work).await
     }
 
     /// From now on this agent works so.
@@ -175,7 +175,7 @@ impl Runs {
     pub async fn interrupt_all(&self) -> Result<u64> {
         let sql = "UPDATE sessions SET status = ?1 WHERE status = ?2";
         let row = (SessionStatus::Interrupted.as_str(), SessionStatus::Running.as_str());
-        Ok(self.db.execute(sql, row).await?.value)
+        Ok(self.db.execute(sql, row).await?)
     }
 }
 
