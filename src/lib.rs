@@ -43,6 +43,7 @@
 //! | `pool` | the core (slots, permits, waiters), the generic [`Pool`], and its face for Turso, [`ConnectionPool`] |
 //! | `writer` | the lane that all writes go through, and reads on snapshots: [`PooledDatabaseWriter`] |
 //! | `runs` | (feature `service`) runs of benchmarks: sessions, their logs, how agents performed |
+//! | `service` | (feature `service`) the story's web service over the runs: an axum router, live runs, a page |
 //! | `harness` | (feature `harness`) the story's workload, the subjects it is run on, the checks, the proof |
 //!
 //! # Features
@@ -55,7 +56,7 @@
 //! | `serde` | [`PoolConfig`] and [`WriterConfig`] are read from a file |
 //! | `metrics` | what pools do is counted, through the `metrics` facade |
 //! | `harness` | stress runs and their checks, for tests |
-//! | `service` | the domain of the story's service: [`runs`] |
+//! | `service` | the story's service, [`service`], over its domain, [`runs`] |
 //! | `cli` | the `poolproof` binary; includes `harness`, `cache`, `serde` and `service` |
 
 #![forbid(unsafe_code)]
@@ -71,6 +72,8 @@ pub mod harness;
 mod pool;
 #[cfg(feature = "service")]
 pub mod runs;
+#[cfg(feature = "service")]
+pub mod service;
 mod sync;
 mod writer;
 

@@ -21,6 +21,7 @@ pub use model::{
     Session, SessionId, SessionLog, SessionStatus, Statistics, StepDone, ToolCall,
 };
 pub use store::Store;
+pub(crate) use write::now_ms;
 
 use crate::writer::PooledDatabaseWriter;
 

@@ -7,6 +7,7 @@ mod kill;
 mod number;
 mod output;
 mod prove;
+mod serve;
 mod signals;
 mod sim;
 mod stress;
@@ -41,6 +42,7 @@ struct Cli {
 enum Command {
     Prove(prove::Args),
     Stress(stress::Args),
+    Serve(serve::Args),
     // Many settings.
     Sim(Box<sim::Args>),
     Merge(sim::MergeArgs),
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Prove(args) => prove::run(&args),
         Command::Stress(args) => stress::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Merge(args) => sim::merge(&args).map(Outcome::from),
         Command::SimChild(args) => sim::child(&args).map(Outcome::from),

@@ -31,19 +31,20 @@ pub fn stop_on_signal(control: &Arc<Control>) -> Result<(), Trouble> {
     thread::Builder::new().name("signals".to_owned()).spawn(watch).map(drop).map_err(cannot)
 }
 
+/// Those that ask this process to end.
 #[cfg(unix)]
-struct Signals {
+pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn watch() -> io::Result<Self> {
+    pub fn watch() -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -51,16 +52,17 @@ impl Signals {
     }
 }
 
+/// Those that ask this process to end.
 #[cfg(not(unix))]
-struct Signals;
+pub struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn watch() -> io::Result<Self> {
+    pub fn watch() -> io::Result<Self> {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    pub async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             // Nobody can be heard, so nobody stops it.
             std::future::pending::<()>().await;

@@ -1,0 +1,65 @@
+//! The story's service: benchmarks are run while browsers poll, all of it on one [`PooledDatabaseWriter`].
+//!
+//! The rooms: `agent` (what the built-in agent does, from a seed), `executions` (runs while they go on), `view` (what is
+//! shown of a session), `problem` (what a caller is told when something cannot be done), `gauges` (what `/metrics` says),
+//! `page` (what a browser shows), `routes` (the addresses), `listen` (from the first request to the last), and this face.
+//!
+//! A running execution and a completed one are separate cases everywhere: a log asked for during a run is what there is so
+//! far. What is asked for and cannot be done now is answered by 503 and a `Retry-After`, within the pool's own time-outs.
+
+mod agent;
+mod executions;
+mod gauges;
+mod listen;
+mod page;
+mod problem;
+mod routes;
+mod view;
+
+use std::sync::Arc;
+
+pub use executions::{Executions, MOST_AT_ONCE};
+pub use listen::serve;
+pub use routes::router;
+
+use crate::runs::{Result, Runs, Store};
+use crate::writer::PooledDatabaseWriter;
+use gauges::Gauges;
+
+/// What the handlers share. How agents work ([`Runs::agent_configs`]) is in the database, beside what they do.
+#[derive(Clone, Debug)]
+pub struct ApiState<S = PooledDatabaseWriter> {
+    db: Runs<S>,
+    executions: Executions<S>,
+    gauges: Arc<Gauges>,
+}
+
+impl<S: Store> ApiState<S> {
+    /// Over these runs. Sessions that a process which is gone left running are marked as interrupted: they can be resumed.
+    ///
+    /// # Errors
+    /// What [`Runs::interrupt_all`] returns.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, all are marked or none.
+    pub async fn new(db: Runs<S>) -> Result<Self> {
+        let interrupted = db.interrupt_all().await?;
+        if interrupted > 0 {
+            tracing::warn!(target: "poolproof", interrupted, "sessions of a process that is gone were marked as interrupted");
+        }
+        let gauges = Arc::new(Gauges::new(db.db().clone()));
+        Ok(Self { executions: Executions::new(db.clone()), db, gauges })
+    }
+
+    /// The runs.
+    #[must_use]
+    pub fn db(&self) -> &Runs<S> {
+        &self.db
+    }
+
+    /// Those that go on.
+    #[must_use]
+    pub fn executions(&self) -> &Executions<S> {
+        &self.executions
+    }
+}
