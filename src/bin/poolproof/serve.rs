@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = from_to(2, MAX_CONNECTIONS))]
     pool_size: u32,
     /// Wait so long for requests and writes that were accepted when it is told to stop
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = from_to(1, 3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = from_to(1, 3600_u64))]
     stop_timeout: u64,
 }
 
