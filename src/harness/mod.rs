@@ -4,13 +4,15 @@
 //! it holds), [`drive`] (real threads, a real file), [`run`] (the report). The affected engine's crate compiles these very
 //! files. Above them: [`subjects`] (the pool and the controls, on today's engine), [`stress`] (one run, with SQLite as an
 //! outside oracle), [`kill`] (a process that is
-//! killed while it writes), [`affected`] (the engine that had the failure, as a child process), [`prove`] (the main job).
+//! killed while it writes), `http` (the story's service, driven over HTTP), [`affected`] (the engine that had the failure, as a child process), [`prove`] (the main job).
 
 pub mod affected;
 mod check;
 pub mod child;
 pub mod drive;
 mod history;
+#[cfg(feature = "cli")]
+pub mod http;
 pub mod kill;
 mod panics;
 pub mod prove;

@@ -111,20 +111,15 @@ pub(super) async fn every_refusal(method: Method, response: Response) -> Respons
     if !(status.is_client_error() || status.is_server_error()) || !is_bare {
         return response;
     }
-    let allow = response.headers().get(header::ALLOW).cloned();
-    let takes = allow.as_ref().and_then(|allow| allow.to_str().ok()).unwrap_or_default();
     let problem = match status {
+        // The header is added behind this.
         StatusCode::METHOD_NOT_ALLOWED => {
-            Problem::new(status, format!("{method} is not for this address; it takes {takes}"))
+            Problem::new(status, format!("{method} is not for this address; `Allow` says what is"))
         }
         StatusCode::SERVICE_UNAVAILABLE => Problem::later("it took too long; try again", SOON),
         StatusCode::INTERNAL_SERVER_ERROR => Problem::new(status, "the service failed; its log says why"),
         StatusCode::FORBIDDEN => Problem::new(status, "this came from another site's page"),
         _ => Problem::new(status, "the request cannot be understood"),
     };
-    let mut told = problem.into_response();
-    if let Some(allow) = allow {
-        told.headers_mut().insert(header::ALLOW, allow);
-    }
-    told
+    problem.into_response()
 }

@@ -3,6 +3,7 @@
 //! Exit codes are the same everywhere: 0 it holds, 1 it does not, 2 it could not be run, 130 it was stopped (one line says why, and
 //! the mend).
 
+mod http;
 mod kill;
 mod number;
 mod output;

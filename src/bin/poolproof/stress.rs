@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use poolproof::PoolConfig;
 use poolproof::harness::drive::Control;
+use poolproof::harness::http::{Http, MAX_BROWSERS, ServedBy};
 use poolproof::harness::run::RunReport;
 use poolproof::harness::stress::{MAX_WORKERS, Stress};
 use poolproof::harness::subjects::Kind;
 use poolproof::harness::workload::{MAX_CONCURRENCY, OPERATIONS_PER_WRITE, Spec};
+use poolproof::service::MOST_AT_ONCE;
 use serde::Serialize;
 
+use crate::http;
 use crate::kill::{self, Killed};
 use crate::number::from_to;
 use crate::output::{bar, counted, is_stdout, json, micros, number, say, tell, verdict, writable};
@@ -76,12 +79,27 @@ pub struct Args {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "writer",
-        conflicts_with_all = ["subject", "operations", "concurrency", "pool_size", "workers", "write_every", "seconds", "warm", "watchdog", "database"]
+        conflicts_with_all = ["subject", "operations", "concurrency", "pool_size", "workers", "write_every", "seconds", "warm", "watchdog", "database", "http"]
     )]
     kill: Option<Killed>,
     /// Processes to kill [default: 50]
     #[arg(long, value_name = "N", requires = "kill", value_parser = from_to(1, MAX_ROUNDS))]
     rounds: Option<u32>,
+    /// Instead, serve the story's API and poll it over HTTP while benchmarks run
+    #[arg(long, conflicts_with_all = ["subject", "operations", "concurrency", "write_every", "warm", "watchdog", "database"])]
+    http: bool,
+    /// Benchmarks that run at the same time [default: 8]
+    #[arg(long, value_name = "N", requires = "http", value_parser = from_to(1, MOST_AT_ONCE))]
+    runs: Option<usize>,
+    /// Browsers that poll [default: 64]
+    #[arg(long, value_name = "N", requires = "http", value_parser = from_to(1, MAX_BROWSERS))]
+    browsers: Option<usize>,
+    /// First over one connection shared by all handlers, as the story had it: it must fail, and the pool must not
+    #[arg(long, requires = "http")]
+    shared_connection: bool,
+    /// Over one connection behind a mutex, to compare with
+    #[arg(long, requires = "http", conflicts_with = "shared_connection")]
+    mutex_connection: bool,
     /// Write the report as JSON to FILE; - is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -97,6 +115,9 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
         let report = kill::run(subject, args.rounds.unwrap_or(50), args.seed, args.quiet)?;
         let only_stopped = report.stopped && report.faults().is_empty();
         return finish(args, &report, (kill::text, kill::ends), only_stopped, report.ok);
+    }
+    if args.http {
+        return over_http(args);
     }
     if args.subject.0 == Kind::Pool && args.pool_size < 2 {
         let why = "its writer needs at least 2 connections, one for the lane and one for readers";
@@ -119,6 +140,37 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     let report = watched(&stress, &control, !args.quiet)?;
     let only_stopped = report.stopped && report.faults().is_empty() && report.findings.is_empty();
     finish(args, &report, (text, ends), only_stopped, report.ok)
+}
+
+/// Drives the service, over the shared connection first if that is asked for.
+fn over_http(args: &Args) -> Result<Outcome, Trouble> {
+    let http = Http {
+        runs: args.runs.unwrap_or(8),
+        browsers: args.browsers.unwrap_or(64),
+        duration: Duration::from_secs(args.seconds.unwrap_or(10)),
+        served_by: if args.mutex_connection { ServedBy::Mutex } else { ServedBy::Pool },
+        workers: args.workers,
+        pool_size: args.pool_size as usize,
+        seed: args.seed,
+    };
+    let control = Arc::new(Control::default());
+    stop_on_signal(&control)?;
+    let mut was_found_out = true;
+    if args.shared_connection {
+        let shared = Http { served_by: ServedBy::Shared, ..http.clone() };
+        let report = shared.run(&control).map_err(|error| error.to_string())?;
+        was_found_out = !report.faults().is_empty() || report.stopped;
+        if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
+            say(&http::text(&report))?;
+        }
+        if !was_found_out {
+            tell("the shared connection is a control, which must fail, and it did not; give more --seconds");
+        }
+    }
+    let report = http.run(&control).map_err(|error| error.to_string())?;
+    let only_stopped = report.stopped && report.faults().is_empty();
+    let outcome = finish(args, &report, (http::text, http::ends), only_stopped, report.ok)?;
+    Ok(if was_found_out { outcome } else { Outcome::DoesNotHold })
 }
 
 /// Says and writes down what was found.

@@ -98,6 +98,12 @@ impl Connection {
         }
     }
 
+    /// One that no pool has: what the harness's controls share.
+    #[cfg(feature = "harness")]
+    pub(crate) fn unpooled(raw: turso::Connection) -> Self {
+        Self::new(raw, 0, Arc::default(), Arc::default(), Arc::default())
+    }
+
     /// Whether a read lock may be left that nobody has.
     pub(super) fn a_lock_may_be_left(&self) -> bool {
         self.stray.load(Ordering::Relaxed)

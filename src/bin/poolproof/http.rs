@@ -1,0 +1,48 @@
+//! What a person reads of `poolproof stress --http`.
+
+use poolproof::harness::http::HttpReport;
+
+use crate::output::{counted, micros, number, verdict};
+
+/// The whole of it.
+pub fn text(report: &HttpReport) -> String {
+    let mut lines = vec![format!(
+        "service over {}: {} and {} for {:.1} s on {}",
+        report.served_by,
+        counted(report.runs, "run"),
+        counted(report.browsers, "browser"),
+        report.seconds,
+        counted(report.workers, "thread")
+    )];
+    lines.push(format!("{}, {:.0}/s", counted(report.requests, "request"), report.requests_per_s));
+    let statuses = report.statuses.iter().map(|(status, count)| format!("{} x {status}", number(*count)));
+    lines.push(format!("    {}", statuses.collect::<Vec<_>>().join(", ")));
+    for (route, latency) in &report.latencies {
+        lines.push(format!(
+            "    {route:18} p50 {:>8}, p99 {:>8}, p999 {:>8}",
+            micros(latency.p50_us),
+            micros(latency.p99_us),
+            micros(latency.p999_us)
+        ));
+    }
+    lines.push(format!(
+        "{} completed, {} in their logs, {} lost",
+        counted(report.completed, "run"),
+        counted(report.chunks, "part"),
+        number(report.lost)
+    ));
+    lines.push(format!("runtime late by p99 {}, at most {}", micros(report.delay_p99_us), micros(report.delay_max_us)));
+    if !report.integrity.is_empty() {
+        lines.push(format!("integrity_check by SQLite: {}", report.integrity));
+    }
+    lines.extend(report.locations.iter().map(|(location, count)| format!("panic x {count} at {location}")));
+    lines.extend(report.findings.iter().map(|finding| format!("finding: {finding}")));
+    lines.extend(ends(report));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// The last of it.
+pub fn ends(report: &HttpReport) -> Vec<String> {
+    verdict(report.ok, report.stopped, &report.faults(), &report.repeat)
+}

@@ -1,0 +1,371 @@
+//! The story's service, driven over real HTTP as the story did it: benchmarks run while browsers poll.
+//!
+//! Two runtimes in one process, one for the service and one for those who ask. Each browser asks for the four views of a
+//! benchmark in turn, and notes whether a log ever shows less than somebody was shown before it asked. Afterwards the
+//! service is stopped and SQLite looks at the file: every part of every run that completed is there.
+
+mod browser;
+mod one;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use self::browser::{Crowd, Found};
+use self::one::One;
+use super::drive::Control;
+use super::panics::{self, Panics};
+use super::stress::CannotRun;
+use crate::pool::ConnectionPool;
+use crate::runs::{BenchmarkFile, Runs, Store};
+use crate::service::{ApiState, serve};
+use crate::writer::PooledDatabaseWriter;
+
+/// More browsers than this need more sockets than a process has.
+pub const MAX_BROWSERS: usize = 400;
+
+/// The benchmarks that are run.
+const BENCHMARKS: [&str; 3] = [
+    include_str!("../../../fixtures/benchmarks/survey.yml"),
+    include_str!("../../../fixtures/benchmarks/swap.yml"),
+    include_str!("../../../fixtures/benchmarks/transfer.yml"),
+];
+
+/// As long may it take to stop.
+const STOP: Duration = Duration::from_secs(10);
+
+/// What the handlers ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServedBy {
+    /// The pool and the writer.
+    Pool,
+    /// One connection behind a mutex.
+    Mutex,
+    /// Control: one connection, shared by all.
+    Shared,
+}
+
+impl ServedBy {
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ServedBy::Pool => "the pool",
+            ServedBy::Mutex => "one connection behind a mutex",
+            ServedBy::Shared => "one shared connection",
+        }
+    }
+
+    fn flag(self) -> &'static str {
+        match self {
+            ServedBy::Pool => "",
+            ServedBy::Mutex => " --mutex-connection",
+            ServedBy::Shared => " --shared-connection",
+        }
+    }
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// What the handlers ask.
+    pub served_by: ServedBy,
+    /// Benchmarks that run at the same time.
+    pub runs: usize,
+    /// Browsers that poll.
+    pub browsers: usize,
+    /// How long.
+    pub duration: Duration,
+    /// Threads of the service's runtime.
+    pub workers: usize,
+    /// Connections at most.
+    pub pool_size: usize,
+    /// Decides what the agents do.
+    pub seed: u64,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let duration = Duration::from_secs(10);
+        Self { served_by: ServedBy::Pool, runs: 8, browsers: 64, duration, workers: 4, pool_size: 10, seed: 1 }
+    }
+}
+
+/// How long answers took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Median, in microseconds.
+    pub p50_us: u64,
+    /// 99th percentile, in microseconds.
+    pub p99_us: u64,
+    /// 99.9th percentile, in microseconds.
+    pub p999_us: u64,
+}
+
+impl From<&Histogram<u64>> for Latency {
+    fn from(histogram: &Histogram<u64>) -> Self {
+        let [p50_us, p99_us, p999_us] = [0.5, 0.99, 0.999].map(|part| histogram.value_at_quantile(part));
+        Self { p50_us, p99_us, p999_us }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HttpReport {
+    /// What the handlers asked.
+    pub served_by: String,
+    /// The line that repeats this run.
+    pub repeat: String,
+    /// Benchmarks that ran at the same time.
+    pub runs: u64,
+    /// Browsers that polled.
+    pub browsers: u64,
+    /// Threads of the service's runtime.
+    pub workers: u64,
+    /// Requests that were sent.
+    pub requests: u64,
+    /// In a second.
+    pub requests_per_s: f64,
+    /// How long they were sent, in seconds.
+    pub seconds: f64,
+    /// Answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Requests that were not answered.
+    pub unanswered: u64,
+    /// Answers that were no success, `unanswered` included.
+    pub failed: u64,
+    /// By what was asked for.
+    pub latencies: BTreeMap<String, Latency>,
+    /// Runs of which the service said that they were complete.
+    pub completed: u64,
+    /// Parts of their logs.
+    pub chunks: u64,
+    /// Of those that are to be there, the ones that are not.
+    pub lost: u64,
+    /// Times that a log showed less than before.
+    pub shrunk: u64,
+    /// Panics anywhere in the process.
+    pub panics: u64,
+    /// Panics by `file:line:column`.
+    pub locations: BTreeMap<String, u64>,
+    /// How late the service's runtime was, asked every 5 ms: 99th percentile, in microseconds.
+    pub delay_p99_us: u64,
+    /// At most, in microseconds.
+    pub delay_max_us: u64,
+    /// `PRAGMA integrity_check` by SQLite.
+    pub integrity: String,
+    /// What, where, for the first findings.
+    pub findings: Vec<String>,
+    /// How many parts the log of each run that completed has to have.
+    #[serde(skip)]
+    expected: BTreeMap<String, u64>,
+    /// Whether it was stopped from outside.
+    pub stopped: bool,
+    /// Whether there are no faults, in a run that came to its end.
+    pub ok: bool,
+}
+
+impl HttpReport {
+    /// What speaks against it, each with its count.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let counts = [
+            (self.panics, "panics"),
+            (self.failed, "requests that failed"),
+            (self.lost, "parts of logs lost"),
+            (self.shrunk, "logs that showed less than before"),
+        ];
+        let counted = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let mut faults: Vec<_> = counted.collect();
+        if !self.integrity.is_empty() && self.integrity != "ok" {
+            faults.push(format!("integrity_check by SQLite: {}", self.integrity));
+        }
+        if self.completed == 0 && !self.stopped {
+            faults.push("no run completed".to_owned());
+        }
+        faults
+    }
+}
+
+fn cannot(what: &str, error: &dyn std::fmt::Display) -> CannotRun {
+    CannotRun(format!("cannot {what}: {error}"))
+}
+
+impl Http {
+    /// Runs it to the end, or until `control` stops it, and looks at what it left.
+    ///
+    /// # Errors
+    /// What kept it from being made.
+    pub fn run(&self, control: &Arc<Control>) -> Result<HttpReport, CannotRun> {
+        let folder = tempfile::tempdir().map_err(|error| cannot("make a folder; set TMPDIR to another", &error))?;
+        let path = folder.path().join("service.db");
+        let recording = panics::record(panics::RUN);
+        let found = match self.served_by {
+            ServedBy::Pool => self.serve_and_ask(control, self.pool(&path)),
+            ServedBy::Mutex => self.serve_and_ask(control, One::open(text_of(&path)?, true)),
+            ServedBy::Shared => self.serve_and_ask(control, One::open(text_of(&path)?, false)),
+        };
+        drop(recording);
+        let mut report = self.report(found?, panics::take(), control);
+        look(&path, &mut report);
+        report.ok = !report.stopped && report.faults().is_empty();
+        Ok(report)
+    }
+
+    async fn pool(&self, path: &Path) -> crate::Result<PooledDatabaseWriter> {
+        let patience = Duration::from_secs(2);
+        let pool =
+            ConnectionPool::builder(path).max_connections(self.pool_size).acquire_timeout(patience).build().await?;
+        Ok(PooledDatabaseWriter::new(pool).await?.within(patience))
+    }
+
+    /// The service on one runtime, those who ask on another.
+    fn serve_and_ask<S: Store>(
+        &self,
+        control: &Arc<Control>,
+        store: impl Future<Output = crate::Result<S>>,
+    ) -> Result<Found, CannotRun> {
+        let service = runtime("poolproof-service", self.workers)?;
+        let askers = runtime("asker", 2)?;
+        let listener = service
+            .block_on(TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)))
+            .map_err(|error| cannot("listen on a free port", &error))?;
+        let address: SocketAddr = listener.local_addr().map_err(|error| cannot("listen on a free port", &error))?;
+        let begun = service.block_on(async {
+            let runs = Runs::new(store.await?).await?;
+            for text in BENCHMARKS {
+                let file = BenchmarkFile::parse(text).map_err(|problem| crate::runs::Error::File {
+                    path: "a benchmark of the harness".to_owned(),
+                    problem,
+                })?;
+                runs.upsert_benchmark(&file).await?;
+            }
+            let benchmarks = runs.benchmarks().await?;
+            Ok::<_, crate::runs::Error>((benchmarks, ApiState::new(runs).await?))
+        });
+        let (benchmarks, state) = begun.map_err(|error| CannotRun(error.to_string()))?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = service.spawn(serve(listener, state, async { drop(stopped.await) }, STOP));
+        let delay = service.spawn(lateness(self.duration));
+        let crowd = Crowd { address, runs: self.runs, browsers: self.browsers, seed: self.seed };
+        let began = Instant::now();
+        let mut found = askers.block_on(crowd.ask(&benchmarks, self.duration, control))?;
+        found.seconds = began.elapsed().as_secs_f64().min(self.duration.as_secs_f64()).max(0.001);
+        found.delay = service.block_on(delay).ok();
+        // Nobody listens if the service has ended by itself.
+        let _ = stop.send(());
+        match service.block_on(serving) {
+            Ok(Ok(report)) if report.is_clean() => {}
+            Ok(Ok(report)) => found.finding(|| format!("the service stopped, but {report}")),
+            Ok(Err(error)) => found.finding(|| format!("the service failed: {error}")),
+            Err(_) => found.finding(|| "the service panicked".to_owned()),
+        }
+        service.shutdown_timeout(STOP);
+        Ok(found)
+    }
+
+    fn report(&self, found: Found, panics: Panics, control: &Control) -> HttpReport {
+        let failed = found.unanswered
+            + found
+                .statuses
+                .iter()
+                .filter(|(status, _)| !(200..300).contains(*status))
+                .map(|(_, count)| count)
+                .sum::<u64>();
+        let requests = found.unanswered + found.statuses.values().sum::<u64>();
+        let Self { served_by, runs, browsers, duration, workers, pool_size, seed } = self;
+        HttpReport {
+            served_by: served_by.name().to_owned(),
+            repeat: format!(
+                "poolproof stress --http{} --runs {runs} --browsers {browsers} --seconds {} --workers {workers} \
+                 --pool-size {pool_size} --seed {seed}",
+                served_by.flag(),
+                duration.as_secs().max(1)
+            ),
+            runs: *runs as u64,
+            browsers: *browsers as u64,
+            workers: *workers as u64,
+            requests,
+            requests_per_s: requests as f64 / found.seconds,
+            seconds: found.seconds,
+            unanswered: found.unanswered,
+            failed,
+            latencies: found
+                .latencies
+                .iter()
+                .map(|(route, histogram)| ((*route).to_owned(), histogram.into()))
+                .collect(),
+            completed: found.completed.len() as u64,
+            chunks: found.completed.values().map(|steps| *steps as u64).sum(),
+            lost: 0,
+            shrunk: found.shrunk,
+            panics: panics.count,
+            locations: panics.locations,
+            delay_p99_us: found.delay.as_ref().map_or(0, |delay| delay.value_at_quantile(0.99)),
+            delay_max_us: found.delay.as_ref().map_or(0, Histogram::max),
+            integrity: String::new(),
+            findings: found.findings,
+            stopped: control.is_stopped(),
+            ok: false,
+            expected: found.completed.into_iter().map(|(id, steps)| (id, steps as u64)).collect(),
+            statuses: found.statuses,
+        }
+    }
+}
+
+fn text_of(path: &Path) -> Result<&str, CannotRun> {
+    path.to_str()
+        .ok_or_else(|| CannotRun(format!("cannot use {}: it is no UTF-8; set TMPDIR to another", path.display())))
+}
+
+fn runtime(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, CannotRun> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name(name).enable_all().build();
+    runtime.map_err(|error| cannot("start a runtime", &error))
+}
+
+/// How late a runtime is, in microseconds.
+async fn lateness(duration: Duration) -> Histogram<u64> {
+    let mut late = browser::histogram();
+    let end = tokio::time::Instant::now() + duration;
+    while tokio::time::Instant::now() < end {
+        let due = tokio::time::Instant::now() + Duration::from_millis(5);
+        tokio::time::sleep_until(due).await;
+        late.saturating_record(due.elapsed().as_micros() as u64);
+    }
+    late
+}
+
+/// Asks SQLite whether the file is sound, and whether each run that completed left every part of its log.
+fn look(path: &Path, report: &mut HttpReport) {
+    let looked = (|| {
+        let sqlite = rusqlite::Connection::open(path)?;
+        report.integrity = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
+        for (id, steps) in &report.expected {
+            let sql = "SELECT COUNT(*) FROM log_chunks WHERE session_id = ?1 AND number BETWEEN 1 AND ?2";
+            let found: u32 = sqlite.query_row(sql, (id, *steps as u32), |row| row.get(0))?;
+            let found = u64::from(found);
+            if found < *steps {
+                report.lost += steps - found;
+                report.findings.push(format!("run {id} has {found} of {steps} parts of its log"));
+            }
+        }
+        let sql = "SELECT COUNT(*) FROM sessions WHERE status = 'running'";
+        let running: u32 = sqlite.query_row(sql, (), |row| row.get(0))?;
+        if running > 0 {
+            report.findings.push(format!("{running} sessions are still running in the file"));
+        }
+        Ok::<_, rusqlite::Error>(())
+    })();
+    if let Err(error) = looked {
+        report.integrity = error.to_string();
+    }
+    report.findings.truncate(12);
+}
