@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test needs a part of it")]
 
 pub mod alone;
+#[cfg(unix)]
+pub mod served;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -168,7 +168,7 @@ fn over_http(args: &Args) -> Result<Outcome, Trouble> {
         }
     }
     let report = http.run(&control).map_err(|error| error.to_string())?;
-    let only_stopped = report.stopped && report.faults().is_empty();
+    let only_stopped = report.stopped && report.faults().is_empty() && report.findings.is_empty();
     let outcome = finish(args, &report, (http::text, http::ends), only_stopped, report.ok)?;
     Ok(if was_found_out { outcome } else { Outcome::DoesNotHold })
 }

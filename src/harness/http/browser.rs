@@ -22,11 +22,9 @@ const LAST: Duration = Duration::from_secs(30);
 /// A run is asked for its state so often.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// From a microsecond to a minute.
+/// From a microsecond to a minute, to three digits.
 pub(super) fn histogram() -> Histogram<u64> {
-    let mut histogram = Histogram::new(3).unwrap_or_else(|error| unreachable!("3 digits are fine: {error}"));
-    histogram.auto(true);
-    histogram
+    Histogram::new_with_bounds(1, 60_000_000, 3).unwrap_or_else(|error| unreachable!("these bounds are fine: {error}"))
 }
 
 /// What was found by all of them.
@@ -44,9 +42,13 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Adds a finding, unless it is one of the first few already.
     pub(super) fn finding(&mut self, text: impl FnOnce() -> String) {
         if self.findings.len() < 12 {
-            self.findings.push(text());
+            let text = text();
+            if !self.findings.contains(&text) {
+                self.findings.push(text);
+            }
         }
     }
 
@@ -60,7 +62,7 @@ impl Found {
             *self.statuses.entry(status).or_default() += count;
         }
         for (what, latencies) in other.latencies {
-            // Both grow as they must.
+            // Their bounds are the same.
             let _ = self.latencies.entry(what).or_insert_with(histogram).add(latencies);
         }
         self.unanswered += other.unanswered;

@@ -168,7 +168,7 @@ pub struct HttpReport {
     expected: BTreeMap<String, u64>,
     /// Whether it was stopped from outside.
     pub stopped: bool,
-    /// Whether there are no faults, in a run that came to its end.
+    /// Whether there are no faults and no findings, in a run that came to its end.
     pub ok: bool,
 }
 
@@ -215,7 +215,7 @@ impl Http {
         drop(recording);
         let mut report = self.report(found?, panics::take(), control);
         look(&path, &mut report);
-        report.ok = !report.stopped && report.faults().is_empty();
+        report.ok = !report.stopped && report.faults().is_empty() && report.findings.is_empty();
         Ok(report)
     }
 
