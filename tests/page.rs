@@ -90,9 +90,10 @@ async fn a_run_that_is_started_by_a_click_is_watched_to_its_end() {
     browser.wait("return document.getElementById('tree').textContent.includes('look(')").await;
     browser.wait("return document.querySelectorAll('#performance rect').length === 1").await;
     browser.wait("return document.getElementById('gauges').textContent.includes('Writes committed')").await;
-    let picture = browser.client.get(format!("{}/screenshot", browser.session)).send().await.unwrap();
     if let Ok(file) = std::env::var("SCREENSHOT") {
-        std::fs::write(file, picture.text().await.unwrap()).unwrap();
+        let picture = browser.client.get(format!("{}/screenshot", browser.session)).send().await.unwrap();
+        // In base64.
+        std::fs::write(file, picture.json::<Value>().await.unwrap()["value"].as_str().unwrap()).unwrap();
     }
 
     let state = "return [document.title, document.getElementById('injected'), document.getElementById('error').hidden]";

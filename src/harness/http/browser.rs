@@ -186,7 +186,13 @@ impl Asker {
         let url = format!("{}/benchmarks/{}/status/{id}", self.base, task.id);
         while Instant::now() < self.end + LAST && !self.control.is_stopped() {
             tokio::time::sleep(LOOK).await;
-            let Some(status) = self.json(found, "status", self.client.get(&url)).await else { continue };
+            let Some(status) = self.json(found, "status", self.client.get(&url)).await else {
+                // A failure is one already; nobody waits for the end of what cannot even be asked for.
+                if self.is_over() {
+                    return;
+                }
+                continue;
+            };
             match status["state"].as_str() {
                 Some("running") => {}
                 Some("completed") => {
