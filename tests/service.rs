@@ -74,11 +74,14 @@ fn polled(served_by: ServedBy, seconds: u64) -> poolproof::harness::http::HttpRe
 fn sixty_four_browsers_poll_while_eight_runs_go_on_and_nothing_fails() {
     // One after the other: panics are recorded for the whole process.
     let shared = polled(ServedBy::Shared, 2);
-    assert!(!shared.ok && shared.failed > 0, "the story's connection did not fail: {shared:?}");
+    assert!(!shared.run.ok && shared.run.failed > 0, "the story's connection did not fail: {shared:?}");
     let pool = polled(ServedBy::Pool, 5);
-    assert!(pool.ok, "{:?} {:?}", pool.faults(), pool.findings);
-    assert!(pool.completed >= 8 && pool.chunks > 100 && pool.requests > 200, "too little happened: {pool:?}");
-    assert_eq!((pool.failed, pool.lost, pool.shrunk), (0, 0, 0));
+    assert!(pool.run.ok, "{:?} {:?}", pool.run.faults(), pool.run.findings);
+    assert!(
+        pool.completed >= 8 && pool.run.acknowledged > 100 && pool.run.operations > 200,
+        "too little happened: {pool:?}"
+    );
+    assert_eq!((pool.run.failed, pool.run.lost, pool.run.vanished), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

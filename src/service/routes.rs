@@ -25,7 +25,8 @@ use super::problem::{self, Problem};
 use super::view::{self, Execution, FlowLog, Status, TransactionLog};
 use super::{ApiState, gauges, page};
 use crate::runs::{
-    AgentConfig, BenchmarkId, PerformanceFilter, PerformanceReport, SessionFilter, SessionId, SessionStatus, Store,
+    AgentConfig, BenchmarkId, PerformanceFilter, PerformanceReport, SessionFilter, SessionId, SessionLog,
+    SessionStatus, Store,
 };
 
 /// No body is longer, in bytes.
@@ -151,6 +152,21 @@ async fn agent_performance<S: Store>(
 #[serde(deny_unknown_fields)]
 struct LogQuery {
     agent: Option<String>,
+    execution: Option<SessionId>,
+}
+
+/// The log that is asked for: of this execution, or else of the latest, by this agent if one is named.
+async fn log_of<S: Store>(
+    state: &ApiState<S>,
+    benchmark: &BenchmarkId,
+    query: LogQuery,
+) -> Result<Option<SessionLog>, Problem> {
+    let Some(id) = query.execution else {
+        return Ok(state.db.latest_log(benchmark, query.agent.as_deref()).await?);
+    };
+    let log = state.db.session_log(&id).await?;
+    let is_meant = log.session.benchmark_id == *benchmark && query.agent.is_none_or(|agent| agent == log.session.agent);
+    if is_meant { Ok(Some(log)) } else { Err(crate::runs::Error::NoSession(id).into()) }
 }
 
 async fn flow_log<S: Store>(
@@ -158,7 +174,7 @@ async fn flow_log<S: Store>(
     Understood(Path(benchmark)): Understood<Path<BenchmarkId>>,
     Understood(Query(query)): Understood<Query<LogQuery>>,
 ) -> Result<Json<FlowLog>, Problem> {
-    let log = state.db.latest_log(&benchmark, query.agent.as_deref()).await?;
+    let log = log_of(&state, &benchmark, query).await?;
     Ok(Json(FlowLog::of(benchmark, log)))
 }
 
@@ -167,16 +183,24 @@ async fn transaction_log<S: Store>(
     Understood(Path(benchmark)): Understood<Path<BenchmarkId>>,
     Understood(Query(query)): Understood<Query<LogQuery>>,
 ) -> Result<Json<TransactionLog>, Problem> {
-    let log = state.db.latest_log(&benchmark, query.agent.as_deref()).await?;
+    let log = log_of(&state, &benchmark, query).await?;
     Ok(Json(TransactionLog::of(benchmark, log)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TreeQuery {
+    execution: Option<SessionId>,
 }
 
 async fn ascii_tree<S: Store>(
     State(state): State<ApiState<S>>,
     Understood(Path((benchmark, agent))): Understood<Path<(BenchmarkId, String)>>,
+    Understood(Query(query)): Understood<Query<TreeQuery>>,
 ) -> Result<String, Problem> {
     agent_name(&agent)?;
-    let log = state.db.latest_log(&benchmark, Some(&agent)).await?;
+    let query = LogQuery { agent: Some(agent.clone()), execution: query.execution };
+    let log = log_of(&state, &benchmark, query).await?;
     Ok(view::ascii_tree(&benchmark, &agent, log))
 }
 
@@ -228,11 +252,9 @@ async fn status<S: Store>(
     State(state): State<ApiState<S>>,
     Understood(Path((benchmark, id))): Understood<Path<(BenchmarkId, SessionId)>>,
 ) -> Result<Json<Status>, Problem> {
-    let log = state.db.session_log(&id).await?;
-    match log.session.benchmark_id == benchmark {
-        true => Ok(Json(log.into())),
-        false => Err(crate::runs::Error::NoSession(id).into()),
-    }
+    let query = LogQuery { agent: None, execution: Some(id.clone()) };
+    let log = log_of(&state, &benchmark, query).await?;
+    log.map(|log| Json(log.into())).ok_or_else(|| crate::runs::Error::NoSession(id).into())
 }
 
 #[derive(Deserialize)]

@@ -123,7 +123,7 @@ async fn every_request_that_makes_no_sense_has_an_answer_that_does() {
     assert!(rows.len() >= 40);
     let mut wrong = Vec::new();
     for (what, request, status, part) in rows {
-        let answer = answer(service.address, request.as_ref());
+        let answer = answer(service.address, &request);
         let is_problem = answer.contains("content-type: application/problem+json");
         if !answer.starts_with(&format!("HTTP/1.1 {status} ")) || !is_problem || !answer.contains(part) {
             wrong.push(format!("{what}: not {status} with {part:?}, but {answer}"));
@@ -139,7 +139,7 @@ async fn every_request_that_makes_no_sense_has_an_answer_that_does() {
 async fn what_cannot_be_a_request_is_refused() {
     let service = Service::start(4, Duration::from_secs(2)).await;
     for nonsense in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n"] {
-        let answer = answer(service.address, nonsense.as_ref());
+        let answer = answer(service.address, nonsense);
         assert!(answer.starts_with("HTTP/1.1 400"), "{nonsense:?}: {answer}");
     }
 }

@@ -6,15 +6,17 @@ use crate::output::{counted, micros, number, verdict};
 
 /// The whole of it.
 pub fn text(report: &HttpReport) -> String {
+    let run = &report.run;
     let mut lines = vec![format!(
-        "service over {}: {} and {} for {:.1} s on {}",
-        report.served_by,
+        "{}, service, {}: {} and {} for {:.1} s on {}",
+        run.engine,
+        run.connections,
         counted(report.runs, "run"),
         counted(report.browsers, "browser"),
-        report.seconds,
-        counted(report.workers, "thread")
+        run.seconds,
+        counted(run.workers, "thread")
     )];
-    lines.push(format!("{}, {:.0}/s", counted(report.requests, "request"), report.requests_per_s));
+    lines.push(format!("{}, {:.0}/s", counted(run.operations, "request"), run.ops_per_s));
     let statuses = report.statuses.iter().map(|(status, count)| format!("{} x {status}", number(*count)));
     lines.push(format!("    {}", statuses.collect::<Vec<_>>().join(", ")));
     for (route, latency) in &report.latencies {
@@ -28,15 +30,18 @@ pub fn text(report: &HttpReport) -> String {
     lines.push(format!(
         "{} completed, {} in their logs, {} lost",
         counted(report.completed, "run"),
-        counted(report.chunks, "part"),
-        number(report.lost)
+        counted(run.acknowledged, "part"),
+        number(run.lost)
     ));
     lines.push(format!("runtime late by p99 {}, at most {}", micros(report.delay_p99_us), micros(report.delay_max_us)));
-    if !report.integrity.is_empty() {
-        lines.push(format!("integrity_check by SQLite: {}", report.integrity));
+    if let Some(most) = run.max_open {
+        lines.push(format!("at most {} open", counted(most, "connection")));
     }
-    lines.extend(report.locations.iter().map(|(location, count)| format!("panic x {count} at {location}")));
-    lines.extend(report.findings.iter().map(|finding| format!("finding: {finding}")));
+    for (by, verdict) in [("the engine", &run.integrity), ("SQLite", &run.sqlite_integrity)] {
+        lines.push(format!("integrity_check by {by}: {verdict}"));
+    }
+    lines.extend(run.locations.iter().map(|(location, count)| format!("panic x {count} at {location}")));
+    lines.extend(run.findings.iter().map(|finding| format!("finding: {finding}")));
     lines.extend(ends(report));
     lines.push(String::new());
     lines.join("\n")
@@ -44,5 +49,5 @@ pub fn text(report: &HttpReport) -> String {
 
 /// The last of it.
 pub fn ends(report: &HttpReport) -> Vec<String> {
-    verdict(report.ok, report.stopped, &report.faults(), &report.repeat)
+    verdict(report.run.ok, report.run.stopped, &report.run.faults(), &report.run.repeat)
 }

@@ -159,7 +159,7 @@ fn over_http(args: &Args) -> Result<Outcome, Trouble> {
     if args.shared_connection {
         let shared = Http { served_by: ServedBy::Shared, ..http.clone() };
         let report = shared.run(&control).map_err(|error| error.to_string())?;
-        was_found_out = !report.faults().is_empty() || report.stopped;
+        was_found_out = !report.run.faults().is_empty() || report.run.stopped;
         if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
             say(&http::text(&report))?;
         }
@@ -168,8 +168,8 @@ fn over_http(args: &Args) -> Result<Outcome, Trouble> {
         }
     }
     let report = http.run(&control).map_err(|error| error.to_string())?;
-    let only_stopped = report.stopped && report.faults().is_empty() && report.findings.is_empty();
-    let outcome = finish(args, &report, (http::text, http::ends), only_stopped, report.ok)?;
+    let only_stopped = report.run.stopped && report.run.faults().is_empty() && report.run.findings.is_empty();
+    let outcome = finish(args, &report, (http::text, http::ends), only_stopped, report.run.ok)?;
     Ok(if was_found_out { outcome } else { Outcome::DoesNotHold })
 }
 

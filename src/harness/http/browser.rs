@@ -39,6 +39,7 @@ pub(super) struct Found {
     pub(super) shrunk: u64,
     pub(super) findings: Vec<String>,
     pub(super) delay: Option<Histogram<u64>>,
+    pub(super) max_open: Option<u64>,
 }
 
 impl Found {

@@ -22,7 +22,9 @@ use self::browser::{Crowd, Found};
 use self::one::One;
 use super::drive::Control;
 use super::panics::{self, Panics};
+use super::run::RunReport;
 use super::stress::CannotRun;
+use super::subjects::ENGINE;
 use crate::pool::ConnectionPool;
 use crate::runs::{BenchmarkFile, Runs, Store};
 use crate::service::{ApiState, serve};
@@ -53,13 +55,13 @@ pub enum ServedBy {
 }
 
 impl ServedBy {
-    /// In words.
+    /// As reports name it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            ServedBy::Pool => "the pool",
-            ServedBy::Mutex => "one connection behind a mutex",
-            ServedBy::Shared => "one shared connection",
+            ServedBy::Pool => "pool",
+            ServedBy::Mutex => "mutex",
+            ServedBy::Shared => "shared",
         }
     }
 
@@ -116,82 +118,32 @@ impl From<&Histogram<u64>> for Latency {
     }
 }
 
-/// What was found.
+/// What was found: a run like any other, and what only HTTP has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HttpReport {
-    /// What the handlers asked.
-    pub served_by: String,
-    /// The line that repeats this run.
-    pub repeat: String,
+    /// The run: its operations are requests, its writes the parts of logs, and what vanished are logs that showed less than
+    /// before.
+    #[serde(flatten)]
+    pub run: RunReport,
     /// Benchmarks that ran at the same time.
     pub runs: u64,
     /// Browsers that polled.
     pub browsers: u64,
-    /// Threads of the service's runtime.
-    pub workers: u64,
-    /// Requests that were sent.
-    pub requests: u64,
-    /// In a second.
-    pub requests_per_s: f64,
-    /// How long they were sent, in seconds.
-    pub seconds: f64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests that were not answered.
     pub unanswered: u64,
-    /// Answers that were no success, `unanswered` included.
-    pub failed: u64,
     /// By what was asked for.
     pub latencies: BTreeMap<String, Latency>,
     /// Runs of which the service said that they were complete.
     pub completed: u64,
-    /// Parts of their logs.
-    pub chunks: u64,
-    /// Of those that are to be there, the ones that are not.
-    pub lost: u64,
-    /// Times that a log showed less than before.
-    pub shrunk: u64,
-    /// Panics anywhere in the process.
-    pub panics: u64,
-    /// Panics by `file:line:column`.
-    pub locations: BTreeMap<String, u64>,
     /// How late the service's runtime was, asked every 5 ms: 99th percentile, in microseconds.
     pub delay_p99_us: u64,
     /// At most, in microseconds.
     pub delay_max_us: u64,
-    /// `PRAGMA integrity_check` by SQLite.
-    pub integrity: String,
-    /// What, where, for the first findings.
-    pub findings: Vec<String>,
     /// How many parts the log of each run that completed has to have.
     #[serde(skip)]
     expected: BTreeMap<String, u64>,
-    /// Whether it was stopped from outside.
-    pub stopped: bool,
-    /// Whether there are no faults and no findings, in a run that came to its end.
-    pub ok: bool,
-}
-
-impl HttpReport {
-    /// What speaks against it, each with its count.
-    #[must_use]
-    pub fn faults(&self) -> Vec<String> {
-        let counts = [
-            (self.panics, "panics"),
-            (self.failed, "requests that failed"),
-            (self.lost, "parts of logs lost"),
-            (self.shrunk, "logs that showed less than before"),
-        ];
-        let counted = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-        let mut faults: Vec<_> = counted.collect();
-        if !self.integrity.is_empty() && self.integrity != "ok" {
-            faults.push(format!("integrity_check by SQLite: {}", self.integrity));
-        }
-        if self.completed == 0 && !self.stopped {
-            faults.push("no run completed".to_owned());
-        }
-        faults
-    }
 }
 
 fn cannot(what: &str, error: &dyn std::fmt::Display) -> CannotRun {
@@ -215,7 +167,10 @@ impl Http {
         drop(recording);
         let mut report = self.report(found?, panics::take(), control);
         look(&path, &mut report);
-        report.ok = !report.stopped && report.faults().is_empty() && report.findings.is_empty();
+        if report.completed == 0 && !report.run.stopped {
+            report.run.finding(|| "no run completed".to_owned());
+        }
+        report.run = report.run.conclude();
         Ok(report)
     }
 
@@ -251,6 +206,7 @@ impl Http {
             Ok::<_, crate::runs::Error>((benchmarks, ApiState::new(runs).await?))
         });
         let (benchmarks, state) = begun.map_err(|error| CannotRun(error.to_string()))?;
+        let db = state.db().db().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = service.spawn(serve(listener, state, async { drop(stopped.await) }, STOP));
         let delay = service.spawn(lateness(self.duration));
@@ -259,6 +215,7 @@ impl Http {
         let mut found = askers.block_on(crowd.ask(&benchmarks, self.duration, control))?;
         found.seconds = began.elapsed().as_secs_f64().min(self.duration.as_secs_f64()).max(0.001);
         found.delay = service.block_on(delay).ok();
+        found.max_open = Some(db.status().pool.most_open as u64).filter(|most| *most > 0);
         // Nobody listens if the service has ended by itself.
         let _ = stop.send(());
         match service.block_on(serving) {
@@ -272,48 +229,54 @@ impl Http {
     }
 
     fn report(&self, found: Found, panics: Panics, control: &Control) -> HttpReport {
-        let failed = found.unanswered
-            + found
-                .statuses
-                .iter()
-                .filter(|(status, _)| !(200..300).contains(*status))
-                .map(|(_, count)| count)
-                .sum::<u64>();
+        let is_failure = |(status, _): &(&u16, &u64)| !(200..300).contains(*status);
+        let refused: u64 = found.statuses.iter().filter(is_failure).map(|(_, count)| count).sum();
         let requests = found.unanswered + found.statuses.values().sum::<u64>();
+        let all = found.latencies.values().fold(browser::histogram(), |mut all, one| {
+            // Their bounds are the same.
+            let _ = all.add(one);
+            all
+        });
+        let parts = found.completed.values().map(|steps| *steps as u64).sum();
         let Self { served_by, runs, browsers, duration, workers, pool_size, seed } = self;
-        HttpReport {
-            served_by: served_by.name().to_owned(),
+        let run = RunReport {
+            engine: ENGINE.to_owned(),
+            connections: served_by.name().to_owned(),
             repeat: format!(
                 "poolproof stress --http{} --runs {runs} --browsers {browsers} --seconds {} --workers {workers} \
                  --pool-size {pool_size} --seed {seed}",
                 served_by.flag(),
                 duration.as_secs().max(1)
             ),
-            runs: *runs as u64,
-            browsers: *browsers as u64,
+            operations: requests,
+            concurrency: (runs + browsers) as u64,
             workers: *workers as u64,
-            requests,
-            requests_per_s: requests as f64 / found.seconds,
-            seconds: found.seconds,
-            unanswered: found.unanswered,
-            failed,
-            latencies: found
-                .latencies
-                .iter()
-                .map(|(route, histogram)| ((*route).to_owned(), histogram.into()))
-                .collect(),
-            completed: found.completed.len() as u64,
-            chunks: found.completed.values().map(|steps| *steps as u64).sum(),
-            lost: 0,
-            shrunk: found.shrunk,
+            seed: *seed,
             panics: panics.count,
             locations: panics.locations,
+            messages: panics.messages,
+            failed: refused + found.unanswered,
+            stopped: control.is_stopped(),
+            acknowledged: parts,
+            found: parts,
+            vanished: found.shrunk,
+            findings: found.findings,
+            max_open: found.max_open,
+            p50_us: all.value_at_quantile(0.5),
+            p99_us: all.value_at_quantile(0.99),
+            ops_per_s: requests as f64 / found.seconds,
+            seconds: found.seconds,
+            ..RunReport::default()
+        };
+        HttpReport {
+            run,
+            runs: *runs as u64,
+            browsers: *browsers as u64,
+            unanswered: found.unanswered,
+            latencies: found.latencies.iter().map(|(what, latencies)| ((*what).to_owned(), latencies.into())).collect(),
+            completed: found.completed.len() as u64,
             delay_p99_us: found.delay.as_ref().map_or(0, |delay| delay.value_at_quantile(0.99)),
             delay_max_us: found.delay.as_ref().map_or(0, Histogram::max),
-            integrity: String::new(),
-            findings: found.findings,
-            stopped: control.is_stopped(),
-            ok: false,
             expected: found.completed.into_iter().map(|(id, steps)| (id, steps as u64)).collect(),
             statuses: found.statuses,
         }
@@ -343,29 +306,43 @@ async fn lateness(duration: Duration) -> Histogram<u64> {
     late
 }
 
-/// Asks SQLite whether the file is sound, and whether each run that completed left every part of its log.
+/// Asks a fresh connection of the engine, and SQLite, whether the file is sound, and SQLite whether each run that completed
+/// left every part of its log.
 fn look(path: &Path, report: &mut HttpReport) {
-    let looked = (|| {
-        let sqlite = rusqlite::Connection::open(path)?;
-        report.integrity = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
-        for (id, steps) in &report.expected {
-            let sql = "SELECT COUNT(*) FROM log_chunks WHERE session_id = ?1 AND number BETWEEN 1 AND ?2";
-            let found: u32 = sqlite.query_row(sql, (id, *steps as u32), |row| row.get(0))?;
-            let found = u64::from(found);
-            if found < *steps {
-                report.lost += steps - found;
-                report.findings.push(format!("run {id} has {found} of {steps} parts of its log"));
-            }
-        }
-        let sql = "SELECT COUNT(*) FROM sessions WHERE status = 'running'";
-        let running: u32 = sqlite.query_row(sql, (), |row| row.get(0))?;
-        if running > 0 {
-            report.findings.push(format!("{running} sessions are still running in the file"));
-        }
-        Ok::<_, rusqlite::Error>(())
-    })();
-    if let Err(error) = looked {
-        report.integrity = error.to_string();
+    let HttpReport { run, expected, .. } = report;
+    run.integrity = by_engine(path).unwrap_or_else(|error| error.to_string());
+    if let Err(error) = by_sqlite(path, expected, run) {
+        run.sqlite_integrity = error.to_string();
     }
-    report.findings.truncate(12);
+}
+
+fn by_engine(path: &Path) -> Result<String, crate::Error> {
+    let runtime = runtime("fresh", 1).map_err(|error| crate::Error::Misuse(error.to_string().into()))?;
+    runtime.block_on(async {
+        let pool = ConnectionPool::open(path).await?;
+        let mut connection = pool.get().await?;
+        let mut rows = connection.query("PRAGMA integrity_check", ()).await?;
+        rows.next().await?.map_or(Ok(String::new()), |row| row.get(0))
+    })
+}
+
+fn by_sqlite(path: &Path, expected: &BTreeMap<String, u64>, run: &mut RunReport) -> Result<(), rusqlite::Error> {
+    let sqlite = rusqlite::Connection::open(path)?;
+    run.sqlite_integrity = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
+    for (id, steps) in expected {
+        let sql = "SELECT COUNT(*) FROM log_chunks WHERE session_id = ?1 AND number BETWEEN 1 AND ?2";
+        let there: u32 = sqlite.query_row(sql, (id, *steps as u32), |row| row.get(0))?;
+        let missing = steps.saturating_sub(there.into());
+        if missing > 0 {
+            run.lost += missing;
+            run.found -= missing;
+            run.finding(|| format!("run {id} has {there} of {steps} parts of its log"));
+        }
+    }
+    let sql = "SELECT COUNT(*) FROM sessions WHERE status = 'running'";
+    let running: u32 = sqlite.query_row(sql, (), |row| row.get(0))?;
+    if running > 0 {
+        run.finding(|| format!("{running} sessions are still running in the file"));
+    }
+    Ok(())
 }

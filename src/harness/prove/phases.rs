@@ -7,6 +7,7 @@
 //! turso 0.2.2    shared        racing threads  whatever it is
 //! turso 0.8.3    shared        racing threads  whatever it is
 //! turso 0.8.3    the pool      racing threads  nothing at fault                            part of the proof
+//! turso 0.8.3    the pool      the service     nothing at fault                            part of the proof
 //! turso 0.2.2    separate      racing threads  no panic, hang or lost write                part of the proof
 //! turso 0.2.2    separate      one writer      whatever it is: what a lane makes of it
 //! turso 0.2.2    separate      its own I/O     whatever it is: a deadlock of its own
@@ -47,6 +48,8 @@ enum Must {
     BeClean {
         operations: u64,
     },
+    /// As many requests as there was time for, and each was answered well.
+    Serve,
     /// Nothing: it is shown as it is, and `ok` only says whether it was clean.
     JustRun,
 }
@@ -65,6 +68,7 @@ impl Planned {
                 }
                 short_of(operations, run)
             }),
+            Must::Serve => not_clean(run),
             Must::BeClean { operations } => not_clean(run).or_else(|| short_of(operations, run)),
         }
     }
@@ -151,6 +155,7 @@ pub(super) fn all(prove: &Prove) -> Vec<Planned> {
     let mut lane = pool(prove, name, writes, "", &[4]);
     lane.runs = vec![stress(prove.subject, writes, 512, 4, prove.seed, "--write-every 1 --warm", 50)];
     phases.push(lane);
+    phases.push(service(prove));
     phases.push(affected_race(prove, "race, separate", "separate", Must::LoseNothing { operations: RACE }));
     let mut one_writer =
         affected_race(prove, "race, one writer", "separate --writers one --retry-ms 1000", Must::JustRun);
@@ -248,6 +253,22 @@ fn pool(prove: &Prove, name: &'static str, operations: u64, how: &str, workers: 
         runs: workers.iter().map(line).collect(),
         at_once: 1,
         must: Must::BeClean { operations },
+    }
+}
+
+/// The story's service, polled over HTTP while benchmarks run. It is always the pool's: what a subject is broken in is shown
+/// by the others.
+fn service(prove: &Prove) -> Planned {
+    let seconds = if prove.quick { 1 } else { 4 };
+    let line = format!("stress --http --seconds {seconds} --seed {} --json - --quiet", prove.seed);
+    Planned {
+        name: "service, over HTTP",
+        connections: Kind::Pool.name().to_owned(),
+        required: true,
+        program: prove.program.clone(),
+        runs: vec![words(&line)],
+        at_once: 1,
+        must: Must::Serve,
     }
 }
 

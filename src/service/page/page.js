@@ -108,7 +108,7 @@ function showPerformance(report) {
   };
   const drawn = report.summary.flatMap((agent, index) => {
     const y = index * 24;
-    const said = `${agent.agent}: ${agent.mean_score.toFixed(2)} in ${agent.runs} runs, ${agent.mean_duration_ms.toFixed(0)} ms each`;
+    const said = `${agent.agent}: ${agent.mean_score.toFixed(2)} in ${agent.runs} ${agent.runs === 1 ? "run" : "runs"}, ${agent.mean_duration_ms.toFixed(0)} ms each`;
     return [
       draw("rect", { x: 0, y: y + 15, height: 5, width: `${Math.max(agent.mean_score, 0.005) * 100}%` }),
       draw("text", { x: 0, y: y + 12 }, said),
@@ -121,11 +121,11 @@ function showPerformance(report) {
 async function showLog() {
   if (!chosen) return;
   const { id, benchmark, agent } = chosen;
-  const [one, two] = [encodeURIComponent(benchmark), encodeURIComponent(agent)];
+  const [one, two, three] = [benchmark, agent, id].map(encodeURIComponent);
   const [status, log, tree] = await Promise.all([
-    ask(`${API}/benchmarks/${one}/status/${encodeURIComponent(id)}`),
-    ask(`${API}/flow-logs/${one}?agent=${two}`),
-    ask(`${API}/ascii-tree/${one}/${two}`),
+    ask(`${API}/benchmarks/${one}/status/${three}`),
+    ask(`${API}/flow-logs/${one}?execution=${three}`),
+    ask(`${API}/ascii-tree/${one}/${two}?execution=${three}`),
   ]);
   const mark = status.state === "running" ? ", and goes on" : "";
   at("log-state").textContent = `${word(status)}: ${status.log_chunks} parts, ${status.tool_calls} calls${mark}`;
