@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use indicatif::ProgressBar;
 use poolproof::harness::affected;
 use poolproof::harness::drive::Control;
-use poolproof::harness::prove::{Event, Phase, Proof, Prove};
+use poolproof::harness::prove::{Event, Phase, Proof, Prove, SERVICE};
 use poolproof::harness::subjects::Kind;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -182,6 +182,9 @@ fn text(proof: &Proof, subject: Kind) -> String {
     }
     if let Some(most) = proof.phases.iter().filter_map(|phase| phase.max_open).max() {
         lines.push(format!("{}: at most {most} connections open in any run", subject.name()));
+    }
+    for phase in proof.phases.iter().filter(|phase| phase.name == SERVICE) {
+        lines.push(format!("service: {}, {}", counted(phase.operations, "request"), counted(phase.failed, "failure")));
     }
     for phase in proof.failed() {
         lines.push(format!("\nnot as it must be: {}, {}, {}", phase.engine, phase.connections, phase.name));

@@ -23,6 +23,9 @@ use super::Prove;
 /// Where the engine of the story panics when its connection is shared: the WAL is borrowed while it is synced.
 pub const KNOWN_LOCATION: &str = "turso_core-0.2.2/storage/pager.rs:1601:43";
 
+/// The phase of the story's service.
+pub const SERVICE: &str = "service, over HTTP";
+
 /// Operations of one race.
 const RACE: u64 = 400;
 
@@ -262,7 +265,7 @@ fn service(prove: &Prove) -> Planned {
     let seconds = if prove.quick { 1 } else { 4 };
     let line = format!("stress --http --seconds {seconds} --seed {} --json - --quiet", prove.seed);
     Planned {
-        name: "service, over HTTP",
+        name: SERVICE,
         connections: Kind::Pool.name().to_owned(),
         required: true,
         program: prove.program.clone(),
