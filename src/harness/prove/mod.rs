@@ -19,6 +19,7 @@ use super::drive::Control;
 use super::run::RunReport;
 use super::subjects::Kind;
 use phases::Planned;
+pub use phases::SERVICE;
 
 /// What to prove, with what.
 #[derive(Clone, Debug)]
