@@ -257,9 +257,9 @@ fn the_documented_stress_run_holds() {
 
 #[test]
 fn help_says_how_with_an_example() {
-    for args in [&["--help"][..], &["prove", "--help"], &["stress", "--help"], &["sim", "--help"], &["merge", "--help"]]
-    {
-        let output = poolproof(args);
+    for command in ["", "prove", "stress", "serve", "sim", "merge"] {
+        let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+        let output = poolproof(&args);
         assert!(output.status.success());
         let help = String::from_utf8_lossy(&output.stdout);
         assert!(help.contains("Example"), "{args:?}");

@@ -23,26 +23,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Serve runs of benchmarks over HTTP, with a page to watch them
 #[derive(clap::Args)]
 #[command(
-    after_help = "Stops on Ctrl-C or SIGTERM: runs are marked as interrupted and can be resumed. RUST_LOG chooses what is \
-                  logged.\n\nExample:\n  poolproof serve --database runs.db --benchmarks fixtures/benchmarks"
+    after_help = "Stops on Ctrl-C or SIGTERM: runs are marked as interrupted, and can be\nresumed. RUST_LOG chooses what is logged.\n\nExample:\n  poolproof serve --database runs.db --benchmarks fixtures/benchmarks"
 )]
 pub struct Args {
-    /// The database; it is made if it is not there
+    /// The database; made if it is not there
     #[arg(long, value_name = "FILE")]
     database: PathBuf,
-    /// A folder of benchmarks (*.yml), stored before the first request
+    /// A folder of benchmarks (*.yml) to store first
     #[arg(long, value_name = "FOLDER")]
     benchmarks: Option<PathBuf>,
-    /// Where to listen; port 0 takes a free one
+    /// Where; port 0 is a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080))]
     listen: SocketAddr,
-    /// Let --listen name an address that others can reach; nobody is asked who they are
+    /// Let others reach it; nobody is asked who they are
     #[arg(long)]
     allow_remote: bool,
-    /// Connections at most; the writer needs 2 of them
+    /// Connections at most; 2 at least
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = from_to(2, MAX_CONNECTIONS))]
     pool_size: u32,
-    /// Wait so long for requests and writes that were accepted when it is told to stop
+    /// Wait so long for what was accepted
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = from_to(1, 3600_u64))]
     stop_timeout: u64,
 }

@@ -85,7 +85,7 @@ pub struct Args {
     /// Processes to kill [default: 50]
     #[arg(long, value_name = "N", requires = "kill", value_parser = from_to(1, MAX_ROUNDS))]
     rounds: Option<u32>,
-    /// Instead, serve the story's API and poll it over HTTP while benchmarks run
+    /// Instead, poll the story's service over HTTP while benchmarks run
     #[arg(long, conflicts_with_all = ["subject", "operations", "concurrency", "write_every", "warm", "watchdog", "database"])]
     http: bool,
     /// Benchmarks that run at the same time [default: 8]
@@ -94,7 +94,7 @@ pub struct Args {
     /// Browsers that poll [default: 64]
     #[arg(long, value_name = "N", requires = "http", value_parser = from_to(1, MAX_BROWSERS))]
     browsers: Option<usize>,
-    /// First over one connection shared by all handlers, as the story had it: it must fail, and the pool must not
+    /// First over one connection shared by all handlers, which must fail
     #[arg(long, requires = "http")]
     shared_connection: bool,
     /// Over one connection behind a mutex, to compare with
