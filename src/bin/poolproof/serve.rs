@@ -32,7 +32,7 @@ pub struct Args {
     /// A folder of benchmarks (*.yml) to store first
     #[arg(long, value_name = "FOLDER")]
     benchmarks: Option<PathBuf>,
-    /// Where; port 0 is a free one
+    /// Address; port 0 for any
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080))]
     listen: SocketAddr,
     /// Let others reach it; nobody is asked who they are
