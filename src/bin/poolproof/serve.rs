@@ -32,10 +32,10 @@ pub struct Args {
     /// A folder of benchmarks (*.yml) to store first
     #[arg(long, value_name = "FOLDER")]
     benchmarks: Option<PathBuf>,
-    /// Address; port 0 for any
+    /// Where; port 0 for any
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080))]
     listen: SocketAddr,
-    /// Let others reach it; nobody is asked who they are
+    /// Let others reach it, though none is asked who
     #[arg(long)]
     allow_remote: bool,
     /// Connections at most; 2 at least
