@@ -90,7 +90,7 @@ pub use writer::{
     WriterStatus,
 };
 #[cfg(feature = "cache")]
-pub use writer::{CacheStatus, CachedRows};
+pub use writer::{CacheStatus, CachedRows, Weigh};
 
 /// The README's example, compiled with the documentation's tests.
 #[cfg(doctest)]

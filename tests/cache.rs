@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use poolproof::{
     Behavior, CacheStatus, CachedRows, Connection, ConnectionPool, Error, Hooks, IntoParams, PooledDatabaseWriter,
-    Result, Value, WriterConfig,
+    Result, Snapshot, Value, WriterConfig,
 };
 use tempfile::TempDir;
 
@@ -369,4 +369,149 @@ async fn without_a_cache_it_reads_each_time() {
     db.execute_batch(TWO).await.unwrap();
     assert_eq!(integers(&db, X).await, [1]);
     assert_eq!(db.status().cache, None);
+}
+
+/// What a closure makes of two tables.
+async fn sum(db: &PooledDatabaseWriter, at_least: i64) -> Result<i64> {
+    let sum = db.read_cached(at_least, async |snapshot: &mut Snapshot<'_>, at_least: &i64| {
+        let mut sum = 0;
+        for sql in ["SELECT x FROM t WHERE x >= ?1", "SELECT y FROM u WHERE y >= ?1"] {
+            let mut rows = snapshot.query(sql, (*at_least,)).await?;
+            while let Some(row) = rows.next().await? {
+                sum += row.get::<i64>(0)?;
+            }
+        }
+        Ok::<_, Error>(sum)
+    });
+    Ok(*sum.await?)
+}
+
+#[tokio::test]
+async fn what_a_closure_makes_is_kept_until_one_of_its_tables_is_written() {
+    let (db, _folder) = open(TWO).await;
+    db.execute("CREATE TABLE v (z INTEGER)", ()).await.unwrap();
+    assert_eq!((sum(&db, 0).await.unwrap(), sum(&db, 0).await.unwrap()), (2, 2));
+    assert_eq!((cache(&db).hits, cache(&db).misses), (1, 1));
+    db.execute("INSERT INTO v VALUES (7)", ()).await.unwrap();
+    assert_eq!(sum(&db, 0).await.unwrap(), 2);
+    assert_eq!(cache(&db).hits, 2, "the table is another's");
+    for (table, expected) in [("t", 12), ("u", 22)] {
+        db.execute(format!("INSERT INTO {table} VALUES (10)"), ()).await.unwrap();
+        assert_eq!(sum(&db, 0).await.unwrap(), expected);
+    }
+    assert_eq!(sum(&db, 5).await.unwrap(), 20, "it is given something else");
+    assert_eq!((cache(&db).hits, cache(&db).misses), (2, 4));
+}
+
+#[tokio::test]
+async fn without_a_cache_a_closure_runs_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = with_cache(ConnectionPool::open(folder.path().join("t.db")).await.unwrap(), 0).await;
+    db.execute_batch(TWO).await.unwrap();
+    assert_eq!((sum(&db, 0).await.unwrap(), sum(&db, 0).await.unwrap()), (2, 2));
+    assert!(db.status().cache.is_none());
+}
+
+#[tokio::test]
+async fn a_closure_that_fails_or_panics_leaves_nothing_behind() {
+    let (db, _folder) = open(TWO).await;
+    let ask = async |how: &'static str| {
+        let found = db.read_cached(how, async |snapshot: &mut Snapshot<'_>, how: &&'static str| {
+            let rows = snapshot.query("SELECT x FROM t", ()).await?;
+            drop(rows);
+            match *how {
+                "fails" => Err(Error::Config { field: "how", problem: "on purpose".to_owned() }),
+                _ => panic!("on purpose"),
+            }
+        });
+        found.await.map(|none: Arc<()>| *none)
+    };
+    // The lane's own.
+    let before = db.status().pool.in_use;
+    for _ in 0..2 {
+        let error = ask("fails").await.unwrap_err();
+        assert!(error.to_string().contains("on purpose"), "{error}");
+    }
+    let panics = std::panic::AssertUnwindSafe(ask("panics"));
+    assert!(poll_for_a_panic(panics).await);
+    assert_eq!(cache(&db).entries, 0);
+    assert_eq!(db.status().pool.in_use, before);
+    keep(&db, X).await;
+}
+
+async fn poll_for_a_panic(future: impl Future) -> bool {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+            Ok(std::task::Poll::Ready(_)) => std::task::Poll::Ready(false),
+            Err(_) => std::task::Poll::Ready(true),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_asks_for_the_time_or_too_much_is_never_kept() {
+    let (db, _folder) = open(TWO).await;
+    for count in [1, 64, 65] {
+        for _ in 0..2 {
+            db.read_cached(count, async |snapshot: &mut Snapshot<'_>, count: &i64| {
+                for number in 0..*count {
+                    drop(snapshot.query(&format!("SELECT x + {number} FROM t"), ()).await?);
+                }
+                Ok::<_, Error>(())
+            })
+            .await
+            .unwrap();
+        }
+    }
+    assert_eq!((cache(&db).hits, cache(&db).uncached), (2, 1), "65 statements are too many");
+    for _ in 0..2 {
+        db.read_cached((), async |snapshot: &mut Snapshot<'_>, (): &()| {
+            drop(snapshot.query("SELECT x FROM t WHERE x < unixepoch()", ()).await?);
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap();
+    }
+    assert_eq!((cache(&db).hits, cache(&db).uncached), (2, 2));
+}
+
+/// Many ask at once for what a writer changes all the time: they share reads, and each sees what was acknowledged before it
+/// asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_share_the_reads_of_what_is_written_all_the_time() {
+    let (db, _folder) = open(TWO).await;
+    let acknowledged = Arc::new(std::sync::atomic::AtomicI64::new(2));
+    let (order, stop) = (std::sync::atomic::Ordering::SeqCst, Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let writer = tokio::spawn({
+        let (db, acknowledged, stop) = (db.clone(), Arc::clone(&acknowledged), Arc::clone(&stop));
+        async move {
+            while !stop.load(order) {
+                db.execute("UPDATE t SET x = x + 1", ()).await.unwrap();
+                acknowledged.fetch_add(1, order);
+            }
+        }
+    });
+    let readers: Vec<_> = (0..32)
+        .map(|_| {
+            let (db, acknowledged) = (db.clone(), Arc::clone(&acknowledged));
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    let known = acknowledged.load(order);
+                    let seen = sum(&db, 0).await.unwrap();
+                    assert!(seen >= known, "{known} was acknowledged, {seen} was read");
+                }
+            })
+        })
+        .collect();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    stop.store(true, order);
+    writer.await.unwrap();
+    let cache = cache(&db);
+    assert_eq!(cache.hits + cache.shared + cache.misses, 3200, "{cache:?}");
+    assert!(cache.shared > cache.misses, "few read for many: {cache:?}");
 }

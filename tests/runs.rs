@@ -46,14 +46,14 @@ async fn a_session_from_its_beginning_to_its_end() {
     let id = begin(&runs, &benchmark, "a").await;
     runs.append_log(&id, 1, "first").await.unwrap();
     runs.record_tool_call(&id, call(1)).await.unwrap();
-    let log = runs.session_log(&id).await.unwrap();
+    let log = runs.session_log(id.clone()).await.unwrap();
     assert_eq!((log.session.status, text(&log)), (SessionStatus::Running, vec!["first"]));
     assert_eq!(log.tool_calls, [call(1)]);
     assert!(runs.agent_performance(&PerformanceFilter::default()).await.unwrap().is_empty(), "it has not ended");
 
     runs.append_log(&id, 2, "second").await.unwrap();
     runs.complete_session(&id, ended(true, 0.75)).await.unwrap();
-    let log = runs.session_log(&id).await.unwrap();
+    let log = runs.session_log(id.clone()).await.unwrap();
     assert_eq!((log.session.status, log.session.score), (SessionStatus::Succeeded, Some(0.75)));
     assert_eq!((text(&log), log.session.final_status.as_deref()), (vec!["first", "second"], Some("done")));
     let performances = runs.agent_performance(&PerformanceFilter::default()).await.unwrap();
@@ -81,7 +81,7 @@ async fn what_is_not_there_or_is_over_says_so() {
     assert!(matches!(runs.benchmark(&BenchmarkId::from("nothing")).await, Err(Error::NoBenchmark(_))));
     assert!(matches!(runs.append_log(&nobody, 1, "x").await, Err(Error::NoSession(id)) if id == nobody));
     assert!(matches!(runs.complete_session(&nobody, ended(true, 1.0)).await, Err(Error::NoSession(_))));
-    assert!(matches!(runs.session_log(&nobody).await, Err(Error::NoSession(_))));
+    assert!(matches!(runs.session_log(nobody.clone()).await, Err(Error::NoSession(_))));
 
     let benchmark = runs.upsert_benchmark(&benchmark("transfer")).await.unwrap();
     let id = begin(&runs, &benchmark, "a").await;
@@ -90,7 +90,7 @@ async fn what_is_not_there_or_is_over_says_so() {
     assert!(matches!(runs.record_tool_call(&id, call(1)).await, Err(Error::Over(_))));
     assert!(matches!(runs.complete_session(&id, ended(true, 1.0)).await, Err(Error::Over(_))), "once");
     assert!(matches!(runs.resume_session(&id).await, Err(Error::Over(_))));
-    let log = runs.session_log(&id).await.unwrap();
+    let log = runs.session_log(id.clone()).await.unwrap();
     assert_eq!((log.session.status, log.chunks.len()), (SessionStatus::Failed, 0));
 }
 
@@ -103,7 +103,7 @@ async fn a_part_that_is_written_again_is_there_once() {
         runs.append_log(&id, 1, content).await.unwrap();
         runs.record_tool_call(&id, call(1)).await.unwrap();
     }
-    let log = runs.session_log(&id).await.unwrap();
+    let log = runs.session_log(id.clone()).await.unwrap();
     assert_eq!((text(&log), log.tool_calls.len()), (vec!["first"], 1));
 }
 
@@ -123,7 +123,7 @@ async fn an_interrupted_session_goes_on_where_it_was() {
     runs.resume_session(&id).await.unwrap();
     runs.append_log(&id, 2, "second").await.unwrap();
     runs.complete_session(&id, ended(true, 1.0)).await.unwrap();
-    assert_eq!(text(&runs.session_log(&id).await.unwrap()), ["first", "second"]);
+    assert_eq!(text(&runs.session_log(id.clone()).await.unwrap()), ["first", "second"]);
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn a_log_that_is_read_while_it_grows_has_no_gap() {
         tasks.spawn(async move {
             let mut before = 0;
             loop {
-                let log = reader.session_log(&read).await.unwrap();
+                let log = reader.session_log(read.clone()).await.unwrap();
                 let numbers: Vec<u32> = log.chunks.iter().map(|chunk| chunk.number).collect();
                 assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>(), "without a gap");
                 assert!(numbers.len() >= before, "a log never shrinks");
@@ -263,22 +263,23 @@ async fn a_log_that_is_read_while_it_grows_has_no_gap() {
 async fn a_step_is_a_part_of_the_log_and_a_call_and_can_be_written_again() {
     let (_folder, runs) = open().await;
     let benchmark = runs.upsert_benchmark(&benchmark("transfer")).await.unwrap();
-    assert_eq!(runs.latest_log(&benchmark, None).await.unwrap(), None);
+    assert_eq!(*runs.latest_log(benchmark.clone(), None).await.unwrap(), None);
     let id = begin(&runs, &benchmark, "a").await;
     let step = StepDone { number: 1, content: "moves".to_owned(), call: Some(call(1)) };
     for _ in 0..2 {
         runs.append_step(&id, step.clone()).await.unwrap();
     }
-    let latest = runs.latest_log(&benchmark, Some("a")).await.unwrap().unwrap();
+    let latest = runs.latest_log(benchmark.clone(), Some("a".to_owned())).await.unwrap();
+    let latest = Option::as_ref(&latest).unwrap();
     assert_eq!((text(&latest), &latest.tool_calls[..]), (vec!["moves"], &[call(1)][..]));
     assert_eq!((latest.session.id.clone(), latest.session.seed), (id.clone(), 7));
-    assert_eq!(runs.latest_log(&benchmark, Some("b")).await.unwrap(), None);
-    let unknown = runs.latest_log(&BenchmarkId::from("nothing"), None).await.unwrap_err();
+    assert_eq!(*runs.latest_log(benchmark.clone(), Some("b".to_owned())).await.unwrap(), None);
+    let unknown = runs.latest_log(BenchmarkId::from("nothing"), None).await.unwrap_err();
     assert!(matches!(unknown, Error::NoBenchmark(_)), "{unknown}");
 
     runs.complete_session(&id, ended(true, 0.5)).await.unwrap();
     assert!(matches!(runs.append_step(&id, step).await.unwrap_err(), Error::Over(over) if over == id));
-    let report = runs.performance_report(&PerformanceFilter::default()).await.unwrap();
+    let report = runs.performance_report(PerformanceFilter::default()).await.unwrap();
     assert_eq!((report.performances.len(), report.summary[0].runs), (1, 1));
 }
 

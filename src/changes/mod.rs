@@ -21,7 +21,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 pub(crate) use self::schema::Schema;
-pub(crate) use self::tables::{Reads, Text};
+pub(crate) use self::tables::Text;
 pub(crate) use self::versions::{Photo, Slots, Versions};
 use crate::sync::Mutex;
 

@@ -206,6 +206,19 @@ impl fmt::Debug for Transaction<'_> {
 /// A read transaction on a connection that refuses to write: everything it reads is of one moment.
 pub struct Snapshot<'c> {
     connection: &'c mut Connection,
+    #[cfg(feature = "cache")]
+    noted: Noted,
+}
+
+/// The different queries that a snapshot was asked.
+#[cfg(feature = "cache")]
+#[derive(Default)]
+enum Noted {
+    /// Nobody wants to know.
+    #[default]
+    Nothing,
+    All(Vec<Box<str>>),
+    TooMany,
 }
 
 impl<'c> Snapshot<'c> {
@@ -214,7 +227,11 @@ impl<'c> Snapshot<'c> {
         connection.set_query_only(true).await?;
         connection.control(Control::Begin).await?;
         connection.run("SELECT 1 FROM sqlite_schema LIMIT 1").await?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            #[cfg(feature = "cache")]
+            noted: Noted::Nothing,
+        })
     }
 
     /// Ends it and makes the connection writable again.
@@ -235,7 +252,37 @@ impl<'c> Snapshot<'c> {
         if !statement::is_query(sql) {
             return Err(Error::misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
         }
+        #[cfg(feature = "cache")]
+        self.note(sql);
         self.connection.query(sql, params).await
+    }
+}
+
+#[cfg(feature = "cache")]
+impl Snapshot<'_> {
+    /// From now on it notes what it is asked.
+    pub(crate) fn notes_queries(&mut self) {
+        self.noted = Noted::All(Vec::new());
+    }
+
+    /// What it was asked since then; `None` if that was too much to be noted.
+    pub(crate) fn noted(&mut self) -> Option<Vec<Box<str>>> {
+        match std::mem::take(&mut self.noted) {
+            Noted::Nothing | Noted::TooMany => None,
+            Noted::All(noted) => Some(noted),
+        }
+    }
+
+    fn note(&mut self, sql: &str) {
+        const MOST: usize = 64;
+        let Noted::All(noted) = &mut self.noted else { return };
+        if noted.iter().any(|known| **known == *sql) {
+            return;
+        }
+        match noted.len() < MOST {
+            true => noted.push(sql.into()),
+            false => self.noted = Noted::TooMany,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::model::{BenchmarkId, SessionStatus};
 pub const MOST: u32 = 1000;
 
 /// Which rows of performance. `Default` is all of them, the latest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PerformanceFilter {
     /// Of this benchmark.
     pub benchmark: Option<BenchmarkId>,
@@ -21,7 +21,7 @@ pub struct PerformanceFilter {
 }
 
 /// Which sessions. `Default` is all of them, the latest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionFilter {
     /// Of this benchmark.
     pub benchmark: Option<BenchmarkId>,

@@ -10,6 +10,7 @@ mod migrations;
 mod model;
 mod read;
 mod store;
+mod weigh;
 mod write;
 
 use std::path::Path;

@@ -1,4 +1,9 @@
 //! What is read: each operation sees one moment.
+//!
+//! What a page polls (a log, how agents did) is shared and kept until somebody writes to where it comes from: as many may ask
+//! for it as want to.
+
+use std::sync::Arc;
 
 use super::filter::Select;
 use super::model::{
@@ -47,13 +52,13 @@ impl<S: Store> Runs<S> {
     ///
     /// # Cancel safety
     /// It only reads.
-    pub async fn performance_report(&self, filter: &PerformanceFilter) -> Result<PerformanceReport> {
-        let Select { sql, values } = filter.select(PERFORMANCE);
-        let read = async move |snapshot: &mut Snapshot<'_>| {
+    pub async fn performance_report(&self, filter: PerformanceFilter) -> Result<Arc<PerformanceReport>> {
+        let read = async |snapshot: &mut Snapshot<'_>, filter: &PerformanceFilter| {
+            let Select { sql, values } = filter.select(PERFORMANCE);
             let performances = all(snapshot, &sql, values, performance).await?;
             Ok(PerformanceReport { performances, summary: all(snapshot, SUMMARY, (), summary).await? })
         };
-        self.db.read(read).await
+        self.db.read_cached(filter, read).await
     }
 
     /// Sessions, the latest first.
@@ -75,14 +80,13 @@ impl<S: Store> Runs<S> {
     ///
     /// # Cancel safety
     /// It only reads.
-    pub async fn session_log(&self, id: &SessionId) -> Result<SessionLog> {
-        let id = id.clone();
-        let read = async move |snapshot: &mut Snapshot<'_>| {
+    pub async fn session_log(&self, id: SessionId) -> Result<Arc<SessionLog>> {
+        let read = async |snapshot: &mut Snapshot<'_>, id: &SessionId| {
             let sql = format!("SELECT {SESSION} FROM sessions WHERE id = ?1");
             let found = all(snapshot, &sql, (id.as_str(),), session).await?.pop();
             log(snapshot, found.ok_or_else(|| Error::NoSession(id.clone()))?).await
         };
-        self.db.read(read).await
+        self.db.read_cached(id, read).await
     }
 
     /// The latest session of a benchmark, of this agent if one is named, with its log; `None` if it was never run so.
@@ -92,11 +96,11 @@ impl<S: Store> Runs<S> {
     ///
     /// # Cancel safety
     /// It only reads.
-    pub async fn latest_log(&self, id: &BenchmarkId, agent: Option<&str>) -> Result<Option<SessionLog>> {
-        let (agent, benchmark) = (agent.map(str::to_owned), Some(id.clone()));
-        let Select { sql, values } = SessionFilter { benchmark, agent, limit: Some(1), status: None }.select(SESSION);
-        let id = id.clone();
-        let read = async move |snapshot: &mut Snapshot<'_>| {
+    pub async fn latest_log(&self, id: BenchmarkId, agent: Option<String>) -> Result<Arc<Option<SessionLog>>> {
+        let read = async |snapshot: &mut Snapshot<'_>, (id, agent): &(BenchmarkId, Option<String>)| {
+            let (agent, benchmark) = (agent.clone(), Some(id.clone()));
+            let filter = SessionFilter { benchmark, agent, limit: Some(1), status: None };
+            let Select { sql, values } = filter.select(SESSION);
             if let Some(found) = all(snapshot, &sql, values, session).await?.pop() {
                 return log(snapshot, found).await.map(Some);
             }
@@ -106,7 +110,7 @@ impl<S: Store> Runs<S> {
                 false => Ok(None),
             }
         };
-        self.db.read(read).await
+        self.db.read_cached((id, agent), read).await
     }
 
     /// How agents work of whom somebody said so, by name.

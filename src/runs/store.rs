@@ -1,12 +1,14 @@
 //! What keeps the runs: the pooled writer, or whatever the harness puts in its place to show what that is for.
 
+use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use turso::IntoParams;
 
 use crate::error::{Error, Result};
 use crate::pool::{Snapshot, Transaction};
-use crate::writer::{CloseReport, PooledDatabaseWriter, WriterStatus};
+use crate::writer::{CloseReport, PooledDatabaseWriter, Weigh, WriterStatus};
 
 /// A database as the runs use it. For a service of your own, this is [`PooledDatabaseWriter`].
 ///
@@ -38,6 +40,17 @@ pub trait Store: Clone + Send + Sync + 'static {
         R: Send + 'static,
         E: From<Error> + Send + 'static;
 
+    /// What a closure makes of this and a snapshot, kept until a table that it read is written; or made anew each time.
+    ///
+    /// # Errors
+    /// As of [`PooledDatabaseWriter::read_cached`].
+    fn read_cached<K, F, T, E>(&self, given: K, work: F) -> impl Future<Output = Result<Arc<T>, E>> + Send
+    where
+        K: Hash + Eq + Weigh + Send + Sync + 'static,
+        F: AsyncFnOnce(&mut Snapshot<'_>, &K) -> Result<T, E> + Send + 'static,
+        T: Weigh + Send + Sync + 'static,
+        E: From<Error> + Send + 'static;
+
     /// It at this moment; all zero where nothing is counted.
     fn status(&self) -> WriterStatus;
 
@@ -66,6 +79,16 @@ impl Store for PooledDatabaseWriter {
         E: From<Error> + Send + 'static,
     {
         self.read(work)
+    }
+
+    fn read_cached<K, F, T, E>(&self, given: K, work: F) -> impl Future<Output = Result<Arc<T>, E>> + Send
+    where
+        K: Hash + Eq + Weigh + Send + Sync + 'static,
+        F: AsyncFnOnce(&mut Snapshot<'_>, &K) -> Result<T, E> + Send + 'static,
+        T: Weigh + Send + Sync + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.read_cached(given, work)
     }
 
     fn status(&self) -> WriterStatus {

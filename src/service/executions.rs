@@ -88,7 +88,7 @@ impl<S: Store> Executions<S> {
     pub(super) async fn resume(&self, benchmark: BenchmarkId, id: SessionId) -> Result<SessionId, NotBegun> {
         let db = self.db.clone();
         self.start(id.clone(), async move {
-            let log = db.session_log(&id).await?;
+            let log = db.session_log(id.clone()).await?;
             if log.session.benchmark_id != benchmark {
                 return Err(NotBegun::OtherBenchmark(id));
             }

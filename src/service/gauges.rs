@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ApiState;
 use crate::runs::Store;
-use crate::writer::WriterStatus;
+use crate::writer::{CacheStatus, WriterStatus};
 
 /// What is kept for `/metrics`.
 pub(super) struct Gauges {
@@ -102,10 +102,14 @@ impl fmt::Debug for Database {
     }
 }
 
+fn cache(status: &WriterStatus) -> CacheStatus {
+    status.cache.unwrap_or_default()
+}
+
 /// What may fall, too.
 type Level = (&'static str, &'static str, fn(&WriterStatus) -> u64);
 
-const LEVELS: [Level; 9] = [
+const LEVELS: [Level; 10] = [
     ("pool_connections_max", "Connections that the pool may open", |status| status.pool.max as u64),
     ("pool_connections_open", "Connections that are open", |status| status.pool.open as u64),
     ("pool_connections_idle", "Connections that wait for a user", |status| status.pool.idle as u64),
@@ -113,12 +117,13 @@ const LEVELS: [Level; 9] = [
     ("pool_waiting", "Users that wait for a connection", |status| status.pool.waiting as u64),
     ("lane_queued", "Writes that wait for the lane", |status| status.queued as u64),
     ("lane_largest_batch", "The most writes that shared a commit", |status| status.largest_batch),
+    ("cache_bytes", "Bytes of answers that are kept", |status| cache(status).bytes),
     ("wal_pages", "Pages in the write-ahead log", |status| status.wal.pages),
     ("wal_pinned_pages", "Pages that a reader keeps in the log", |status| status.wal.pinned_pages),
 ];
 
 /// What only grows.
-const COUNTS: [Level; 9] = [
+const COUNTS: [Level; 12] = [
     ("pool_handed_over", "Connections that went straight to somebody who waited", |status| status.pool.handed_over),
     ("lane_committed", "Writes that were committed", |status| status.committed),
     ("lane_rolled_back", "Writes that had no effect", |status| status.rolled_back),
@@ -126,6 +131,9 @@ const COUNTS: [Level; 9] = [
     ("lane_refused", "Writes that were not let in", |status| status.refused),
     ("lane_commits", "Commits", |status| status.commits),
     ("lane_retries", "Tries that found the write lock taken", |status| status.retries),
+    ("cache_hits", "Reads that were answered by what is kept", |status| cache(status).hits),
+    ("cache_shared", "Reads that were answered by what another read", |status| cache(status).shared),
+    ("cache_misses", "Reads that could have been kept, and were made", |status| cache(status).misses),
     ("wal_checkpoints", "Checkpoints", |status| status.wal.checkpoints),
     ("wal_failed_checkpoints", "Checkpoints that failed", |status| status.wal.failed_checkpoints),
 ];

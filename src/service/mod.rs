@@ -26,6 +26,11 @@ use crate::runs::{Result, Runs, Store};
 use crate::writer::PooledDatabaseWriter;
 use gauges::Gauges;
 
+/// As many bytes of answers that browsers poll are kept, unless somebody says otherwise ([`WriterConfig::cache`]).
+///
+/// [`WriterConfig::cache`]: crate::WriterConfig::cache
+pub const CACHE: usize = 16 << 20;
+
 /// What the handlers share. How agents work ([`Runs::agent_configs`]) is in the database, beside what they do.
 #[derive(Clone, Debug)]
 pub struct ApiState<S = PooledDatabaseWriter> {

@@ -1,5 +1,6 @@
 //! The addresses, and what each of them takes. Whatever cannot be understood is refused before the database is asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -25,8 +26,7 @@ use super::problem::{self, Problem};
 use super::view::{self, Execution, FlowLog, Status, TransactionLog};
 use super::{ApiState, gauges, page};
 use crate::runs::{
-    AgentConfig, BenchmarkId, PerformanceFilter, PerformanceReport, SessionFilter, SessionId, SessionLog,
-    SessionStatus, Store,
+    AgentConfig, BenchmarkId, PerformanceFilter, SessionFilter, SessionId, SessionLog, SessionStatus, Store,
 };
 
 /// No body is longer, in bytes.
@@ -142,10 +142,11 @@ struct PerformanceQuery {
 async fn agent_performance<S: Store>(
     State(state): State<ApiState<S>>,
     Understood(Query(query)): Understood<Query<PerformanceQuery>>,
-) -> Result<Json<PerformanceReport>, Problem> {
+) -> Result<Response, Problem> {
     let PerformanceQuery { benchmark, agent, since_ms, limit: most } = query;
     let filter = PerformanceFilter { benchmark, agent, since_ms, limit: limit(most)? };
-    Ok(Json(state.db.performance_report(&filter).await?))
+    let report = state.db.performance_report(filter).await?;
+    Ok(Json(&*report).into_response())
 }
 
 #[derive(Deserialize)]
@@ -155,36 +156,60 @@ struct LogQuery {
     execution: Option<SessionId>,
 }
 
-/// The log that is asked for: of this execution, or else of the latest, by this agent if one is named.
+/// The log that was asked for.
+enum Asked {
+    /// Of one execution.
+    Of(Arc<SessionLog>),
+    /// Of the latest, if there was any.
+    Latest(Arc<Option<SessionLog>>),
+}
+
+impl Asked {
+    fn log(&self) -> Option<&SessionLog> {
+        match self {
+            Asked::Of(log) => Some(log),
+            Asked::Latest(log) => Option::as_ref(log),
+        }
+    }
+}
+
+/// The log of an execution of this benchmark.
 async fn log_of<S: Store>(
     state: &ApiState<S>,
     benchmark: &BenchmarkId,
-    query: LogQuery,
-) -> Result<Option<SessionLog>, Problem> {
-    let Some(id) = query.execution else {
-        return Ok(state.db.latest_log(benchmark, query.agent.as_deref()).await?);
-    };
-    let log = state.db.session_log(&id).await?;
-    let is_meant = log.session.benchmark_id == *benchmark && query.agent.is_none_or(|agent| agent == log.session.agent);
-    if is_meant { Ok(Some(log)) } else { Err(crate::runs::Error::NoSession(id).into()) }
+    id: SessionId,
+    agent: Option<&str>,
+) -> Result<Arc<SessionLog>, Problem> {
+    let log = state.db.session_log(id.clone()).await?;
+    let is_meant = log.session.benchmark_id == *benchmark && agent.is_none_or(|agent| agent == log.session.agent);
+    if is_meant { Ok(log) } else { Err(crate::runs::Error::NoSession(id).into()) }
+}
+
+/// The log of this execution, or else of the latest, by this agent if one is named.
+async fn asked_for<S: Store>(state: &ApiState<S>, benchmark: &BenchmarkId, query: LogQuery) -> Result<Asked, Problem> {
+    let LogQuery { agent, execution } = query;
+    match execution {
+        Some(id) => log_of(state, benchmark, id, agent.as_deref()).await.map(Asked::Of),
+        None => Ok(Asked::Latest(state.db.latest_log(benchmark.clone(), agent).await?)),
+    }
 }
 
 async fn flow_log<S: Store>(
     State(state): State<ApiState<S>>,
     Understood(Path(benchmark)): Understood<Path<BenchmarkId>>,
     Understood(Query(query)): Understood<Query<LogQuery>>,
-) -> Result<Json<FlowLog>, Problem> {
-    let log = log_of(&state, &benchmark, query).await?;
-    Ok(Json(FlowLog::of(benchmark, log)))
+) -> Result<Response, Problem> {
+    let asked = asked_for(&state, &benchmark, query).await?;
+    Ok(Json(FlowLog::of(&benchmark, asked.log())).into_response())
 }
 
 async fn transaction_log<S: Store>(
     State(state): State<ApiState<S>>,
     Understood(Path(benchmark)): Understood<Path<BenchmarkId>>,
     Understood(Query(query)): Understood<Query<LogQuery>>,
-) -> Result<Json<TransactionLog>, Problem> {
-    let log = log_of(&state, &benchmark, query).await?;
-    Ok(Json(TransactionLog::of(benchmark, log)))
+) -> Result<Response, Problem> {
+    let asked = asked_for(&state, &benchmark, query).await?;
+    Ok(Json(TransactionLog::of(&benchmark, asked.log())).into_response())
 }
 
 #[derive(Deserialize)]
@@ -200,8 +225,8 @@ async fn ascii_tree<S: Store>(
 ) -> Result<String, Problem> {
     agent_name(&agent)?;
     let query = LogQuery { agent: Some(agent.clone()), execution: query.execution };
-    let log = log_of(&state, &benchmark, query).await?;
-    Ok(view::ascii_tree(&benchmark, &agent, log))
+    let asked = asked_for(&state, &benchmark, query).await?;
+    Ok(view::ascii_tree(&benchmark, &agent, asked.log()))
 }
 
 async fn benchmarks<S: Store>(State(state): State<ApiState<S>>) -> Result<impl IntoResponse, Problem> {
@@ -251,10 +276,9 @@ async fn run<S: Store>(
 async fn status<S: Store>(
     State(state): State<ApiState<S>>,
     Understood(Path((benchmark, id))): Understood<Path<(BenchmarkId, SessionId)>>,
-) -> Result<Json<Status>, Problem> {
-    let query = LogQuery { agent: None, execution: Some(id.clone()) };
-    let log = log_of(&state, &benchmark, query).await?;
-    log.map(|log| Json(log.into())).ok_or_else(|| crate::runs::Error::NoSession(id).into())
+) -> Result<Response, Problem> {
+    let log = log_of(&state, &benchmark, id, None).await?;
+    Ok(Json(Status::from(&*log)).into_response())
 }
 
 #[derive(Deserialize)]
@@ -269,10 +293,11 @@ struct SessionQuery {
 async fn sessions<S: Store>(
     State(state): State<ApiState<S>>,
     Understood(Query(query)): Understood<Query<SessionQuery>>,
-) -> Result<Json<Vec<Execution>>, Problem> {
+) -> Result<Response, Problem> {
     let SessionQuery { benchmark, agent, status, limit: most } = query;
     let filter = SessionFilter { benchmark, agent, status, limit: limit(most)? };
-    Ok(Json(state.db.list_sessions(&filter).await?.into_iter().map(Execution::from).collect()))
+    let sessions = state.db.list_sessions(&filter).await?;
+    Ok(Json(sessions.iter().map(Execution::from).collect::<Vec<_>>()).into_response())
 }
 
 async fn agent_configs<S: Store>(State(state): State<ApiState<S>>) -> Result<Json<Vec<AgentConfig>>, Problem> {

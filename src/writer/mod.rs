@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "cache")]
-pub use self::cache::{CacheStatus, CachedRows};
+pub use self::cache::{CacheStatus, CachedRows, Weigh};
 use self::claim::Claim;
 pub use self::config::{Mode, WriterConfig};
 use self::door::{Manner, Shared};

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use poolproof::runs::Runs;
-use poolproof::service::{ApiState, serve};
-use poolproof::{ConnectionPool, PoolConfig, PooledDatabaseWriter};
+use poolproof::service::{ApiState, CACHE, serve};
+use poolproof::{ConnectionPool, PoolConfig, PooledDatabaseWriter, WriterConfig};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -83,7 +83,8 @@ async fn until_stopped(args: &Args) -> Result<Outcome, Trouble> {
         .build()
         .await
         .map_err(|error| said(&error))?;
-    let db = PooledDatabaseWriter::new(pool).await.map_err(|error| said(&error))?.within(PATIENCE);
+    let config = WriterConfig { cache: CACHE, ..WriterConfig::default() };
+    let db = PooledDatabaseWriter::with_config(pool, config).await.map_err(|error| said(&error))?.within(PATIENCE);
     let runs = Runs::new(db).await.map_err(|error| said(&error))?;
     let benchmarks = match &args.benchmarks {
         Some(folder) => runs.sync_benchmarks(folder).await.map_err(|error| said(&error))?.len(),

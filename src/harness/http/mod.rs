@@ -27,8 +27,8 @@ use super::stress::CannotRun;
 use super::subjects::ENGINE;
 use crate::pool::ConnectionPool;
 use crate::runs::{BenchmarkFile, Runs, Store};
-use crate::service::{ApiState, serve};
-use crate::writer::PooledDatabaseWriter;
+use crate::service::{ApiState, CACHE, serve};
+use crate::writer::{PooledDatabaseWriter, WriterConfig};
 
 /// More browsers than this need more sockets than a process has.
 pub const MAX_BROWSERS: usize = 400;
@@ -178,7 +178,8 @@ impl Http {
         let patience = Duration::from_secs(2);
         let pool =
             ConnectionPool::builder(path).max_connections(self.pool_size).acquire_timeout(patience).build().await?;
-        Ok(PooledDatabaseWriter::new(pool).await?.within(patience))
+        let config = WriterConfig { cache: CACHE, ..WriterConfig::default() };
+        Ok(PooledDatabaseWriter::with_config(pool, config).await?.within(patience))
     }
 
     /// The service on one runtime, those who ask on another.

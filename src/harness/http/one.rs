@@ -1,5 +1,6 @@
 //! What the service is measured against: one connection for all handlers, as the story had it, and the same behind a mutex.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use turso::IntoParams;
 use crate::error::{Error, Result};
 use crate::pool::{Behavior, Connection, PRAGMAS, Snapshot, Transaction};
 use crate::runs::Store;
-use crate::writer::{CloseReport, WriterStatus};
+use crate::writer::{CloseReport, Weigh, WriterStatus};
 
 /// One connection. Whoever asks gets a clone of it; with a lock, one after the other.
 #[derive(Clone)]
@@ -92,6 +93,16 @@ impl Store for One {
             ended?;
             Ok(value)
         })
+    }
+
+    async fn read_cached<K, F, T, E>(&self, given: K, work: F) -> Result<Arc<T>, E>
+    where
+        K: Hash + Eq + Weigh + Send + Sync + 'static,
+        F: AsyncFnOnce(&mut Snapshot<'_>, &K) -> Result<T, E> + Send + 'static,
+        T: Weigh + Send + Sync + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.read(async move |snapshot: &mut Snapshot<'_>| work(snapshot, &given).await.map(Arc::new)).await
     }
 
     fn status(&self) -> WriterStatus {

@@ -1,33 +1,35 @@
 //! The read cache (feature `cache`): answers of whole queries, kept until a table they come from is written.
 //!
 //! What is kept, for how long it is right, and why, is said in `changes/versions.rs`. Here is the store: bounded by bytes, the
-//! answers that are asked for most stay. One of several that miss the same query reads it, and the others wait for that, once:
-//! whoever gets an answer that is not good enough for the time of its own call, or none because the read failed, panicked or
-//! was dropped, reads for itself. So a slow query that is written to all the time costs its callers two reads at most, side
-//! by side, and never a queue of them.
+//! answers that are asked for most stay. Of several that miss the same answer one reads, for all whose call came before its
+//! snapshot (`flights`).
 
+mod door;
+mod flights;
 mod key;
-mod query;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use quick_cache::sync::{Cache, DefaultLifecycle, PlaceholderGuard};
+use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use turso::params::Params;
 
+use self::flights::{Boarded, Flights, Lead};
 use self::key::Key;
 pub use self::rows::CachedRows;
-use crate::changes::{Changes, Photo, Reads, Schema, Slots, Versions, Watched};
-use crate::error::Result;
+pub use self::weigh::Weigh;
+use crate::changes::{Changes, Photo, Schema, Slots, Versions, Watched};
+use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, Snapshot};
 use crate::sync::Mutex;
 
-/// Of an answer beside its query and its rows: its place in the store, which is not full, and what the allocator adds.
+/// Of an answer beside its key and its value: its place in the store, which is not full, and what the allocator adds.
 const ENTRY: u64 = 256;
 /// One answer fills no more than this part of the cache.
 const PARTS: usize = 8;
@@ -38,6 +40,8 @@ const PARTS: usize = 8;
 pub struct CacheStatus {
     /// Queries that were answered from it.
     pub hits: u64,
+    /// Queries that were answered by what another, that came earlier or at the same time, read after they had been asked.
+    pub shared: u64,
     /// Queries that it could have answered, and had to read.
     pub misses: u64,
     /// Queries that it never keeps: their answer depends on more than tables.
@@ -51,11 +55,12 @@ pub struct CacheStatus {
 }
 
 impl CacheStatus {
-    /// Of the queries that it could have answered, the part that it did; 0 before the first.
+    /// Of the queries that it could have answered, the part that did not read; 0 before the first.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
-        let asked = self.hits + self.misses;
-        if asked == 0 { 0.0 } else { self.hits as f64 / asked as f64 }
+        let answered = self.hits + self.shared;
+        let asked = answered + self.misses;
+        if asked == 0 { 0.0 } else { answered as f64 / asked as f64 }
     }
 }
 
@@ -63,23 +68,39 @@ impl CacheStatus {
 #[derive(Clone)]
 struct Entry {
     depends: Slots,
-    /// `None`: it was not right for any moment, and is only to wake who waited for it.
-    stamp: Option<u64>,
+    stamp: u64,
     answer: Answer,
 }
 
 #[derive(Clone)]
 enum Answer {
-    Rows(Arc<CachedRows>),
+    Kept(Kept),
     /// It must be read each time, as long as the schema is what it was.
     Never,
 }
 
-impl Entry {
-    const FAILED: Self = Self { depends: Slots::NONE, stamp: None, answer: Answer::Never };
+/// A value, of the one type that its key has, and about how many bytes it takes.
+#[derive(Clone)]
+pub(super) struct Kept {
+    value: Arc<dyn Any + Send + Sync>,
+    bytes: u64,
+}
 
+impl Kept {
+    fn of<T: Weigh + Send + Sync + 'static>(value: &Arc<T>) -> Self {
+        let bytes = (size_of::<T>() + value.heap_bytes()) as u64;
+        Self { value: Arc::clone(value) as Arc<dyn Any + Send + Sync>, bytes }
+    }
+
+    /// It, by its type.
+    fn value<T: Send + Sync + 'static, E: From<Error>>(self) -> Result<Arc<T>, E> {
+        self.value.downcast().map_err(|_| Error::misuse("one closure made values of two types").into())
+    }
+}
+
+impl Entry {
     fn is_fresh(&self, versions: &Versions) -> bool {
-        self.stamp.is_some() && self.stamp == versions.stamp(self.depends)
+        versions.stamp(self.depends) == Some(self.stamp)
     }
 }
 
@@ -88,23 +109,23 @@ struct Bytes;
 
 impl Weighter<Key, Entry> for Bytes {
     fn weight(&self, key: &Key, entry: &Entry) -> u64 {
-        let rows = match &entry.answer {
-            Answer::Rows(rows) => rows.weight(),
+        let value = match &entry.answer {
+            Answer::Kept(kept) => kept.bytes,
             Answer::Never => 0,
         };
-        ENTRY + key.len() as u64 + rows
+        ENTRY + key.len() as u64 + value
     }
 }
-
-type Guard<'c> = PlaceholderGuard<'c, Key, Entry, Bytes, DefaultHashBuilder, DefaultLifecycle<Key, Entry>>;
 
 /// The store. It outlives no pool: what it holds is good for one database.
 pub(crate) struct ReadCache {
     changes: Arc<Changes>,
     kept: Cache<Key, Entry, Bytes>,
+    flights: Flights<Key, Kept>,
     /// The schema, and the stamp of unknown changes for which it holds.
     schema: Mutex<Option<(u64, Arc<Schema>)>>,
     hits: AtomicU64,
+    shared: AtomicU64,
     misses: AtomicU64,
     uncached: AtomicU64,
     invalidated: AtomicU64,
@@ -112,7 +133,7 @@ pub(crate) struct ReadCache {
 
 /// What to do about a query.
 pub(super) enum Found<'c> {
-    Rows(Arc<CachedRows>),
+    Kept(Kept),
     /// Read it, and [`keep`](Filling::keep) the answer.
     Missing(Filling<'c>),
     /// Read it.
@@ -138,49 +159,64 @@ impl ReadCache {
         Self {
             changes,
             kept,
+            flights: Flights::default(),
             schema: Mutex::default(),
             hits: count(),
+            shared: count(),
             misses: count(),
             uncached: count(),
             invalidated: count(),
         }
     }
 
-    /// The answer that is kept, or who reads it.
+    /// The answer that is kept, or who reads it. `is_hopeless`: that it will never be kept is clear without reading.
     ///
     /// # Cancel safety
-    /// Dropped while it waits for another's read, that one goes on; dropped while it is the one that reads, who waits for it
-    /// reads for itself.
-    pub(super) async fn find(&self, sql: &str, params: &Params) -> Found<'_> {
+    /// Dropped while it waits for another's read, that one goes on; dropped while it is the one that reads, another of those
+    /// who wait reads.
+    pub(super) async fn find(&self, key: &Key, is_hopeless: impl FnOnce(&Watched) -> bool) -> Found<'_> {
         let watched = self.changes.watch();
-        let key = Key::new(sql, params);
-        if let Some(entry) = self.kept.get(&key) {
+        if let Some(entry) = self.kept.get(key) {
             if entry.is_fresh(&watched.versions) {
                 return self.answer(entry.answer);
             }
-            self.forget(&key, &watched.versions);
-        } else if watched.text(sql).reads.is_none() {
+            self.forget(key, &watched.versions);
+        } else if is_hopeless(watched) {
             return self.answer(Answer::Never);
         }
-        match self.kept.get_value_or_guard_async(&key).await {
-            // It was read while this call waited; since it began, if the stamp says so.
-            Ok(entry) if entry.is_fresh(&watched.versions) => self.answer(entry.answer),
-            Ok(_) => {
-                add(&self.misses);
-                Found::Read
+        let lead = match self.flights.board(key).await {
+            Boarded::Landed(Some(kept)) => {
+                add(&self.shared);
+                return Found::Kept(kept);
             }
-            Err(guard) => {
+            Boarded::Landed(None) => {
                 add(&self.misses);
-                Found::Missing(Filling { cache: self, watched, before: watched.versions.photo(), guard: Some(guard) })
+                return Found::Read;
+            }
+            Boarded::Leads(lead) => lead,
+        };
+        // It was kept while this call waited. Fresh now, it is right for all who came before now.
+        match self.kept.get(key).filter(|entry| entry.is_fresh(&watched.versions)) {
+            Some(Entry { answer, .. }) => {
+                lead.land(match &answer {
+                    Answer::Kept(kept) => Some(kept.clone()),
+                    Answer::Never => None,
+                });
+                self.answer(answer)
+            }
+            None => {
+                add(&self.misses);
+                let before = watched.versions.photo();
+                Found::Missing(Filling { cache: self, key: key.clone(), watched, before, lead })
             }
         }
     }
 
     fn answer(&self, answer: Answer) -> Found<'_> {
         match answer {
-            Answer::Rows(rows) => {
+            Answer::Kept(kept) => {
                 add(&self.hits);
-                Found::Rows(rows)
+                Found::Kept(kept)
             }
             Answer::Never => {
                 add(&self.uncached);
@@ -191,8 +227,7 @@ impl ReadCache {
 
     /// Throws away what is not right any more, unless somebody was faster.
     fn forget(&self, key: &Key, versions: &Versions) {
-        let gone = self.kept.remove_if(key, |entry| !entry.is_fresh(versions));
-        if let Some((_, Entry { stamp: Some(_), .. })) = gone {
+        if self.kept.remove_if(key, |entry| !entry.is_fresh(versions)).is_some() {
             add(&self.invalidated);
         }
     }
@@ -200,6 +235,7 @@ impl ReadCache {
     pub(crate) fn status(&self) -> CacheStatus {
         CacheStatus {
             hits: self.hits.load(Relaxed),
+            shared: self.shared.load(Relaxed),
             misses: self.misses.load(Relaxed),
             uncached: self.uncached.load(Relaxed),
             invalidated: self.invalidated.load(Relaxed),
@@ -219,13 +255,14 @@ impl fmt::Debug for ReadCache {
     }
 }
 
-/// A read whose answer others may wait for. However it ends, they are woken.
+/// A read whose answer others may wait for. Dropped without an answer, another of them reads.
 pub(super) struct Filling<'c> {
     cache: &'c ReadCache,
+    key: Key,
     watched: &'c Watched,
     /// Taken before the snapshot: what the answer is stamped with.
     before: Photo,
-    guard: Option<Guard<'c>>,
+    lead: Lead<'c, Key, Kept>,
 }
 
 impl Filling<'_> {
@@ -235,39 +272,31 @@ impl Filling<'_> {
         self.cache.schema.with(|kept| kept.as_ref().filter(|(of, _)| *of == now).map(|(_, schema)| Arc::clone(schema)))
     }
 
-    /// Keeps an answer and the schema, read in one snapshot that was taken after this was made.
-    pub(super) fn keep(mut self, sql: &str, rows: &Arc<CachedRows>, schema: Arc<Schema>) {
-        let text = self.watched.text(sql);
-        let entry = self.entry(text.reads.as_ref(), rows, &schema);
-        if let Some(of) = self.before.stamp(Slots::UNKNOWN) {
+    /// Keeps an answer and the schema, read in one snapshot that was taken after this was made. `asked` are the queries that
+    /// it comes from; `None`: there were too many.
+    pub(super) fn keep(self, asked: Option<&[Box<str>]>, kept: Kept, schema: Arc<Schema>) {
+        let Self { cache, key, watched, before, lead } = self;
+        let depends = asked.and_then(|asked| {
+            let mut all = asked.iter().map(|sql| schema.depends(watched.text(sql).reads.as_ref()?));
+            all.try_fold(Slots::UNKNOWN, |slots, one| Some(slots.and(one?)))
+        });
+        if let Some(of) = before.stamp(Slots::UNKNOWN) {
             // Should a change of the schema have come before the snapshot, nothing with this stamp is served any more.
-            self.cache.schema.with(|kept| *kept = Some((of, schema)));
+            cache.schema.with(|kept| *kept = Some((of, schema)));
         }
-        self.insert(entry);
-    }
-
-    fn entry(&self, reads: Option<&Reads>, rows: &Arc<CachedRows>, schema: &Schema) -> Entry {
-        let (depends, answer) = match reads.and_then(|reads| schema.depends(reads)) {
-            Some(depends) => (depends, Answer::Rows(Arc::clone(rows))),
+        let (depends, answer) = match depends {
+            Some(depends) => (depends, Answer::Kept(kept.clone())),
             None => (Slots::UNKNOWN, Answer::Never),
         };
-        match self.before.stamp(depends) {
-            Some(stamp) => Entry { depends, stamp: Some(stamp), answer },
-            None => Entry::FAILED,
+        if let Some(stamp) = before.stamp(depends) {
+            cache.kept.insert(key, Entry { depends, stamp, answer });
         }
+        lead.land(Some(kept));
     }
 
-    fn insert(&mut self, entry: Entry) {
-        if let Some(guard) = self.guard.take() {
-            // Refused only if the place was taken meanwhile, by an answer that is as good.
-            let _ = guard.insert(entry);
-        }
-    }
-}
-
-impl Drop for Filling<'_> {
-    fn drop(&mut self) {
-        self.insert(Entry::FAILED);
+    /// It failed: who waits for it reads for itself.
+    pub(super) fn failed(self) {
+        self.lead.land(None);
     }
 }
 

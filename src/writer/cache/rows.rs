@@ -1,5 +1,6 @@
 //! The rows of a query that were read to their end: what the cache keeps and shares.
 
+use super::Weigh;
 use crate::error::Result;
 use crate::pool::{Row, Snapshot};
 
@@ -61,16 +62,10 @@ impl CachedRows {
     pub fn len(&self) -> usize {
         self.rows.len()
     }
-
-    pub(super) fn weight(&self) -> u64 {
-        self.weight
-    }
 }
 
-#[cfg(test)]
-impl CachedRows {
-    /// No rows, that count as if they were some.
-    pub(super) fn of_weight(weight: u64) -> Self {
-        Self { columns: Vec::new(), rows: Vec::new(), weight }
+impl Weigh for CachedRows {
+    fn heap_bytes(&self) -> usize {
+        self.weight as usize
     }
 }

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use turso::params::Params;
+
 use super::*;
 
 const SQL: &str = "SELECT a FROM t WHERE b = ?1";
@@ -18,6 +20,11 @@ fn schema() -> Arc<Schema> {
     Arc::new(schema)
 }
 
+/// A hundred bytes.
+fn kept() -> Kept {
+    Kept { value: Arc::new(()), bytes: 100 }
+}
+
 fn params(number: i64) -> Params {
     Params::Positional(vec![number.into()])
 }
@@ -29,9 +36,16 @@ fn poll<'c>(find: std::pin::Pin<&mut impl Future<Output = Found<'c>>>) -> Option
     }
 }
 
+fn key(number: i64) -> Key {
+    Key::query(SQL, &params(number))
+}
+
+async fn seek<'c>(cache: &'c ReadCache, key: &Key) -> Found<'c> {
+    cache.find(key, |watched| watched.text(SQL).reads.is_none()).await
+}
+
 fn find(cache: &ReadCache, number: i64) -> Found<'_> {
-    let params = params(number);
-    poll(pin!(cache.find(SQL, &params))).expect("nobody else reads it")
+    poll(pin!(seek(cache, &key(number)))).expect("nobody else reads it")
 }
 
 fn missing(cache: &ReadCache, number: i64) -> Filling<'_> {
@@ -42,7 +56,7 @@ fn missing(cache: &ReadCache, number: i64) -> Filling<'_> {
 }
 
 fn fill(filling: Filling<'_>) {
-    filling.keep(SQL, &Arc::new(CachedRows::of_weight(100)), schema());
+    filling.keep(Some(&[SQL.into()]), kept(), schema());
 }
 
 /// A commit on the query's table, or on any, and what happens while it goes on.
@@ -57,10 +71,9 @@ fn commit(cache: &ReadCache, meanwhile: impl FnOnce()) {
 #[test]
 fn a_million_distinct_queries_stay_within_the_limit() {
     let cache = cache(1 << 20);
-    let entry =
-        Entry { depends: Slots::UNKNOWN, stamp: Some(0), answer: Answer::Rows(Arc::new(CachedRows::of_weight(100))) };
+    let entry = Entry { depends: Slots::UNKNOWN, stamp: 0, answer: Answer::Kept(kept()) };
     for number in 0..1_000_000 {
-        cache.kept.insert(Key::new(SQL, &params(number)), entry.clone());
+        cache.kept.insert(key(number), entry.clone());
         if number % 1_000 == 0 {
             assert!(cache.status().bytes <= 1 << 20, "{:?}", cache.status());
         }
@@ -74,10 +87,10 @@ fn a_million_distinct_queries_stay_within_the_limit() {
 fn an_answer_is_served_until_its_table_is_written() {
     let cache = cache(1 << 20);
     fill(missing(&cache, 1));
-    assert!(matches!(find(&cache, 1), Found::Rows(_)));
+    assert!(matches!(find(&cache, 1), Found::Kept(_)));
     let watched = cache.changes.watch();
     watched.versions.begin(watched.text("DELETE FROM u").writes.with_every());
-    assert!(matches!(find(&cache, 1), Found::Rows(_)), "another table's");
+    assert!(matches!(find(&cache, 1), Found::Kept(_)), "another table's");
     commit(&cache, || {});
     assert!(matches!(find(&cache, 1), Found::Missing(_)));
 }
@@ -103,54 +116,111 @@ fn what_was_read_before_a_commit_is_not_kept_after_it() {
     commit(&cache, || {});
     fill(before);
     fill(missing(&cache, 1));
-    assert!(matches!(find(&cache, 1), Found::Rows(_)));
+    assert!(matches!(find(&cache, 1), Found::Kept(_)));
 }
 
-/// Those who wait are woken by a read that ends, by one that is dropped, and are not held up by the next.
+/// Those who wait are woken by a read that ends, one of them by a read that is dropped, and all by one that failed.
 #[test]
-fn who_waits_for_anothers_read_waits_once() {
-    for is_kept in [true, false] {
+fn who_waits_for_anothers_read_takes_it_or_reads() {
+    for how in ["kept", "dropped", "failed"] {
         let cache = cache(1 << 20);
-        let params = params(1);
-        let filling = missing(&cache, 1);
-        let (mut first, mut second) = (pin!(cache.find(SQL, &params)), pin!(cache.find(SQL, &params)));
-        assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
-        match is_kept {
-            true => fill(filling),
-            false => drop(filling),
-        }
-        for waiter in [first, second] {
-            match poll(waiter).expect("woken") {
-                Found::Rows(_) => assert!(is_kept),
-                Found::Read => assert!(!is_kept),
-                Found::Missing(_) => panic!("the next would wait for this one too"),
+        let first = missing(&cache, 1);
+        let key = key(1);
+        let mut second = pin!(seek(&cache, &key));
+        assert!(poll(second.as_mut()).is_none());
+        // Something was written since the first read began: what the second reads is not the first's.
+        commit(&cache, || {});
+        fill(first);
+        let mut third = pin!(seek(&cache, &key));
+        assert!(poll(third.as_mut()).is_none());
+        let Some(Found::Missing(filling)) = poll(second) else { panic!("the first's was too old") };
+        match how {
+            "kept" => {
+                fill(filling);
+                assert!(matches!(poll(third), Some(Found::Kept(_))), "{how}");
+                assert_eq!((cache.status().shared, cache.status().misses), (1, 2));
+            }
+            "dropped" => {
+                drop(filling);
+                assert!(matches!(poll(third), Some(Found::Missing(_))), "{how}");
+            }
+            _ => {
+                filling.failed();
+                assert!(matches!(poll(third), Some(Found::Read)), "{how}");
             }
         }
     }
 }
 
 #[test]
-fn who_waited_does_not_take_what_was_read_before_its_own_call() {
+fn who_waited_takes_what_was_kept_meanwhile_if_it_is_still_right() {
     let cache = cache(1 << 20);
-    let params = params(1);
-    let filling = missing(&cache, 1);
-    commit(&cache, || {});
-    let mut late = pin!(cache.find(SQL, &params));
-    assert!(poll(late.as_mut()).is_none());
-    fill(filling);
-    assert!(matches!(poll(late).expect("woken"), Found::Read));
+    let first = missing(&cache, 1);
+    let key = key(1);
+    let mut second = pin!(seek(&cache, &key));
+    assert!(poll(second.as_mut()).is_none());
+    fill(first);
+    assert!(matches!(poll(second), Some(Found::Kept(_))));
+    assert_eq!((cache.status().hits, cache.status().misses), (1, 1));
+}
+
+/// While a commit goes on, nothing can be kept: those who ask share reads all the same.
+#[test]
+fn a_read_that_cannot_be_kept_is_still_shared() {
+    let cache = cache(1 << 20);
+    commit(&cache, || {
+        let first = missing(&cache, 1);
+        let key = key(1);
+        let (mut second, mut third) = (pin!(seek(&cache, &key)), pin!(seek(&cache, &key)));
+        assert!(poll(second.as_mut()).is_none() && poll(third.as_mut()).is_none());
+        fill(first);
+        let Some(Found::Missing(filling)) = poll(second) else { panic!("its snapshot may be older than the call") };
+        fill(filling);
+        assert!(matches!(poll(third), Some(Found::Kept(_))));
+    });
+    assert_eq!((cache.status().shared, cache.status().misses, cache.status().entries), (1, 2, 0));
 }
 
 #[test]
 fn a_waiter_that_leaves_takes_nothing_with_it() {
     let cache = cache(1 << 20);
-    let params = params(1);
+    let key = key(1);
     let filling = missing(&cache, 1);
-    let mut stays = pin!(cache.find(SQL, &params));
+    let mut stays = pin!(seek(&cache, &key));
     {
-        let mut leaves = pin!(cache.find(SQL, &params));
+        let mut leaves = pin!(seek(&cache, &key));
         assert!(poll(leaves.as_mut()).is_none() && poll(stays.as_mut()).is_none());
     }
     fill(filling);
-    assert!(matches!(poll(stays).expect("woken"), Found::Rows(_)));
+    assert!(matches!(poll(stays).expect("woken"), Found::Kept(_)));
+}
+
+/// An answer that comes from two tables ends with a write to either; from one that cannot be told, it is never kept.
+#[test]
+fn an_answer_of_several_queries_depends_on_all_of_them() {
+    let schema = || {
+        let mut schema = Schema::default();
+        schema.add("table", "t", "CREATE TABLE t (a, b)");
+        schema.add("table", "u", "CREATE TABLE u (c)");
+        Arc::new(schema)
+    };
+    for (asked, write, is_kept) in [
+        (&["SELECT a FROM t", "SELECT c FROM u"][..], "DELETE FROM v", true),
+        (&["SELECT a FROM t", "SELECT c FROM u"], "DELETE FROM t", false),
+        (&["SELECT a FROM t", "SELECT c FROM u"], "DELETE FROM u", false),
+        (&["SELECT a FROM t", "SELECT random()"], "DELETE FROM v", false),
+        (&["SELECT a FROM t", "SELECT c FROM unheard_of"], "DELETE FROM v", false),
+    ] {
+        let cache = cache(1 << 20);
+        let asked: Vec<Box<str>> = asked.iter().map(|sql| (*sql).into()).collect();
+        missing(&cache, 1).keep(Some(&asked), kept(), schema());
+        let watched = cache.changes.watch();
+        let slots = watched.text(write).writes.with_every();
+        watched.versions.begin(slots);
+        watched.versions.end(slots);
+        assert_eq!(matches!(find(&cache, 1), Found::Kept(_)), is_kept, "{asked:?}, {write}");
+    }
+    let cache = cache(1 << 20);
+    missing(&cache, 1).keep(None, kept(), schema());
+    assert!(matches!(find(&cache, 1), Found::Read), "nobody noted what it came from");
 }
