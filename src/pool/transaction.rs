@@ -224,7 +224,7 @@ enum Noted {
 impl<'c> Snapshot<'c> {
     /// Takes the snapshot now, not at the first query.
     pub(crate) async fn take(connection: &'c mut Connection) -> Result<Self> {
-        connection.set_query_only(true).await?;
+        connection.only_reads().await?;
         connection.control(Control::Begin).await?;
         connection.run("SELECT 1 FROM sqlite_schema LIMIT 1").await?;
         Ok(Self {
@@ -234,10 +234,11 @@ impl<'c> Snapshot<'c> {
         })
     }
 
-    /// Ends it and makes the connection writable again.
+    /// Ends it: what runs next on the connection may write.
     pub(crate) async fn end(self) -> Result<()> {
         self.connection.roll_back().await?;
-        self.connection.set_query_only(false).await
+        self.connection.reads_no_more();
+        Ok(())
     }
 
     /// Runs a query; its rows borrow the snapshot.

@@ -88,8 +88,8 @@ pub(super) async fn count<S: Store>(State(state): State<ApiState<S>>, request: R
     let began = Instant::now();
     let response = next.run(request).await;
     let status = response.status().as_u16();
-    state.gauges.latencies.get_or_create(&Asked { route: route.clone() }).observe(began.elapsed().as_secs_f64());
-    state.gauges.requests.get_or_create(&Answered { route, status }).inc();
+    state.gauges().latencies.get_or_create(&Asked { route: route.clone() }).observe(began.elapsed().as_secs_f64());
+    state.gauges().requests.get_or_create(&Answered { route, status }).inc();
     response
 }
 

@@ -28,8 +28,8 @@ pub async fn serve<S: Store>(
     limit: Duration,
 ) -> io::Result<CloseReport> {
     let last = CancellationToken::new();
-    let heartbeat = tokio::spawn(Arc::clone(&state.gauges).watch_the_runtime());
-    let (executions, told) = (state.executions.clone(), last.clone());
+    let heartbeat = tokio::spawn(Arc::clone(&state.gauges()).watch_the_runtime());
+    let (executions, told) = (state.executions().clone(), last.clone());
     let stopping = tokio::spawn(async move {
         stop.await;
         executions.stop().await;
@@ -50,7 +50,7 @@ pub async fn serve<S: Store>(
     };
     heartbeat.abort();
     stopping.abort();
-    state.executions.stop().await;
-    let report = state.db.db().close(limit).await;
+    state.executions().stop().await;
+    let report = state.db().db().close(limit).await;
     outcome.map(|()| report)
 }

@@ -32,11 +32,22 @@ use gauges::Gauges;
 pub const CACHE: usize = 16 << 20;
 
 /// What the handlers share. How agents work ([`Runs::agent_configs`]) is in the database, beside what they do.
-#[derive(Clone, Debug)]
-pub struct ApiState<S = PooledDatabaseWriter> {
+///
+/// A clone is another handle to the same; every request makes some.
+#[derive(Debug)]
+pub struct ApiState<S = PooledDatabaseWriter>(Arc<Shared<S>>);
+
+#[derive(Debug)]
+struct Shared<S> {
     db: Runs<S>,
     executions: Executions<S>,
     gauges: Arc<Gauges>,
+}
+
+impl<S> Clone for ApiState<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl<S: Store> ApiState<S> {
@@ -53,18 +64,22 @@ impl<S: Store> ApiState<S> {
             tracing::warn!(target: "poolproof", interrupted, "sessions of a process that is gone were marked as interrupted");
         }
         let gauges = Arc::new(Gauges::new(db.db().clone()));
-        Ok(Self { executions: Executions::new(db.clone()), db, gauges })
+        Ok(Self(Arc::new(Shared { executions: Executions::new(db.clone()), db, gauges })))
     }
 
     /// The runs.
     #[must_use]
     pub fn db(&self) -> &Runs<S> {
-        &self.db
+        &self.0.db
     }
 
     /// Those that go on.
     #[must_use]
     pub fn executions(&self) -> &Executions<S> {
-        &self.executions
+        &self.0.executions
+    }
+
+    fn gauges(&self) -> &Arc<Gauges> {
+        &self.0.gauges
     }
 }

@@ -57,18 +57,21 @@ pub fn router<S: Store>(state: ApiState<S>) -> Router {
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .fallback(nothing_here)
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .layer(middleware::from_fn(not_too_long))
-        .layer(CsrfLayer::new())
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST))
-        .layer(CatchPanicLayer::new())
-        .layer(middleware::from_fn(refusals))
-        .layer(middleware::from_fn_with_state(state.clone(), gauges::count::<S>))
-        .layer(CompressionLayer::new())
-        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(header(header::CONTENT_SECURITY_POLICY, "default-src 'self'; img-src data:; frame-ancestors 'none'"))
-        .layer(header(header::CACHE_CONTROL, "no-store"))
-        .layer(TraceLayer::new_for_http())
+        // As one layer: each of a router's own is boxed, and cloned for each request. The first is the outermost.
+        .layer((
+            TraceLayer::new_for_http(),
+            header(header::CACHE_CONTROL, "no-store"),
+            header(header::CONTENT_SECURITY_POLICY, "default-src 'self'; img-src data:; frame-ancestors 'none'"),
+            header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            CompressionLayer::new(),
+            middleware::from_fn_with_state(state.clone(), gauges::count::<S>),
+            middleware::from_fn(refusals),
+            CatchPanicLayer::new(),
+            TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST),
+            CsrfLayer::new(),
+            middleware::from_fn(not_too_long),
+            DefaultBodyLimit::max(LONGEST_BODY),
+        ))
         .with_state(state)
 }
 
@@ -145,7 +148,7 @@ async fn agent_performance<S: Store>(
 ) -> Result<Response, Problem> {
     let PerformanceQuery { benchmark, agent, since_ms, limit: most } = query;
     let filter = PerformanceFilter { benchmark, agent, since_ms, limit: limit(most)? };
-    let report = state.db.performance_report(filter).await?;
+    let report = state.db().performance_report(filter).await?;
     Ok(Json(&*report).into_response())
 }
 
@@ -180,7 +183,7 @@ async fn log_of<S: Store>(
     id: SessionId,
     agent: Option<&str>,
 ) -> Result<Arc<SessionLog>, Problem> {
-    let log = state.db.session_log(id.clone()).await?;
+    let log = state.db().session_log(id.clone()).await?;
     let is_meant = log.session.benchmark_id == *benchmark && agent.is_none_or(|agent| agent == log.session.agent);
     if is_meant { Ok(log) } else { Err(crate::runs::Error::NoSession(id).into()) }
 }
@@ -190,7 +193,7 @@ async fn asked_for<S: Store>(state: &ApiState<S>, benchmark: &BenchmarkId, query
     let LogQuery { agent, execution } = query;
     match execution {
         Some(id) => log_of(state, benchmark, id, agent.as_deref()).await.map(Asked::Of),
-        None => Ok(Asked::Latest(state.db.latest_log(benchmark.clone(), agent).await?)),
+        None => Ok(Asked::Latest(state.db().latest_log(benchmark.clone(), agent).await?)),
     }
 }
 
@@ -230,7 +233,7 @@ async fn ascii_tree<S: Store>(
 }
 
 async fn benchmarks<S: Store>(State(state): State<ApiState<S>>) -> Result<impl IntoResponse, Problem> {
-    let all = state.db.benchmarks().await?;
+    let all = state.db().benchmarks().await?;
     let shown = all
         .into_iter()
         .map(|benchmark| json!({ "id": benchmark.id, "name": benchmark.name, "prompt": benchmark.prompt }));
@@ -257,7 +260,7 @@ async fn run<S: Store>(
     };
     let id = match order {
         RunOrder { resume: Some(id), agent: None, seed: None } => {
-            state.executions.resume(benchmark.clone(), id).await?
+            state.executions().resume(benchmark.clone(), id).await?
         }
         RunOrder { resume: Some(_), .. } => {
             return Err(Problem::bad("resume: the session keeps its agent and seed; leave them out"));
@@ -265,7 +268,7 @@ async fn run<S: Store>(
         RunOrder { agent, seed, resume: None } => {
             let agent = agent.unwrap_or_else(|| "default".to_owned());
             agent_name(&agent)?;
-            state.executions.run(benchmark.clone(), agent, seed).await?
+            state.executions().run(benchmark.clone(), agent, seed).await?
         }
     };
     let status = format!("/api/v1/benchmarks/{benchmark}/status/{id}");
@@ -296,12 +299,12 @@ async fn sessions<S: Store>(
 ) -> Result<Response, Problem> {
     let SessionQuery { benchmark, agent, status, limit: most } = query;
     let filter = SessionFilter { benchmark, agent, status, limit: limit(most)? };
-    let sessions = state.db.list_sessions(&filter).await?;
+    let sessions = state.db().list_sessions(&filter).await?;
     Ok(Json(sessions.iter().map(Execution::from).collect::<Vec<_>>()).into_response())
 }
 
 async fn agent_configs<S: Store>(State(state): State<ApiState<S>>) -> Result<Json<Vec<AgentConfig>>, Problem> {
-    Ok(Json(state.db.agent_configs().await?))
+    Ok(Json(state.db().agent_configs().await?))
 }
 
 async fn put_agent_config<S: Store>(
@@ -310,13 +313,13 @@ async fn put_agent_config<S: Store>(
 ) -> Result<Json<AgentConfig>, Problem> {
     let config: AgentConfig = from_json(body)?;
     config.validate().map_err(Problem::bad)?;
-    state.db.put_agent_config(&config).await?;
+    state.db().put_agent_config(&config).await?;
     Ok(Json(config))
 }
 
 /// The pool and the lane at this moment. It asks nobody, so it answers whatever they do.
 async fn health<S: Store>(State(state): State<ApiState<S>>) -> impl IntoResponse {
-    let status = state.db.db().status();
+    let status = state.db().db().status();
     let warning = status.warning();
     let (code, word) = match (status.pool.closed, &warning) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
@@ -332,11 +335,11 @@ async fn health<S: Store>(State(state): State<ApiState<S>>) -> impl IntoResponse
         "unknown": status.unknown, "commits": status.commits, "largest_batch": status.largest_batch,
         "wal_pages": status.wal.pages,
     });
-    let running = state.executions.running();
+    let running = state.executions().running();
     (code, Json(json!({ "status": word, "warning": warning, "running": running, "pool": pool, "lane": lane })))
 }
 
 async fn metrics<S: Store>(State(state): State<ApiState<S>>) -> Result<impl IntoResponse, Problem> {
-    let text = state.gauges.text().map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no metrics"))?;
+    let text = state.gauges().text().map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no metrics"))?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }

@@ -120,6 +120,9 @@ fn called(call: &ToolCall) -> String {
 
 /// Whatever would end a line, or move a terminal's cursor, is shown as what it is.
 fn one_line(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
     text.chars()
         .flat_map(|letter| if letter.is_control() { letter.escape_default().collect() } else { vec![letter] })
         .collect()

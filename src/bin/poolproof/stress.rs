@@ -94,12 +94,18 @@ pub struct Args {
     /// Browsers that poll [default: 64]
     #[arg(long, value_name = "N", requires = "http", value_parser = from_to(1, MAX_BROWSERS))]
     browsers: Option<usize>,
+    /// As long rests a browser between two requests, in ms [default: 0]
+    #[arg(long, value_name = "MS", requires = "http", value_parser = from_to(0, 60_000))]
+    think_ms: Option<u64>,
     /// First over one connection shared by all handlers, which must fail
     #[arg(long, requires = "http")]
     shared_connection: bool,
     /// Over one connection behind a mutex, to compare with
     #[arg(long, requires = "http", conflicts_with = "shared_connection")]
     mutex_connection: bool,
+    /// With views up to 100 ms old: what is left without the database
+    #[arg(long, requires = "http", conflicts_with_all = ["shared_connection", "mutex_connection"])]
+    stale_views: bool,
     /// Write the report as JSON to FILE; - is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -148,10 +154,16 @@ fn over_http(args: &Args) -> Result<Outcome, Trouble> {
         runs: args.runs.unwrap_or(8),
         browsers: args.browsers.unwrap_or(64),
         duration: Duration::from_secs(args.seconds.unwrap_or(10)),
-        served_by: if args.mutex_connection { ServedBy::Mutex } else { ServedBy::Pool },
+        think: Duration::from_millis(args.think_ms.unwrap_or(0)),
+        served_by: match (args.mutex_connection, args.stale_views) {
+            (true, _) => ServedBy::Mutex,
+            (false, true) => ServedBy::Stale,
+            (false, false) => ServedBy::Pool,
+        },
         workers: args.workers,
         pool_size: args.pool_size as usize,
         seed: args.seed,
+        ..Http::default()
     };
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;

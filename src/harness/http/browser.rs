@@ -78,6 +78,7 @@ pub(super) struct Crowd {
     pub(super) address: SocketAddr,
     pub(super) runs: usize,
     pub(super) browsers: usize,
+    pub(super) think: Duration,
     pub(super) seed: u64,
 }
 
@@ -144,7 +145,7 @@ impl Crowd {
             all.spawn(asker.clone().run(number, self.seed));
         }
         for number in 0..self.browsers {
-            all.spawn(asker.clone().poll(number));
+            all.spawn(asker.clone().poll(number, self.think));
         }
         let mut found = Found::default();
         while let Some(one) = all.join_next().await {
@@ -215,26 +216,43 @@ impl Asker {
         found.finding(|| format!("run {id} had not ended in time"));
     }
 
-    /// Asks for the four views, again and again.
-    async fn poll(self, number: usize) -> Found {
+    /// Asks for the four views, again and again, and rests after each.
+    async fn poll(self, number: usize, think: Duration) -> Found {
         let mut found = Found::default();
+        // Not all of them at the same moments.
+        tokio::time::sleep(think.mul_f64(number as f64 % 64.0 / 64.0)).await;
         for turn in number.. {
+            let Task { id, .. } = &self.tasks[turn / 4 % self.tasks.len()];
+            let Self { client, base, .. } = &self;
+            let before = self.shown.at_least();
+            match turn % 4 {
+                0 => {
+                    let asked = client.get(format!("{base}/agent-performance?limit=20"));
+                    self.json(&mut found, "agent-performance", asked).await;
+                }
+                1 => {
+                    let asked = client.get(format!("{base}/flow-logs/{id}"));
+                    if let Some(log) = self.json(&mut found, "flow-logs", asked).await {
+                        self.looks_at(&mut found, &before, &log, "chunks", true);
+                    }
+                }
+                2 => {
+                    let asked = client.get(format!("{base}/transaction-logs/{id}"));
+                    if let Some(log) = self.json(&mut found, "transaction-logs", asked).await {
+                        self.looks_at(&mut found, &before, &log, "tool_calls", false);
+                    }
+                }
+                _ => {
+                    let asked = client.get(format!("{base}/ascii-tree/{id}/agent-{}", turn / 4 % 8));
+                    self.text(&mut found, "ascii-tree", asked).await;
+                }
+            }
             if self.is_over() {
                 break;
             }
-            let Task { id, .. } = &self.tasks[turn % self.tasks.len()];
-            let Self { client, base, .. } = &self;
-            self.json(&mut found, "agent-performance", client.get(format!("{base}/agent-performance?limit=20"))).await;
-            let before = self.shown.at_least();
-            if let Some(log) = self.json(&mut found, "flow-logs", client.get(format!("{base}/flow-logs/{id}"))).await {
-                self.looks_at(&mut found, &before, &log, "chunks", true);
+            if !think.is_zero() {
+                tokio::time::sleep(think).await;
             }
-            let asked = client.get(format!("{base}/transaction-logs/{id}"));
-            if let Some(log) = self.json(&mut found, "transaction-logs", asked).await {
-                self.looks_at(&mut found, &before, &log, "tool_calls", false);
-            }
-            let agent = format!("agent-{}", turn % 8);
-            self.text(&mut found, "ascii-tree", client.get(format!("{base}/ascii-tree/{id}/{agent}"))).await;
         }
         found
     }

@@ -6,6 +6,7 @@
 
 mod browser;
 mod one;
+mod stale;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,10 +17,11 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use self::browser::{Crowd, Found};
 use self::one::One;
+use self::stale::Stale;
 use super::drive::Control;
 use super::panics::{self, Panics};
 use super::run::RunReport;
@@ -52,6 +54,8 @@ pub enum ServedBy {
     Mutex,
     /// Control: one connection, shared by all.
     Shared,
+    /// The pool and the writer, with views of up to 100 ms ago: what the handlers and HTTP take without the database.
+    Stale,
 }
 
 impl ServedBy {
@@ -62,6 +66,7 @@ impl ServedBy {
             ServedBy::Pool => "pool",
             ServedBy::Mutex => "mutex",
             ServedBy::Shared => "shared",
+            ServedBy::Stale => "stale views",
         }
     }
 
@@ -70,6 +75,7 @@ impl ServedBy {
             ServedBy::Pool => "",
             ServedBy::Mutex => " --mutex-connection",
             ServedBy::Shared => " --shared-connection",
+            ServedBy::Stale => " --stale-views",
         }
     }
 }
@@ -83,12 +89,16 @@ pub struct Http {
     pub runs: usize,
     /// Browsers that poll.
     pub browsers: usize,
+    /// As long rests a browser between two requests.
+    pub think: Duration,
     /// How long.
     pub duration: Duration,
     /// Threads of the service's runtime.
     pub workers: usize,
     /// Connections at most.
     pub pool_size: usize,
+    /// Bytes of views that are kept at most.
+    pub cache: usize,
     /// Decides what the agents do.
     pub seed: u64,
 }
@@ -96,7 +106,18 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Self {
         let duration = Duration::from_secs(10);
-        Self { served_by: ServedBy::Pool, runs: 8, browsers: 64, duration, workers: 4, pool_size: 10, seed: 1 }
+        let (think, cache) = (Duration::ZERO, CACHE);
+        Self {
+            served_by: ServedBy::Pool,
+            runs: 8,
+            browsers: 64,
+            think,
+            duration,
+            workers: 4,
+            pool_size: 10,
+            cache,
+            seed: 1,
+        }
     }
 }
 
@@ -137,7 +158,7 @@ pub struct HttpReport {
     pub latencies: BTreeMap<String, Latency>,
     /// Runs of which the service said that they were complete.
     pub completed: u64,
-    /// How late the service's runtime was, asked every 5 ms: 99th percentile, in microseconds.
+    /// How late the service's runtime was, asked every 2 ms: 99th percentile, in microseconds.
     pub delay_p99_us: u64,
     /// At most, in microseconds.
     pub delay_max_us: u64,
@@ -163,6 +184,7 @@ impl Http {
             ServedBy::Pool => self.serve_and_ask(control, self.pool(&path)),
             ServedBy::Mutex => self.serve_and_ask(control, One::open(text_of(&path)?, true)),
             ServedBy::Shared => self.serve_and_ask(control, One::open(text_of(&path)?, false)),
+            ServedBy::Stale => self.serve_and_ask(control, async { Ok(Stale::new(self.pool(&path).await?)) }),
         };
         drop(recording);
         let mut report = self.report(found?, panics::take(), control);
@@ -178,7 +200,7 @@ impl Http {
         let patience = Duration::from_secs(2);
         let pool =
             ConnectionPool::builder(path).max_connections(self.pool_size).acquire_timeout(patience).build().await?;
-        let config = WriterConfig { cache: CACHE, ..WriterConfig::default() };
+        let config = WriterConfig { cache: self.cache, ..WriterConfig::default() };
         Ok(PooledDatabaseWriter::with_config(pool, config).await?.within(patience))
     }
 
@@ -210,8 +232,8 @@ impl Http {
         let db = state.db().db().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = service.spawn(serve(listener, state, async { drop(stopped.await) }, STOP));
-        let delay = service.spawn(lateness(self.duration));
-        let crowd = Crowd { address, runs: self.runs, browsers: self.browsers, seed: self.seed };
+        let delay = lateness(&service, self.duration);
+        let crowd = Crowd { address, runs: self.runs, browsers: self.browsers, think: self.think, seed: self.seed };
         let began = Instant::now();
         let mut found = askers.block_on(crowd.ask(&benchmarks, self.duration, control))?;
         found.seconds = began.elapsed().as_secs_f64().min(self.duration.as_secs_f64()).max(0.001);
@@ -239,14 +261,15 @@ impl Http {
             all
         });
         let parts = found.completed.values().map(|steps| *steps as u64).sum();
-        let Self { served_by, runs, browsers, duration, workers, pool_size, seed } = self;
+        let Self { served_by, runs, browsers, think, duration, workers, pool_size, seed, .. } = self;
         let run = RunReport {
             engine: ENGINE.to_owned(),
             connections: served_by.name().to_owned(),
             repeat: format!(
-                "poolproof stress --http{} --runs {runs} --browsers {browsers} --seconds {} --workers {workers} \
+                "poolproof stress --http{} --runs {runs} --browsers {browsers} --think-ms {} --seconds {} --workers {workers} \
                  --pool-size {pool_size} --seed {seed}",
                 served_by.flag(),
+                think.as_millis(),
                 duration.as_secs().max(1)
             ),
             operations: requests,
@@ -295,16 +318,26 @@ fn runtime(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, Cannot
     runtime.map_err(|error| cannot("start a runtime", &error))
 }
 
-/// How late a runtime is, in microseconds.
-async fn lateness(duration: Duration) -> Histogram<u64> {
-    let mut late = browser::histogram();
-    let end = tokio::time::Instant::now() + duration;
-    while tokio::time::Instant::now() < end {
-        let due = tokio::time::Instant::now() + Duration::from_millis(5);
-        tokio::time::sleep_until(due).await;
-        late.saturating_record(due.elapsed().as_micros() as u64);
-    }
-    late
+/// How late a runtime is, in microseconds: a thread wakes a task of it, which notes when its turn came. (A timer of the
+/// runtime's own is rounded to a millisecond.)
+fn lateness(runtime: &tokio::runtime::Runtime, duration: Duration) -> tokio::task::JoinHandle<Histogram<u64>> {
+    let (beats, mut beating) = mpsc::unbounded_channel::<Instant>();
+    std::thread::spawn(move || {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+            if beats.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+    });
+    runtime.spawn(async move {
+        let mut late = browser::histogram();
+        while let Some(beat) = beating.recv().await {
+            late.saturating_record(beat.elapsed().as_micros() as u64);
+        }
+        late
+    })
 }
 
 /// Asks a fresh connection of the engine, and SQLite, whether the file is sound, and SQLite whether each run that completed

@@ -89,6 +89,8 @@ impl Store for One {
             let mut snapshot = Snapshot::take(&mut connection).await?;
             let value = work(&mut snapshot).await;
             let ended = snapshot.end().await;
+            // Another handle does not know that it is to be written by.
+            connection.settle().await?;
             let value = value?;
             ended?;
             Ok(value)

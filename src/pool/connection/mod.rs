@@ -54,8 +54,7 @@ pub struct Connection {
     altered: bool,
     /// A transaction was dropped without commit or rollback: the next statement rolls back first.
     pub(super) rollback_due: bool,
-    /// `PRAGMA query_only` is on.
-    query_only: bool,
+    query_only: QueryOnly,
     /// What stood in the way of a statement.
     hindrance: Option<Hindrance>,
     /// The last statement that was executed was prepared, and ran.
@@ -65,6 +64,26 @@ pub struct Connection {
     /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
     /// runs any more (FINDINGS.md).
     stray: Arc<AtomicBool>,
+}
+
+/// Whether `PRAGMA query_only` is on. The engine prepares every statement anew that was prepared before it changed; so it
+/// stays on from one snapshot to the next, and is switched off when something else is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum QueryOnly {
+    Off,
+    /// For the snapshot that is open.
+    Needed,
+    /// From the snapshot before.
+    Left,
+    /// Switching it began, and nobody knows whether it ended.
+    InDoubt,
+}
+
+impl QueryOnly {
+    /// Whether the next user finds it in order.
+    fn is_settled(self) -> bool {
+        matches!(self, QueryOnly::Off | QueryOnly::Left)
+    }
 }
 
 /// Of so many calls of the engine one gives way to others: each takes some microseconds.
@@ -90,7 +109,7 @@ impl Connection {
             disk_failed: false,
             altered: false,
             rollback_due: false,
-            query_only: false,
+            query_only: QueryOnly::Off,
             hindrance: None,
             has_begun: false,
             calls: 0,
@@ -257,6 +276,10 @@ impl Connection {
     /// The same for what is the pool's own, or does not outlive its user.
     pub(crate) async fn run_as_is(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
+        self.run_unsettled(sql).await
+    }
+
+    async fn run_unsettled(&mut self, sql: &str) -> Result<()> {
         let kept = self.find(sql);
         let mut rows = self.query_as_is(sql, kept, Params::None).await?;
         while rows.next().await?.is_some() {}
@@ -387,7 +410,7 @@ impl Connection {
     }
 
     fn is_untouched(&self) -> bool {
-        !self.is_cut() && !self.disk_failed && !self.altered && !self.rollback_due && !self.query_only
+        !self.is_cut() && !self.disk_failed && !self.altered && !self.rollback_due && self.query_only.is_settled()
     }
 
     /// What was changed of it so far is how it is meant to be.
@@ -423,15 +446,15 @@ impl Connection {
         }
     }
 
-    /// What a dropped transaction left behind is rolled back before anything else runs.
-    async fn settle(&mut self) -> Result<()> {
+    /// What a dropped transaction left behind is rolled back before anything else runs; and what is not a snapshot's may write.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
         if self.rollback_due && !self.is_autocommit() {
             let _flight = self.take_off(Control::Rollback.sql());
             let outcome = self.run_control(Control::Rollback).await;
             self.ended(outcome)?;
         }
         self.rollback_due = false;
-        Ok(())
+        self.may_write().await
     }
 }
 

@@ -2,17 +2,35 @@
 
 use turso::params::Params;
 
-use super::Connection;
+use super::{Connection, QueryOnly};
 use crate::error::{Error, Result};
 use crate::pool::row::FromValue;
 
 impl Connection {
-    /// Whether statements may only read from now on.
-    pub(crate) async fn set_query_only(&mut self, on: bool) -> Result<()> {
-        // Marked before it is switched on and unmarked after it is off: a connection in doubt is not reused.
-        self.query_only = true;
-        self.run_as_is(if on { "PRAGMA query_only = 1" } else { "PRAGMA query_only = 0" }).await?;
-        self.query_only = on;
+    /// Statements may only read from now on, until [`reads_no_more`](Connection::reads_no_more).
+    pub(crate) async fn only_reads(&mut self) -> Result<()> {
+        if self.query_only != QueryOnly::Left {
+            self.settle().await?;
+            self.query_only = QueryOnly::InDoubt;
+            self.run_unsettled("PRAGMA query_only = 1").await?;
+        }
+        self.query_only = QueryOnly::Needed;
+        Ok(())
+    }
+
+    /// The next statement may write, if it is not a snapshot's.
+    pub(crate) fn reads_no_more(&mut self) {
+        if self.query_only == QueryOnly::Needed {
+            self.query_only = QueryOnly::Left;
+        }
+    }
+
+    pub(super) async fn may_write(&mut self) -> Result<()> {
+        if self.query_only == QueryOnly::Left {
+            self.query_only = QueryOnly::InDoubt;
+            self.run_unsettled("PRAGMA query_only = 0").await?;
+            self.query_only = QueryOnly::Off;
+        }
         Ok(())
     }
 
