@@ -99,6 +99,10 @@ const WORST_DELAY: &str = "heartbeat: worst delay, 32 writers and a scan";
 const ELSEWHERE: &str = "idle runtime, the same elsewhere";
 const ON_WORKERS: &str = "engine on the workers";
 
+const SERVICE: &str = "service: a request, 8 runs and 64 browsers";
+const STALE: &str = "views of 100 ms ago";
+const SERVICE_DELAY: &str = "service: p99 of a task's delay";
+
 const MILLISECOND: f64 = 1e6;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
@@ -209,6 +213,12 @@ pub const REQUIREMENTS: &[Requirement] = &[
     at_most("a simulated schedule: 400 in a second", (SCHEDULE, OURS), 2.5 * MILLISECOND),
     shown("that is beside the engine alone", (SCHEDULE, OURS), (SCHEDULE, ENGINE)),
     required("two jobs: linear", (SCHEDULE, "poolproof, 2 jobs"), (SCHEDULE, OURS), 0.6),
+    required("service: 10 times the mutex's rate", (SERVICE, OURS), (SERVICE, MUTEX), 1.0 / 10.0),
+    shown("service: without the database, beside the mutex", (SERVICE, STALE), (SERVICE, MUTEX)),
+    required("service: 60 % of the rate without the database", (SERVICE, OURS), (SERVICE, STALE), 1.0 / 0.6),
+    shown("service: beside no cache", (SERVICE, OURS), (SERVICE, "poolproof, no cache")),
+    at_most("service: p99 of a delay, browsers that rest", (SERVICE_DELAY, "64 browsers that rest 25 ms"), MILLISECOND),
+    shown_alone("service: p99 of a delay, browsers that do not rest", (SERVICE_DELAY, "64 browsers")),
 ];
 
 /// How a requirement fares.

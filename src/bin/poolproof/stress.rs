@@ -1,6 +1,7 @@
 //! `poolproof stress`: one run of the story's work on one subject.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -91,11 +92,14 @@ pub struct Args {
     /// Benchmarks that run at the same time [default: 8]
     #[arg(long, value_name = "N", requires = "http", value_parser = from_to(1, MOST_AT_ONCE))]
     runs: Option<usize>,
-    /// Browsers that poll [default: 64]
-    #[arg(long, value_name = "N", requires = "http", value_parser = from_to(1, MAX_BROWSERS))]
+    /// Browsers that poll [default: 64]; 0 to poll by other means
+    #[arg(long, value_name = "N", requires = "http", value_parser = from_to(0, MAX_BROWSERS))]
     browsers: Option<usize>,
+    /// Where the service listens [default: a free port]
+    #[arg(long, value_name = "ADDRESS", requires = "http")]
+    listen: Option<SocketAddr>,
     /// As long rests a browser between two requests, in ms [default: 0]
-    #[arg(long, value_name = "MS", requires = "http", value_parser = from_to(0, 60_000))]
+    #[arg(long, value_name = "MS", requires = "http", value_parser = from_to(0_u64, 60_000))]
     think_ms: Option<u64>,
     /// First over one connection shared by all handlers, which must fail
     #[arg(long, requires = "http")]
@@ -163,6 +167,7 @@ fn over_http(args: &Args) -> Result<Outcome, Trouble> {
         workers: args.workers,
         pool_size: args.pool_size as usize,
         seed: args.seed,
+        listen: args.listen.unwrap_or(Http::default().listen),
         ..Http::default()
     };
     let control = Arc::new(Control::default());

@@ -9,7 +9,7 @@ mod one;
 mod stale;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,6 +89,8 @@ pub struct Http {
     pub runs: usize,
     /// Browsers that poll.
     pub browsers: usize,
+    /// Where the service listens; port 0 for a free one.
+    pub listen: SocketAddr,
     /// As long rests a browser between two requests.
     pub think: Duration,
     /// How long.
@@ -105,17 +107,16 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        let duration = Duration::from_secs(10);
-        let (think, cache) = (Duration::ZERO, CACHE);
         Self {
             served_by: ServedBy::Pool,
             runs: 8,
             browsers: 64,
-            think,
-            duration,
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            think: Duration::ZERO,
+            duration: Duration::from_secs(10),
             workers: 4,
             pool_size: 10,
-            cache,
+            cache: CACHE,
             seed: 1,
         }
     }
@@ -213,9 +214,9 @@ impl Http {
         let service = runtime("poolproof-service", self.workers)?;
         let askers = runtime("asker", 2)?;
         let listener = service
-            .block_on(TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)))
-            .map_err(|error| cannot("listen on a free port", &error))?;
-        let address: SocketAddr = listener.local_addr().map_err(|error| cannot("listen on a free port", &error))?;
+            .block_on(TcpListener::bind(self.listen))
+            .map_err(|error| cannot(&format!("listen on {}", self.listen), &error))?;
+        let address: SocketAddr = listener.local_addr().map_err(|error| cannot("tell where it listens", &error))?;
         let begun = service.block_on(async {
             let runs = Runs::new(store.await?).await?;
             for text in BENCHMARKS {
