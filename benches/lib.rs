@@ -12,6 +12,7 @@
 pub mod beat;
 pub mod crowd;
 pub mod database;
+pub mod poll;
 pub mod recorded;
 pub mod writers;
 

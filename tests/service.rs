@@ -4,6 +4,8 @@
 #[path = "service/bad_requests.rs"]
 mod bad_requests;
 mod common;
+#[path = "service/limits.rs"]
+mod limits;
 #[path = "service/stopped.rs"]
 mod stopped;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 use poolproof::harness::drive::Control;
 use poolproof::harness::http::{Http, ServedBy};
 use poolproof::runs::{BenchmarkFile, Runs};
-use poolproof::service::{ApiState, serve};
+use poolproof::service::{ApiState, Hosts, serve};
 use poolproof::{ConnectionPool, PooledDatabaseWriter};
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -38,14 +40,16 @@ impl Service {
         let pool = ConnectionPool::builder(path).max_connections(connections).acquire_timeout(patience);
         let db = PooledDatabaseWriter::new(pool.build().await.unwrap()).await.unwrap().within(patience);
         let runs = Runs::new(db.clone()).await.unwrap();
-        let file =
-            BenchmarkFile::parse("name: <b>n</b>\nprompt: p\nsteps:\n  - say: \"<script>\"\n    call: look\n").unwrap();
+        let file = BenchmarkFile::parse(
+            "name: <b>n</b>\nprompt: p\nsteps:\n  - say: \"<script>\"\n    call: look\n    take_ms: 40\n",
+        )
+        .unwrap();
         let benchmark = runs.upsert_benchmark(&file).await.unwrap().to_string();
         let state = ApiState::new(runs).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(serve(listener, state, async { drop(stopped.await) }, Duration::from_secs(5)));
+        tokio::spawn(serve(listener, state, Hosts::Local, async { drop(stopped.await) }, Duration::from_secs(5)));
         Self { address, benchmark, db, _stop: stop, _folder: folder }
     }
 

@@ -19,8 +19,8 @@ mod view;
 use std::sync::Arc;
 
 pub use executions::{Executions, MOST_AT_ONCE};
-pub use listen::serve;
-pub use routes::router;
+pub use listen::{MOST_CONNECTIONS, serve};
+pub use routes::{Hosts, router};
 
 use crate::runs::{Result, Runs, Store};
 use crate::writer::PooledDatabaseWriter;

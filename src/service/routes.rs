@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -36,8 +37,18 @@ const LONGEST_ADDRESS: usize = 2048;
 /// No answer takes longer; the pool and the lane give up long before.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// Under which names the service is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// `localhost`, `127.0.0.1` and `[::1]`: a page of another site cannot make a name of its own mean this machine, and then
+    /// ask as if it were ours (DNS rebinding).
+    Local,
+    /// Any: others reach it, or a proxy does.
+    Any,
+}
+
 /// Everything that the service answers.
-pub fn router<S: Store>(state: ApiState<S>) -> Router {
+pub fn router<S: Store>(state: ApiState<S>, hosts: Hosts) -> Router {
     let api = Router::new()
         .route("/agent-performance", get(agent_performance))
         .route("/flow-logs/{benchmark_id}", get(flow_log))
@@ -68,6 +79,7 @@ pub fn router<S: Store>(state: ApiState<S>) -> Router {
             middleware::from_fn(refusals),
             CatchPanicLayer::new(),
             TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST),
+            middleware::from_fn(move |request: Request, next: Next| for_us(hosts, request, next)),
             CsrfLayer::new(),
             middleware::from_fn(not_too_long),
             DefaultBodyLimit::max(LONGEST_BODY),
@@ -86,6 +98,18 @@ async fn not_too_long(request: Request, next: Next) -> Response {
         return Problem::new(StatusCode::URI_TOO_LONG, detail).into_response();
     }
     next.run(request).await
+}
+
+async fn for_us(hosts: Hosts, request: Request, next: Next) -> Response {
+    let said = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = request.uri().authority().cloned().or_else(|| said?.parse::<Authority>().ok());
+    let is_local = named.is_some_and(|named| matches!(named.host(), "localhost" | "127.0.0.1" | "[::1]"));
+    match hosts {
+        Hosts::Local if !is_local => {
+            Problem::new(StatusCode::MISDIRECTED_REQUEST, "this service is asked as localhost only").into_response()
+        }
+        _ => next.run(request).await,
+    }
 }
 
 async fn nothing_here() -> Problem {

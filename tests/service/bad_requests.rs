@@ -35,6 +35,18 @@ fn rows(benchmark: &str) -> Vec<Row> {
     let tree = format!("/api/v1/ascii-tree/{benchmark}");
     vec![
         ("no such address", get("/nope"), 404, NOTHING),
+        (
+            "another site's name for this machine",
+            "GET /health HTTP/1.1\r\nhost: evil.example:8080\r\nconnection: close\r\n\r\n".to_owned(),
+            421,
+            "asked as localhost only",
+        ),
+        (
+            "no name that is one",
+            "GET /health HTTP/1.1\r\nhost: localhost@evil.example\r\nconnection: close\r\n\r\n".to_owned(),
+            421,
+            "asked as localhost only",
+        ),
         ("nothing below the API", get("/api/v1"), 404, NOTHING),
         ("another version", get("/api/v2/agent-performance"), 404, NOTHING),
         ("traversal", get("/../../etc/passwd"), 404, NOTHING),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use poolproof::runs::Runs;
-use poolproof::service::{ApiState, CACHE, serve};
+use poolproof::service::{ApiState, CACHE, Hosts, serve};
 use poolproof::{ConnectionPool, PoolConfig, PooledDatabaseWriter, WriterConfig};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -35,7 +35,7 @@ pub struct Args {
     /// Where; port 0 for any
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080))]
     listen: SocketAddr,
-    /// Let others reach it, though none is asked who
+    /// Let others reach it, by any name, though none is asked who
     #[arg(long)]
     allow_remote: bool,
     /// Connections at most; 2 at least
@@ -93,11 +93,12 @@ async fn until_stopped(args: &Args) -> Result<Outcome, Trouble> {
     let state = ApiState::new(runs).await.map_err(|error| said(&error))?;
     say(&format!("listening on http://{address}, {benchmarks} benchmarks\n"))?;
     let limit = Duration::from_secs(args.stop_timeout);
+    let hosts = if args.allow_remote { Hosts::Any } else { Hosts::Local };
     let stop = async move {
         signals.next().await;
         tell("stopping");
     };
-    let report = serve(listener, state, stop, limit).await.map_err(|error| format!("the listener failed: {error}"))?;
+    let report = serve(listener, state, hosts, stop, limit).await;
     tell(format_args!("stopped: {report}"));
     Ok(report.is_clean().into())
 }

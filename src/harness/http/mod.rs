@@ -29,7 +29,7 @@ use super::stress::CannotRun;
 use super::subjects::ENGINE;
 use crate::pool::ConnectionPool;
 use crate::runs::{BenchmarkFile, Runs, Store};
-use crate::service::{ApiState, CACHE, serve};
+use crate::service::{ApiState, CACHE, Hosts, serve};
 use crate::writer::{PooledDatabaseWriter, WriterConfig};
 
 /// More browsers than this need more sockets than a process has.
@@ -232,7 +232,7 @@ impl Http {
         let (benchmarks, state) = begun.map_err(|error| CannotRun(error.to_string()))?;
         let db = state.db().db().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = service.spawn(serve(listener, state, async { drop(stopped.await) }, STOP));
+        let serving = service.spawn(serve(listener, state, Hosts::Local, async { drop(stopped.await) }, STOP));
         let delay = lateness(&service, self.duration);
         let crowd = Crowd { address, runs: self.runs, browsers: self.browsers, think: self.think, seed: self.seed };
         let began = Instant::now();
@@ -243,9 +243,8 @@ impl Http {
         // Nobody listens if the service has ended by itself.
         let _ = stop.send(());
         match service.block_on(serving) {
-            Ok(Ok(report)) if report.is_clean() => {}
-            Ok(Ok(report)) => found.finding(|| format!("the service stopped, but {report}")),
-            Ok(Err(error)) => found.finding(|| format!("the service failed: {error}")),
+            Ok(report) if report.is_clean() => {}
+            Ok(report) => found.finding(|| format!("the service stopped, but {report}")),
             Err(_) => found.finding(|| "the service panicked".to_owned()),
         }
         service.shutdown_timeout(STOP);
