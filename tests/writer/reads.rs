@@ -1,6 +1,6 @@
 //! Snapshots: one moment, read-only, and their connection goes back as it was.
 
-use poolproof::{Error, Result};
+use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result};
 use tokio::sync::oneshot;
 
 use crate::world::{count, rows, writer};
@@ -103,4 +103,33 @@ async fn a_snapshot_refuses_whatever_would_end_or_change_it() {
         assert!(matches!(outcome, Err(Error::Misuse(_))), "{sql}: {outcome:?}");
     }
     assert_eq!(rows(&db).await, 0);
+}
+
+/// One connection beside the lane's reads, writes and reads again: a snapshot never writes, and what follows it may.
+#[tokio::test]
+async fn a_connection_that_read_may_be_written_by_and_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(2).build().await.unwrap();
+    let db = PooledDatabaseWriter::new(pool).await.unwrap();
+    db.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
+    for round in 1..=3 {
+        for _ in 0..2 {
+            let refused = db.read(async |snapshot| {
+                let sql = "WITH n AS (SELECT 1) INSERT INTO t SELECT * FROM n";
+                let mut rows = snapshot.query(sql, ()).await?;
+                rows.next().await.map(|_| ())
+            });
+            let refused: poolproof::Error = refused.await.unwrap_err();
+            assert!(refused.to_string().contains("query_only"), "{refused}");
+        }
+        db.pool().get().await.unwrap().execute("INSERT INTO t VALUES (?1)", (round,)).await.unwrap();
+        let count: i64 = db
+            .read(async |snapshot| {
+                let mut rows = snapshot.query("SELECT COUNT(*) FROM t", ()).await?;
+                rows.next().await?.expect("a count is a row").get(0)
+            })
+            .await
+            .unwrap();
+        assert_eq!(count, round);
+    }
 }
