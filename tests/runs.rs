@@ -271,7 +271,7 @@ async fn a_step_is_a_part_of_the_log_and_a_call_and_can_be_written_again() {
     }
     let latest = runs.latest_log(benchmark.clone(), Some("a".to_owned())).await.unwrap();
     let latest = Option::as_ref(&latest).unwrap();
-    assert_eq!((text(&latest), &latest.tool_calls[..]), (vec!["moves"], &[call(1)][..]));
+    assert_eq!((text(latest), &latest.tool_calls[..]), (vec!["moves"], &[call(1)][..]));
     assert_eq!((latest.session.id.clone(), latest.session.seed), (id.clone(), 7));
     assert_eq!(*runs.latest_log(benchmark.clone(), Some("b".to_owned())).await.unwrap(), None);
     let unknown = runs.latest_log(BenchmarkId::from("nothing"), None).await.unwrap_err();
