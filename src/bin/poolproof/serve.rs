@@ -35,7 +35,7 @@ pub struct Args {
     /// Where; port 0 for any
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080))]
     listen: SocketAddr,
-    /// Let others reach it, by any name, though none is asked who
+    /// Let others reach it, by any name, unasked
     #[arg(long)]
     allow_remote: bool,
     /// Connections at most; 2 at least

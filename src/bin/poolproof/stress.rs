@@ -92,7 +92,7 @@ pub struct Args {
     /// Benchmarks that run at the same time [default: 8]
     #[arg(long, value_name = "N", requires = "http", value_parser = from_to(1, MOST_AT_ONCE))]
     runs: Option<usize>,
-    /// Browsers that poll [default: 64]; 0 to poll by other means
+    /// Browsers that poll; 0 for a client of yours [default: 64]
     #[arg(long, value_name = "N", requires = "http", value_parser = from_to(0, MAX_BROWSERS))]
     browsers: Option<usize>,
     /// Where the service listens [default: a free port]
@@ -154,6 +154,9 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
 
 /// Drives the service, over the shared connection first if that is asked for.
 fn over_http(args: &Args) -> Result<Outcome, Trouble> {
+    if let Some(listen) = args.listen.filter(|listen| !listen.ip().is_loopback()) {
+        return Err(format!("--listen {listen}: others could reach it; choose 127.0.0.1:{}", listen.port()));
+    }
     let http = Http {
         runs: args.runs.unwrap_or(8),
         browsers: args.browsers.unwrap_or(64),
