@@ -101,24 +101,17 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
     }
 }
 
-impl<K: Hash + Eq, T> Flights<K, T> {
-    /// This flight is over: it has landed, or nobody is aboard.
-    fn over(&self, key: &K, flight: &Arc<Flight<T>>) {
-        self.0.with(|all| {
-            let Some(routes) = all.get_mut(key) else { return };
-            if !Arc::ptr_eq(&routes.current, flight) {
-                return;
-            }
-            match routes.next.take() {
-                Some(next) => {
-                    next.lead.add_permits(1);
-                    (routes.current, routes.begun) = (next, false);
-                }
-                None => {
-                    all.remove(key);
-                }
-            }
-        });
+/// This flight is over: it has landed, or nobody is aboard. The next one begins.
+fn over<K: Hash + Eq, T>(all: &mut HashMap<K, Routes<T>>, key: &K, flight: &Arc<Flight<T>>) {
+    let Some(routes) = all.get_mut(key).filter(|routes| Arc::ptr_eq(&routes.current, flight)) else { return };
+    match routes.next.take() {
+        Some(next) => {
+            next.lead.add_permits(1);
+            (routes.current, routes.begun) = (next, false);
+        }
+        None => {
+            all.remove(key);
+        }
     }
 }
 
@@ -132,23 +125,20 @@ struct Seat<'f, K: Hash + Eq, T> {
 impl<K: Hash + Eq, T> Drop for Seat<'_, K, T> {
     fn drop(&mut self) {
         let Self { flights, key, flight } = self;
-        let is_empty = flights.0.with(|all| {
+        flights.0.with(|all| {
             let left = flight.aboard.with(|aboard| {
                 *aboard -= 1;
                 *aboard
             });
             if left > 0 {
-                return false;
+                return;
             }
             // One that has not begun waits for nobody now.
             if let Some(routes) = all.get_mut(key) {
                 routes.next.take_if(|next| Arc::ptr_eq(next, flight));
             }
-            true
+            over(all, key, flight);
         });
-        if is_empty {
-            flights.over(key, flight);
-        }
     }
 }
 
@@ -167,7 +157,7 @@ impl<K: Hash + Eq, T> Lead<'_, K, T> {
         let Seat { flights, key, flight } = &self.seat;
         if flight.landed.set(answer).is_ok() {
             flight.lead.close();
-            flights.over(key, flight);
+            flights.0.with(|all| over(all, key, flight));
         }
     }
 }
