@@ -3,7 +3,7 @@
 //! The pool's core and the writer's queue take their locks, the queue's bound what its callers wait on, and the cache's versions
 //! their counters, from `crate::sync` and from nowhere else. In this crate the lock is `parking_lot`'s, which the
 //! engine brings with it: a third of the instructions of the standard library's, whose poisoning nothing here needs.
-//! `tests/loom.rs` compiles the very same source of them in a crate whose own `crate::sync` is made of loom's, so the
+//! `tests/loom/main.rs` compiles the very same source of them in a crate whose own `crate::sync` is made of loom's, so the
 //! model checker explores the code that ships and no other file ever mentions loom. (`Arc` is the standard library's there
 //! too: methods take `self: &Arc<Self>`, which only the standard type allows.)
 

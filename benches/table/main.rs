@@ -1,11 +1,13 @@
 //! Reads criterion's estimates; prints one Markdown table of the medians, each with its time beside poolproof's, and one of
-//! the requirements. Exit code 1 if a requirement is missed by more than the noise or, with `--all` or `--full` after the
-//! folder, was not measured by the short or the long form of the benches; 2 if nothing can be read.
+//! the requirements. Exit code 1 if a requirement that is not listed as open is missed, undecided or, with `--all` or `--full`
+//! after the folder, was not measured by the short or the long form of the benches; 2 if nothing can be read. With
+//! `--undecided`, prints the names of the benches that more rounds are wanted of, and nothing else.
 
 mod estimates;
 mod requirements;
 mod unit;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,6 +24,10 @@ fn main() -> ExitCode {
     let due = (full || option("--all")).then_some(full);
     let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("target/criterion"), PathBuf::from);
     match Estimates::read(&folder) {
+        Ok(estimates) if option("--undecided") => {
+            undecided(&estimates).into_iter().for_each(|bench| println!("{bench}"));
+            ExitCode::SUCCESS
+        }
         Ok(estimates) => {
             let (list, missed) = requirements(&estimates, due);
             print!("{}\n{list}", table(&estimates));
@@ -49,15 +55,21 @@ fn table(estimates: &Estimates) -> String {
     text
 }
 
-/// The list of requirements, and how many are missed. If all are `due` (of the long form, or the short one), one that was not
-/// measured is missed too.
+/// The benches of the requirements that are undecided, also of those that are open.
+fn undecided(estimates: &Estimates) -> BTreeSet<&'static str> {
+    let undecided = REQUIREMENTS.iter().filter(|requirement| requirement.measure(estimates).0 == Verdict::Undecided);
+    undecided.map(|requirement| requirement.bench()).collect()
+}
+
+/// The list of requirements, and how many are missed or undecided and not open. If all are `due` (of the long form, or the
+/// short one), one that was not measured is missed too.
 fn requirements(estimates: &Estimates, due: Option<bool>) -> (String, usize) {
     let mut text = String::from("| required | measured | at most | noise | |\n| --- | ---: | ---: | ---: | --- |\n");
     let mut missed = 0;
     for requirement in REQUIREMENTS {
         let (verdict, figure) = requirement.judge(estimates);
         let absent = verdict == Verdict::NotMeasured && due.is_some_and(|full| requirement.is_due(full));
-        missed += usize::from(verdict == Verdict::Missed || absent);
+        missed += usize::from(matches!(verdict, Verdict::Missed | Verdict::Undecided) || absent);
         let number =
             |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| requirement.unit().show(number));
         text.push_str(&format!(
@@ -104,6 +116,16 @@ mod tests {
         let (list, missed) = requirements(&measured(2.5e6), None);
         assert!(list.contains("| p99 of a ready task's delay | 2.5 ms | 1.0 ms | 0 ns | MISSED |"), "{list}");
         assert_eq!(missed, 1);
+    }
+
+    #[test]
+    fn a_requirement_that_is_undecided_is_counted_and_its_bench_is_named() {
+        let mut estimates = measured(9e5);
+        estimates.rows[0].medians[0].1.error = 1e5;
+        let (list, missed) = requirements(&estimates, None);
+        assert!(list.contains("| UNDECIDED |"), "{list}");
+        assert_eq!((missed, undecided(&estimates)), (1, BTreeSet::from(["heartbeat"])));
+        assert_eq!(undecided(&measured(9e5)), BTreeSet::new());
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A caller has a [`Ticket`] for its job. It is answered, or it takes the job out of the queue itself, and both sides know
-//! which: a job is taken out once. This knows no time and no engine; `tests/loom.rs` compiles the very same source.
+//! which: a job is taken out once. This knows no time and no engine; `tests/loom/main.rs` compiles the very same source.
 
 use std::future::Future;
 use std::pin::Pin;

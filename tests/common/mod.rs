@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test needs a part of it")]
 
 pub mod alone;
+pub mod running;
 #[cfg(unix)]
 pub mod served;
 

@@ -2,31 +2,32 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
+use hyper::Method;
+use poolproof::harness::http::HttpClient;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::running::Running;
+
 pub struct Served {
-    child: Child,
+    child: Running,
+    client: HttpClient,
     /// Where the API begins.
     pub base: String,
 }
 
 impl Served {
     pub fn start(database: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(super::poolproof())
-            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
-            .arg(database)
-            .args(more)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(super::poolproof());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database"]).arg(database).args(more);
+        let mut child = Running::start(command.stdout(Stdio::piped()));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on http://").and_then(|rest| rest.split(',').next()).unwrap();
         let base = format!("http://{address}/api/v1");
-        Self { child, base }
+        Self { child, client: HttpClient::default(), base }
     }
 
     pub fn end(mut self, signal: Signal) -> ExitStatus {
@@ -35,19 +36,12 @@ impl Served {
     }
 
     pub async fn get(&self, path: &str) -> Value {
-        reqwest::get(format!("{}{path}", self.base)).await.unwrap().json().await.unwrap()
+        self.client.get(&format!("{}{path}", self.base)).await.unwrap().json().unwrap()
     }
 
     pub async fn run(&self, benchmark: &str, order: &Value) -> (u16, Value) {
         let url = format!("{}/benchmarks/{benchmark}/run", self.base);
-        let response = reqwest::Client::new().post(url).json(order).send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap())
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let answer = self.client.send(Method::POST, &url, Some(order)).await.unwrap();
+        (answer.status.as_u16(), answer.json().unwrap())
     }
 }

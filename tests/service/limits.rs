@@ -4,16 +4,16 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use hyper::{Method, StatusCode};
 use poolproof::service::{MOST_AT_ONCE, MOST_CONNECTIONS};
-use reqwest::StatusCode;
 use serde_json::json;
 
 use super::Service;
 
 async fn slow(service: &Service) {
     let config = json!({ "agent": "default", "pace": 0.01, "failure_rate": 0.0 });
-    let put = reqwest::Client::new().put(service.url("/api/v1/agents/config")).json(&config).send().await.unwrap();
-    assert_eq!(put.status(), StatusCode::OK);
+    let put = service.client.send(Method::PUT, &service.url("/api/v1/agents/config"), Some(&config)).await.unwrap();
+    assert_eq!(put.status, StatusCode::OK);
 }
 
 /// Connections that say nothing, or half of what they want, are closed; until then one more waits.
@@ -26,8 +26,8 @@ async fn silent_connections_keep_nobody_out_for_long() {
         half.write_all(b"GET /health HTTP/1.1\r\nhost: loc").unwrap();
     }
     let began = Instant::now();
-    let response = reqwest::get(service.url("/health")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
+    let response = service.client.get(&service.url("/health")).await.unwrap();
+    assert_eq!(response.status, StatusCode::OK);
     assert!(began.elapsed() > Duration::from_secs(1), "there was room: the limit is none");
     for stream in &mut silent {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -47,12 +47,12 @@ async fn one_run_more_than_go_on_at_once_is_told_to_come_again() {
     }
     assert_eq!(service.get("/health").await.1["running"], MOST_AT_ONCE, "some have ended: they are too quick");
     let url = service.url(&format!("/api/v1/benchmarks/{}/run", service.benchmark));
-    let refused = reqwest::Client::new().post(url).send().await.unwrap();
+    let refused = service.client.send(Method::POST, &url, None).await.unwrap();
     assert_eq!(
-        (refused.status(), &refused.headers()["retry-after"]),
+        (refused.status, &refused.headers["retry-after"]),
         (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
     );
-    assert!(refused.text().await.unwrap().contains("64 runs go on already"));
+    assert!(refused.text().contains("64 runs go on already"));
 }
 
 /// A run that its caller did not wait for begins and ends, or does not begin: none is left that nobody runs.

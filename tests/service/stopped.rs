@@ -7,8 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::common;
-use super::common::served::Served;
+use crate::common::served::Served;
 
 async fn is_kept_and_resumable_after(signal: Signal) -> Option<i32> {
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +67,7 @@ async fn a_service_that_is_asked_to_stop_marks_its_runs_and_ends_well() {
 
 #[test]
 fn what_others_could_reach_needs_a_flag() {
-    let output = Command::new(common::poolproof())
+    let output = Command::new(crate::common::poolproof())
         .args(["serve", "--database", "never-made.db", "--listen", "0.0.0.0:0"])
         .output()
         .unwrap();

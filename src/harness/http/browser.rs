@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use reqwest::{Client, RequestBuilder};
+use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::drive::Control;
 use super::super::stress::CannotRun;
 use super::cannot;
+use super::client::{Answer, HttpClient, Unanswered};
 use crate::runs::{Benchmark, BenchmarkFile};
 
 /// As long is an answer waited for. The service gives up sooner.
@@ -112,7 +113,7 @@ struct Task {
 /// What each of them has.
 #[derive(Clone)]
 struct Asker {
-    client: Client,
+    client: HttpClient,
     base: String,
     tasks: Arc<[Task]>,
     shown: Shown,
@@ -135,8 +136,7 @@ impl Crowd {
             Ok(Task { id: benchmark.id.to_string(), steps })
         });
         let tasks: Arc<[Task]> = tasks.collect::<Result<_, CannotRun>>()?;
-        let client =
-            Client::builder().no_proxy().timeout(ANSWER).build().map_err(|error| cannot("make a client", &error))?;
+        let client = HttpClient::new(ANSWER);
         let base = format!("http://{}/api/v1", self.address);
         let end = Instant::now() + duration;
         let asker = Asker { client, base, tasks, shown: Shown::default(), end, control: Arc::clone(control) };
@@ -174,7 +174,7 @@ impl Asker {
             let order =
                 json!({ "agent": format!("agent-{number}"), "seed": seed.wrapping_add((turn * 1000 + number) as u64) });
             let url = format!("{}/benchmarks/{}/run", self.base, task.id);
-            let begun = self.json(&mut found, "run", self.client.post(url).json(&order)).await;
+            let begun = self.json(&mut found, "run", self.client.send(Method::POST, &url, Some(&order))).await;
             match begun.as_ref().and_then(|begun| begun["execution_id"].as_str()) {
                 Some(id) => self.wait(&mut found, task, id).await,
                 None => tokio::time::sleep(LOOK).await,
@@ -227,24 +227,24 @@ impl Asker {
             let before = self.shown.at_least();
             match turn % 4 {
                 0 => {
-                    let asked = client.get(format!("{base}/agent-performance?limit=20"));
-                    self.json(&mut found, "agent-performance", asked).await;
+                    let asked = format!("{base}/agent-performance?limit=20");
+                    self.json(&mut found, "agent-performance", client.get(&asked)).await;
                 }
                 1 => {
-                    let asked = client.get(format!("{base}/flow-logs/{id}"));
-                    if let Some(log) = self.json(&mut found, "flow-logs", asked).await {
+                    let asked = format!("{base}/flow-logs/{id}");
+                    if let Some(log) = self.json(&mut found, "flow-logs", client.get(&asked)).await {
                         self.looks_at(&mut found, &before, &log, "chunks", true);
                     }
                 }
                 2 => {
-                    let asked = client.get(format!("{base}/transaction-logs/{id}"));
-                    if let Some(log) = self.json(&mut found, "transaction-logs", asked).await {
+                    let asked = format!("{base}/transaction-logs/{id}");
+                    if let Some(log) = self.json(&mut found, "transaction-logs", client.get(&asked)).await {
                         self.looks_at(&mut found, &before, &log, "tool_calls", false);
                     }
                 }
                 _ => {
-                    let asked = client.get(format!("{base}/ascii-tree/{id}/agent-{}", turn / 4 % 8));
-                    self.text(&mut found, "ascii-tree", asked).await;
+                    let asked = format!("{base}/ascii-tree/{id}/agent-{}", turn / 4 % 8);
+                    self.text(&mut found, "ascii-tree", client.get(&asked)).await;
                 }
             }
             if self.is_over() {
@@ -278,22 +278,28 @@ impl Asker {
         }
     }
 
-    async fn json(&self, found: &mut Found, what: &'static str, request: RequestBuilder) -> Option<Value> {
-        let text = self.text(found, what, request).await?;
+    async fn json(
+        &self,
+        found: &mut Found,
+        what: &'static str,
+        answer: impl Future<Output = Result<Answer, Unanswered>>,
+    ) -> Option<Value> {
+        let text = self.text(found, what, answer).await?;
         let parsed = serde_json::from_str(&text);
         parsed.inspect_err(|error| found.finding(|| format!("{what} answered what is no JSON: {error}"))).ok()
     }
 
     /// The body of an answer that is a success.
-    async fn text(&self, found: &mut Found, what: &'static str, request: RequestBuilder) -> Option<String> {
+    async fn text(
+        &self,
+        found: &mut Found,
+        what: &'static str,
+        answer: impl Future<Output = Result<Answer, Unanswered>>,
+    ) -> Option<String> {
         let began = Instant::now();
-        let answer = async {
-            let response = request.send().await?;
-            let status = response.status();
-            Ok::<_, reqwest::Error>((status, response.text().await?))
-        };
         match answer.await {
-            Ok((status, body)) => {
+            Ok(answer) => {
+                let (status, body) = (answer.status, answer.text());
                 found.answered(what, status.as_u16(), began.elapsed());
                 if !status.is_success() {
                     found.finding(|| format!("{what} answered {status}: {body}"));

@@ -5,6 +5,7 @@
 //! service is stopped and SQLite looks at the file: every part of every run that completed is there.
 
 mod browser;
+mod client;
 mod one;
 mod stale;
 
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use self::browser::{Crowd, Found};
+pub use self::client::{Answer, HttpClient, Unanswered};
 use self::one::One;
 use self::stale::Stale;
 use super::drive::Control;

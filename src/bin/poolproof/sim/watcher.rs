@@ -16,17 +16,19 @@ pub struct Meter {
     name: String,
     seeds: u64,
     bar: ProgressBar,
-    /// When it last said so in a line; `None` where it says nothing.
+    /// When it says so in a line at the latest; `None` where it says nothing.
     lines: Option<Mutex<Instant>>,
 }
 
-/// A reader of lines hears of it so often at least, however many seeds there are.
+/// The first line comes after this time at the latest, for a long run must be seen to have begun.
+const FIRST: Duration = Duration::from_secs(1);
+/// And each other one after this, however many seeds there are.
 const SILENCE: Duration = Duration::from_secs(10);
 
 impl Meter {
     pub fn new(seeds: u64, name: &str, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { bar(seeds, name) };
-        let lines = (!quiet && !std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now()));
+        let lines = (!quiet && !std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now() + FIRST));
         Self { name: name.to_owned(), seeds, bar, lines }
     }
 
@@ -38,10 +40,10 @@ impl Meter {
             let rate = done as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
             self.bar.set_message(format!("{name}: {rate:.0}/s, {}", what()));
         }
-        if let Some(last) = &self.lines {
-            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if done.is_multiple_of(seeds.div_ceil(10).max(1)) || last.elapsed() >= SILENCE {
-                *last = Instant::now();
+        if let Some(next) = &self.lines {
+            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+            if done.is_multiple_of(seeds.div_ceil(10).max(1)) || Instant::now() >= *next {
+                *next = Instant::now() + SILENCE;
                 tell(format_args!("{name}: {} of {}, {}", number(done), counted(*seeds, "seed"), what()));
             }
         }

@@ -1,0 +1,33 @@
+//! The writer's promises: one write after the other, all or nothing, whoever leaves, panics or closes meanwhile, on disks and
+//! files of every kind; its snapshots, its cache and its MVCC mode.
+
+mod batches;
+mod broken;
+mod cache;
+mod claims;
+mod close;
+#[path = "../common/mod.rs"]
+#[cfg(unix)]
+mod common;
+mod deadlines;
+#[cfg(unix)]
+mod disk;
+mod disk_faults;
+mod failing;
+#[cfg(unix)]
+mod files;
+mod late;
+mod leaving;
+mod messages;
+mod mvcc;
+mod order;
+mod outcomes;
+mod panics;
+mod priorities;
+mod read_after;
+mod reads;
+mod retry;
+mod room;
+mod statements;
+mod wal;
+mod world;
