@@ -86,7 +86,11 @@ impl Drop for Browser {
         let limit = Duration::from_secs(10);
         let Ok(mut driver) = TcpStream::connect_timeout(&self.address, limit) else { return };
         let _ = driver.set_read_timeout(Some(limit));
-        let _ = write!(driver, "DELETE /session/{} HTTP/1.0\r\nhost: {}\r\n\r\n", self.session, self.address);
+        let _ = write!(
+            driver,
+            "DELETE /session/{} HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\n\r\n",
+            self.session, self.address
+        );
         // The first byte of the answer comes when the browser is gone.
         let _ = driver.read(&mut [0]);
     }
