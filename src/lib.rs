@@ -60,7 +60,7 @@
 //! | `cli` | the `poolproof` binary; includes `harness`, `cache`, `serde` and `service` |
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod catch;
 #[cfg_attr(not(feature = "cache"), path = "changes/off.rs")]

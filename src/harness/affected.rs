@@ -60,7 +60,9 @@ pub fn build(program: &Path) -> Result<PathBuf, NotThere> {
     let by_hand =
         format!("build it with `cargo build -p {NAME}` in a clone of the repository, and put it into {folder}");
     if !Path::new(SOURCE).join("fixtures").join(NAME).is_dir() {
-        return Err(NotThere(format!("its source is not in {SOURCE}; {by_hand}")));
+        return Err(NotThere(format!(
+            "the proof needs a clone of the repository, for its source is not in the package; {by_hand}"
+        )));
     }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 use crate::versions::{Slots, Versions};
-use crate::world::{Sometimes, explore, failure};
+use crate::world::{Sometimes, explore_to, failure};
+
+/// Pre-emptions: with 5 each of these models takes minutes.
+const DEEPEST: usize = 4;
 
 /// In which order the steps come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -132,7 +135,7 @@ fn spawn(model: &Arc<Model>, work: impl FnOnce(&Model) + Send + 'static) -> loom
 fn three(order: Order) -> Sometimes {
     let hits = Sometimes::default();
     let seen = hits.clone();
-    explore("a write, a fill, a read past the cache and one through it", move || {
+    explore_to(DEEPEST, "a write, a fill, a read past the cache and one through it", move || {
         let model = Model::new(order, &seen);
         let writer = spawn(&model, Model::write);
         let filler = spawn(&model, Model::query);
@@ -155,7 +158,7 @@ fn no_answer_is_older_than_what_anybody_knew() {
 fn two_that_commit_at_once_are_both_waited_for() {
     let hits = Sometimes::default();
     let seen = hits.clone();
-    explore("two writes and a reader", move || {
+    explore_to(DEEPEST, "two writes and a reader", move || {
         let model = Model::new(Order::AsItIs, &seen);
         let writers = [spawn(&model, Model::write), spawn(&model, Model::write)];
         model.query();

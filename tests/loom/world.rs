@@ -259,19 +259,29 @@ impl Sometimes {
     }
 }
 
-/// Runs `model` under every interleaving of at most `LOOM_MAX_PREEMPTIONS` pre-emptions, 3 unless set.
+/// Pre-emptions that most models end with in seconds.
+const DEEPEST: usize = 6;
+
+/// Runs `model` under every interleaving of at most `LOOM_MAX_PREEMPTIONS` pre-emptions, 3 unless set, and never more than 6.
 pub(crate) fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
+    explore_to(DEEPEST, name, model);
+}
+
+/// The same for a model that does not end in its time with as many: with `deepest` at most.
+pub(crate) fn explore_to(deepest: usize, name: &str, model: impl Fn() + Send + Sync + 'static) {
     let interleavings = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&interleavings);
     let mut builder = Builder::new();
-    builder.preemption_bound.get_or_insert(3);
+    let bound = builder.preemption_bound.unwrap_or(3).min(deepest);
+    builder.preemption_bound = Some(bound);
     exploring(|| {
         builder.check(move || {
             count.fetch_add(1, Ordering::Relaxed);
             model();
         });
     });
-    println!("{name}: {} interleavings", interleavings.load(Ordering::Relaxed));
+    let count = interleavings.load(Ordering::Relaxed);
+    println!("{name}: {count} interleavings of up to {bound} pre-emptions");
 }
 
 /// The message with which `model` fails. Nothing of the expected panic is printed; other tests must still be heard.

@@ -67,6 +67,22 @@ fn a_test_that_does_not_exist_is_found_missing() {
     );
 }
 
+/// Where the links of a text lead, those within it left out.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.starts_with('#')).collect()
+}
+
+/// There is no public address of the repository yet, so a link to a file of it leads nowhere on a registry's page.
+#[test]
+fn the_readmes_links_work_wherever_it_is_shown() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(!links(&text).is_empty());
+    assert!(links(&text).iter().all(|target| target.starts_with("https://")), "{:?}", links(&text));
+    assert_eq!(links("a [file](FINDINGS.md), a [part](#part)"), ["FINDINGS.md"]);
+}
+
 /// The features that `Cargo.toml` has, but for what is on by default.
 fn features(manifest: &str) -> Vec<&str> {
     let section = manifest.split("[features]\n").nth(1).unwrap().split("\n[").next().unwrap();

@@ -1,6 +1,6 @@
 //! Exhibit 20: the pool that first mended the failure of this project's story, one flaw at a time.
 //!
-//! Its flaws together are a subject of the harness, `src/harness/subjects/number_twenty.rs`, and `tests/harness/prove.rs` shows
+//! Its flaws together are a subject of the harness, `src/harness/subjects/number_twenty.rs`, and `tests/proof/prove.rs` shows
 //! that the proof turns it down. That its guards were clones of one another cannot be replayed: with ours it does not
 //! compile, see `tests/package/compile_fail/a_guard_is_not_cloned.rs`.
 

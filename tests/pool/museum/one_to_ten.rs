@@ -68,6 +68,7 @@ thread_local!(static BEFORE_QUEUEING: Cell<Option<Box<dyn FnOnce()>>> = const { 
 
 /// A waiter clones its waker after it found nothing and before it queues: the one moment when somebody else's code runs
 /// in between. So what happens in the gap can be chosen.
+#[allow(unsafe_code, reason = "no safe waker says when it is cloned")]
 fn waker_that_when_cloned(happens: impl FnOnce() + 'static) -> Waker {
     fn clone(_: *const ()) -> RawWaker {
         BEFORE_QUEUEING.take().into_iter().for_each(|happens| happens());

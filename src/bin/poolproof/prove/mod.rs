@@ -17,7 +17,7 @@ use crate::output::{bar, counted, is_stdout, json, number, reports, say, tell, w
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Subject, Trouble};
 
-/// Reproduce the BorrowMutError, and prove that the pool ends it
+/// Reproduce the BorrowMutError, and prove that the pool ends it (needs a clone of the repository)
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  poolproof prove\n  poolproof prove --json proof.json --junit proof.xml\n  \
                         poolproof prove --subject double-holder   # broken: must say \"not proved\"")]
@@ -43,12 +43,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     reports(args.json.as_deref(), args.junit.as_deref())?;
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
-    let announce = || tell("building the affected engine (turso 0.2.2), once; some minutes");
+    let announce = || tell("building the affected engine (turso 0.2.2), once; about a minute on 2 cores");
     let affected = affected::find_or_build(&program, announce).map_err(|error| error.to_string())?;
     let prove = Prove { program, affected, subject: args.subject.0, seed: args.seed, quick: args.quick };
 
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
+    tell(if args.quick {
+        "proving: about 15 seconds"
+    } else {
+        "proving: about 30 seconds, a minute on a busy machine"
+    });
     let mut progress = Progress::new();
     let proof = prove.run(&control, &mut |event| progress.show(&event)).map_err(|error| error.to_string())?;
     progress.clear();
