@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A constraint that a statement violated. The statement had no effect, unless it says `OR FAIL` on a connection of the
-/// caller's own: then the rows before the conflict are there, as in SQLite. A writer undoes those, too.
+/// caller's own, outside a transaction: then the rows before the conflict are there, as in SQLite.
 ///
 /// ```
 /// # #[tokio::main]
@@ -33,8 +33,6 @@ pub struct Constraint {
     pub columns: Vec<String>,
     /// The engine's words.
     pub message: String,
-    /// It refused a row of a statement that says `FAIL`: the rows before that may be there.
-    may_have_kept_rows: bool,
 }
 
 /// Kinds of constraints, as far as the engine tells them apart: to it, a primary key is unique.
@@ -80,16 +78,7 @@ impl Constraint {
             ConstraintKind::Unique | ConstraintKind::NotNull => place(rest.trim_start_matches(':').trim()),
             _ => (None, Vec::new()),
         };
-        Self { kind, table, columns, message, may_have_kept_rows: false }
-    }
-
-    /// The same of a statement of which a part may be there.
-    pub(crate) fn read_of_a_part(message: String) -> Self {
-        Self { may_have_kept_rows: true, ..Self::read(message) }
-    }
-
-    pub(crate) fn may_have_kept_rows(&self) -> bool {
-        self.may_have_kept_rows
+        Self { kind, table, columns, message }
     }
 }
 

@@ -179,9 +179,7 @@ impl From<turso::Error> for Error {
         match error {
             turso::Error::Constraint(message) => Error::Constraint(Constraint::read(message)),
             // What `OR FAIL` makes of it inside a transaction.
-            turso::Error::Error(message) if Constraint::is_one(&message) => {
-                Error::Constraint(Constraint::read_of_a_part(message))
-            }
+            turso::Error::Error(message) if Constraint::is_one(&message) => Error::Constraint(Constraint::read(message)),
             error => Error::Engine(error),
         }
     }
@@ -247,11 +245,6 @@ impl Error {
         use turso::Error::{Corrupt, DatabaseFull, Interrupt, IoError};
         let is_of_the_disk = matches!(self, Error::Engine(Corrupt(_) | DatabaseFull(_) | Interrupt(_) | IoError(..)));
         is_of_the_disk && !self.is_full()
-    }
-
-    /// Whether a statement that failed with this, after it began, certainly left nothing in its transaction.
-    pub(crate) fn left_nothing(&self) -> bool {
-        matches!(self, Error::Constraint(constraint) if !constraint.may_have_kept_rows())
     }
 
     /// Whether the disk failed.

@@ -3,8 +3,8 @@
 
 use turso::Statement;
 
-/// The savepoint that a writer's closure runs in. Nobody else may use its name.
-pub(crate) const SAVEPOINT: &str = "poolproof_write";
+/// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.
+pub(crate) const SAVEPOINTS: [&str; 2] = ["poolproof_write", "poolproof_statement"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -16,10 +16,13 @@ pub(crate) enum Control {
     Savepoint,
     Undo,
     Release,
+    StatementSavepoint,
+    StatementUndo,
+    StatementRelease,
 }
 
 impl Control {
-    pub(super) const COUNT: usize = 8;
+    pub(super) const COUNT: usize = 11;
 
     pub(super) fn sql(self) -> &'static str {
         match self {
@@ -31,6 +34,9 @@ impl Control {
             Control::Savepoint => "SAVEPOINT poolproof_write",
             Control::Undo => "ROLLBACK TO poolproof_write",
             Control::Release => "RELEASE poolproof_write",
+            Control::StatementSavepoint => "SAVEPOINT poolproof_statement",
+            Control::StatementUndo => "ROLLBACK TO poolproof_statement",
+            Control::StatementRelease => "RELEASE poolproof_statement",
         }
     }
 }

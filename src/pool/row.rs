@@ -13,6 +13,10 @@ impl Row {
         Self(row)
     }
 
+    pub(super) fn into_engines(self) -> turso::Row {
+        self.0
+    }
+
     /// The value of a column, counted from 0, as `T`: an integer, a float, text, a blob, or an `Option` of those where it may
     /// be NULL.
     ///

@@ -19,6 +19,28 @@ pub(crate) fn is_worth_keeping(sql: &str) -> bool {
     is_one_of(word(skip_to_word(sql)).0, &REPEATED)
 }
 
+/// Whether the statement writes, or may, and is no more than that: it neither begins nor ends anything.
+pub(super) fn may_write(sql: &str) -> bool {
+    writes_rows(sql) || is_one_of(word(skip_to_word(sql)).0, &["CREATE", "ALTER", "DROP", "REINDEX", "ANALYZE"])
+}
+
+/// Whether the statement writes rows and gives some, or may.
+pub(super) fn writes_and_gives_rows(sql: &str) -> bool {
+    writes_rows(sql) && mentions(sql, "RETURNING")
+}
+
+/// Whether a statement of the batch is about savepoints.
+pub(super) fn has_savepoints(mut batch: &str) -> bool {
+    while !batch.is_empty() {
+        let statement = skip_to_word(batch);
+        if is_about_savepoints(statement) {
+            return true;
+        }
+        batch = &statement[first_end(statement)..];
+    }
+    false
+}
+
 /// Whether the statement writes rows, or may: a `WITH` can do either.
 pub(crate) fn writes_rows(sql: &str) -> bool {
     is_one_of(word(skip_to_word(sql)).0, &["INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"])

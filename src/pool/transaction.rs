@@ -5,7 +5,7 @@ use std::fmt;
 use turso::IntoParams;
 
 use super::connection::{Connection, Rows};
-use super::control::{Control, SAVEPOINT};
+use super::control::{Control, SAVEPOINTS};
 use super::statement;
 use crate::error::{Error, Result};
 
@@ -52,7 +52,8 @@ impl<'c> Transaction<'c> {
     /// Runs a statement that gives no rows; returns how many rows it changed.
     ///
     /// # Errors
-    /// The engine's error. The transaction stays open: what it did before is rolled back only if the caller says so.
+    /// The engine's error. The statement left nothing then, and the transaction stays open: what it did before is rolled back
+    /// only if the caller says so.
     /// [`Error::Misuse`] for more than one statement, for one that begins or ends a transaction (savepoints are fine), for
     /// another number of parameters than it has, and after a conflict that rolled the transaction back (`INSERT OR ROLLBACK`).
     ///
@@ -63,10 +64,11 @@ impl<'c> Transaction<'c> {
         self.connection()?.execute(sql, params).await
     }
 
-    /// Runs several statements, separated by semicolons.
+    /// Runs several statements, separated by semicolons: all of them, or none.
     ///
     /// # Errors
-    /// The engine's error at the first statement that fails, otherwise as for [`Transaction::execute`].
+    /// The engine's error at the first statement that fails, otherwise as for [`Transaction::execute`]. None of them left anything
+    /// then; if one of them sets, releases or goes back to a savepoint, the transaction can only be rolled back.
     ///
     /// # Cancel safety
     /// As for [`Transaction::execute`].
@@ -75,7 +77,7 @@ impl<'c> Transaction<'c> {
         self.connection()?.execute_batch(sql).await
     }
 
-    /// Runs a query; its rows borrow the transaction.
+    /// Runs a query; its rows borrow the transaction. One that writes (`RETURNING`) has run when it returns.
     ///
     /// # Errors
     /// The engine's error.
@@ -181,10 +183,12 @@ fn all_within(batch: &str) -> Result<()> {
 const ENDS_IT: Error =
     Error::misuse("a transaction is ended by commit or rollback, not by a statement: it was not run");
 
-/// The writer undoes a closure by going back to a savepoint.
+/// A closure, and a statement that fails, are undone by going back to a savepoint.
 fn leaves_ours_alone(sql: &str) -> Result<()> {
-    match statement::mentions(sql, SAVEPOINT) {
-        true => Err(Error::misuse("the savepoint poolproof_write is the writer's own: it was not run")),
+    match SAVEPOINTS.iter().any(|name| statement::mentions(sql, name)) {
+        true => Err(Error::misuse(
+            "the savepoints poolproof_write and poolproof_statement are the library's own: it was not run",
+        )),
         false => Ok(()),
     }
 }

@@ -7,8 +7,9 @@
 //! the commit, even those that failed: what they failed for may have been a neighbour's write. If the commit fails, so did
 //! their reason.
 //!
-//! (A statement is not atomic where a conflict says `FAIL`: the rows before it stay. The engine does not tell that apart
-//! from other errors, so whatever is no plain constraint counts as having broken the transaction.)
+//! (A statement that fails half-way may leave its first rows in the transaction: the engine undoes it only where it expects that
+//! it can fail. So one that fails counts as having broken the transaction, and from then on its like runs in a savepoint of its
+//! own, [`Failing`].)
 //!
 //! A job can break the transaction of all: a conflict that rolls it back (`OR ROLLBACK`), a statement dropped half-way, a
 //! pragma. Then the connection is discarded, which undoes everything, and the jobs of the batch run again, in their order: those
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 
 use super::company::Company;
 use super::door::Shared;
+use super::failing::Failing;
 use super::files::Files;
 use super::job::{self, End, Job, Kind, Statement, Work};
 use super::lane::discard;
@@ -68,13 +70,15 @@ pub(super) struct Batch<'l> {
     company: Company,
     /// How long they take.
     pace: Pace,
+    /// What has failed, and may again.
+    failing: Failing,
     files: Files,
 }
 
 impl<'l> Batch<'l> {
     pub(super) fn new(shared: &'l Shared, files: Files) -> Self {
-        let (company, pace) = (Company::default(), Pace::default());
-        Self { shared, ran: Vec::new(), running: None, together: 1, put_off: false, company, pace, files }
+        let (company, pace, failing) = (Company::default(), Pace::default(), Failing::default());
+        Self { shared, ran: Vec::new(), running: None, together: 1, put_off: false, company, pace, failing, files }
     }
 
     /// Runs one batch, and outlives whatever panics in it beside closures, statements and hooks, which are caught by themselves:
@@ -228,7 +232,7 @@ impl<'l> Batch<'l> {
     async fn run_beside_others(&mut self, job: Box<Job>, connection: &mut PooledConnection) -> Whole {
         self.shared.runs(&job);
         let kind = &mut self.running.insert(job).kind;
-        let is_whole = run_beside_others(kind, connection, self.shared).await;
+        let is_whole = run_beside_others(kind, connection, self.shared, &mut self.failing).await;
         self.ran.extend(self.running.take());
         if is_whole { Whole::Yes } else { Whole::Broken }
     }
@@ -396,11 +400,24 @@ impl<'l> Batch<'l> {
 }
 
 /// Runs a job in the transaction that others share, so that it can be undone alone. Whether the transaction is whole.
-async fn run_beside_others(kind: &mut Kind, connection: &mut PooledConnection, shared: &Shared) -> bool {
+async fn run_beside_others(
+    kind: &mut Kind,
+    connection: &mut PooledConnection,
+    shared: &Shared,
+    failing: &mut Failing,
+) -> bool {
     match kind {
+        Kind::Statement(statement) | Kind::Solitary(statement) if failing.has(statement.sql()) => {
+            statement.run_in_savepoint(connection).await;
+            connection.is_in_transaction()
+        }
         Kind::Statement(statement) | Kind::Solitary(statement) => {
             let ran = statement.run(connection).await;
-            connection.is_in_transaction() && (ran || statement.left_nothing(connection))
+            let left_nothing = ran || !connection.has_begun();
+            if !left_nothing {
+                failing.add(statement.sql());
+            }
+            connection.is_in_transaction() && left_nothing
         }
         Kind::Work(work) => run_in_savepoint(&mut **work, connection, shared.config.write_timeout).await.is_ok(),
     }

@@ -154,18 +154,27 @@ impl Statement {
         (Self { sql, params, came_to: None, reply }, answer)
     }
 
-    /// Runs it, in whatever transaction is open. Whether it did.
+    pub(super) fn sql(&self) -> &Arc<str> {
+        &self.sql
+    }
+
+    /// Runs it, in whatever transaction is open. Whether it did; if not, a part of it may be left in the transaction.
     pub(super) async fn run(&mut self, connection: &mut PooledConnection) -> bool {
         // Kept, for it may have to run again.
+        let outcome = connection.execute_in_one(&self.sql, self.params.clone()).await;
+        self.came(outcome)
+    }
+
+    /// The same in a savepoint: if it fails, nothing of it is left.
+    pub(super) async fn run_in_savepoint(&mut self, connection: &mut PooledConnection) -> bool {
         let outcome = connection.execute(&self.sql, self.params.clone()).await;
+        self.came(outcome)
+    }
+
+    fn came(&mut self, outcome: Result<u64>) -> bool {
         let ran = outcome.is_ok();
         self.came_to = Some(outcome);
         ran
-    }
-
-    /// Whether nothing of it can be left in the transaction in which it failed on `connection` just now.
-    pub(super) fn left_nothing(&self, connection: &PooledConnection) -> bool {
-        !connection.has_begun() || matches!(&self.came_to, Some(Err(error)) if error.left_nothing())
     }
 
     /// Runs it where its commit is part of it.

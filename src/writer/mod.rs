@@ -16,6 +16,7 @@ mod company;
 mod config;
 mod door;
 mod executor;
+mod failing;
 mod files;
 mod job;
 mod lane;

@@ -140,6 +140,18 @@ impl Connection {
     /// discarded when the guard comes back.
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
         let params = params.into_params()?;
+        self.settle().await?;
+        let in_savepoint = self.needs_savepoint(statement::may_write(sql)).await?;
+        let outcome = self.execute_in_one(sql, params).await;
+        match in_savepoint {
+            true => self.end_savepoint(outcome).await,
+            false => outcome,
+        }
+    }
+
+    /// The same for whom a statement that fails ends its transaction, so that it needs no savepoint: the engine may leave the
+    /// first rows of one that fails half-way.
+    pub(crate) async fn execute_in_one(&mut self, sql: &str, params: Params) -> Result<u64> {
         self.give_way().await;
         self.settle().await?;
         let kept = self.find(sql);
@@ -163,6 +175,47 @@ impl Connection {
         Ok(changed)
     }
 
+    /// Sets a savepoint for a statement if that may write and a transaction is open. Alone, a statement is undone by the engine; in
+    /// a transaction only where the engine expects that it can fail half-way (`stmt_journal` in its source), which it does not for
+    /// a type that a STRICT table refuses, a key that is updated onto another, or a function that fails.
+    async fn needs_savepoint(&mut self, may_write: bool) -> Result<bool> {
+        let needed = may_write && !self.is_autocommit();
+        if needed {
+            self.around(Control::StatementSavepoint).await?;
+        }
+        Ok(needed)
+    }
+
+    /// Gives the savepoint up, or goes back to it if the statement failed.
+    async fn end_savepoint<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Ok(value) => {
+                self.around(Control::StatementRelease).await?;
+                Ok(value)
+            }
+            // A conflict rolled back all of it.
+            Err(error) if self.is_autocommit() => Err(error),
+            Err(error) => {
+                let undone = match self.around(Control::StatementUndo).await {
+                    Ok(()) => self.around(Control::StatementRelease).await,
+                    failed => failed,
+                };
+                // What may be half there is not committed.
+                self.cut |= undone.is_err();
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs what surrounds a statement. What others see of the connection is the statement.
+    async fn around(&mut self, control: Control) -> Result<()> {
+        self.cut |= self.in_flight;
+        self.in_flight = true;
+        let outcome = self.run_control(control).await;
+        self.in_flight = false;
+        self.noted(outcome)
+    }
+
     /// Prepares a statement that writes and gives no rows, to see whether it could run.
     pub(crate) async fn check(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
@@ -177,8 +230,9 @@ impl Connection {
     /// Runs several statements, separated by semicolons.
     ///
     /// # Errors
-    /// The engine's error at the first statement that fails; those before it have taken effect. [`Error::Misuse`] for a
-    /// statement with parameters.
+    /// The engine's error at the first statement that fails; those before it have taken effect, but in a transaction that was open
+    /// before: there none of them did. A transaction that the batch began is rolled back before anything else runs.
+    /// [`Error::Misuse`] for a statement with parameters.
     ///
     /// # Cancel safety
     /// Dropped half-way, some statements may have taken effect, and a transaction that the batch began is rolled back before
@@ -190,14 +244,31 @@ impl Connection {
         if statement::changes_the_schema(sql) {
             self.statements.changes();
         }
-        let _flight = self.take_off(sql);
-        self.rollback_due = statement::bounds_a_transaction(sql);
-        let outcome = engine(self.raw.execute_batch(sql)).await;
-        self.rollback_due = false;
-        self.ended(outcome)
+        let begins_in_one = !self.is_autocommit();
+        let bounds = statement::bounds_a_transaction(sql);
+        let has_savepoints = statement::has_savepoints(sql);
+        let in_savepoint = self.needs_savepoint(!bounds && !has_savepoints).await?;
+        let outcome = {
+            let _flight = self.take_off(sql);
+            self.rollback_due = bounds;
+            let outcome = engine(self.raw.execute_batch(sql)).await;
+            self.rollback_due = false;
+            self.ended(outcome)
+        };
+        match outcome {
+            outcome if in_savepoint => self.end_savepoint(outcome).await,
+            Err(error) => {
+                // The statement that failed may be half there.
+                self.cut |= begins_in_one && has_savepoints;
+                self.rollback_due = !self.is_autocommit() && bounds;
+                Err(error)
+            }
+            outcome => outcome,
+        }
     }
 
-    /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time.
+    /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time. A statement that writes and gives
+    /// rows (`RETURNING`) has run to its end when this returns, its commit included if no transaction is open.
     ///
     /// # Errors
     /// The engine's error, or [`Error::Misuse`] for more than one statement or another number of parameters than it has.
@@ -210,7 +281,20 @@ impl Connection {
         self.settle().await?;
         let kept = self.find(sql);
         self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
-        self.query_as_is(sql, kept, params).await
+        if !statement::writes_and_gives_rows(sql) {
+            return self.query_as_is(sql, kept, params).await;
+        }
+        let in_savepoint = self.needs_savepoint(true).await?;
+        let outcome = match self.query_as_is(sql, kept, params).await {
+            Ok(rows) => rows.fetch_all().await,
+            Err(error) => Err(error),
+        };
+        let open = match in_savepoint {
+            true => self.end_savepoint(outcome).await?,
+            false => outcome?,
+        };
+        self.open = Some(open);
+        Ok(Rows { connection: self })
     }
 
     /// A query that is the pool's own, or known to change nothing but the database.
@@ -223,7 +307,7 @@ impl Connection {
         };
         // It has not begun: it runs as its rows are fetched, and ends with them.
         self.in_flight = false;
-        self.open = Some(Open { rows, prepared, at_end: false, failed: false });
+        self.open = Some(Open { rows, prepared, fetched: None, at_end: false, failed: false });
         Ok(Rows { connection: self })
     }
 

@@ -1,9 +1,10 @@
 //! The rows of a query, and what of it stays with the connection.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use super::Connection;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::engine::engine;
 use crate::pool::row::Row;
 use crate::pool::statements::Prepared;
@@ -13,6 +14,8 @@ pub(super) struct Open {
     pub(super) rows: turso::Rows,
     /// Goes back to the cache with the rows.
     pub(super) prepared: Prepared,
+    /// Of a statement that writes: all of its rows, for it has run.
+    pub(super) fetched: Option<VecDeque<turso::Row>>,
     /// There are no more rows.
     pub(super) at_end: bool,
     /// A row could not be fetched: the statement is not kept.
@@ -36,6 +39,9 @@ impl Rows<'_> {
     pub async fn next(&mut self) -> Result<Option<Row>> {
         self.connection.give_way().await;
         let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
+        if let Some(fetched) = &mut open.fetched {
+            return Ok(fetched.pop_front().map(Row::new));
+        }
         *cut |= *in_flight;
         *in_flight = true;
         doing.moves(true);
@@ -46,6 +52,17 @@ impl Rows<'_> {
         open.at_end = matches!(row, Ok(None));
         let row = self.connection.noted(row)?;
         Ok(row.map(Row::new))
+    }
+
+    /// Runs the statement to its end.
+    pub(super) async fn fetch_all(mut self) -> Result<Open> {
+        let mut fetched = VecDeque::new();
+        while let Some(row) = self.next().await? {
+            fetched.push_back(row.into_engines());
+        }
+        self.connection.settled();
+        let open = self.connection.open.take().ok_or(NOT_OPEN)?;
+        Ok(Open { fetched: Some(fetched), ..open })
     }
 
     /// How many columns each row has.
@@ -61,9 +78,11 @@ impl Rows<'_> {
     }
 }
 
+const NOT_OPEN: Error = Error::misuse("the rows of the statement are gone");
+
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        let Some(Open { rows, prepared, at_end, failed }) = self.connection.open.take() else { return };
+        let Some(Open { rows, prepared, at_end, failed, .. }) = self.connection.open.take() else { return };
         // The rows first: they are another handle to the statement, and an operation of the connection.
         drop(rows);
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
