@@ -179,7 +179,9 @@ impl From<turso::Error> for Error {
         match error {
             turso::Error::Constraint(message) => Error::Constraint(Constraint::read(message)),
             // What `OR FAIL` makes of it inside a transaction.
-            turso::Error::Error(message) if Constraint::is_one(&message) => Error::Constraint(Constraint::read(message)),
+            turso::Error::Error(message) if Constraint::is_one(&message) => {
+                Error::Constraint(Constraint::read(message))
+            }
             error => Error::Engine(error),
         }
     }

@@ -114,7 +114,10 @@ mod tests {
     #[test]
     fn a_requirement_that_is_missed_is_listed_as_missed_and_counted() {
         let (list, missed) = requirements(&measured(2.5e6), None);
-        assert!(list.contains("| service: p99 of a delay, browsers that rest | 2.5 ms | 1.0 ms | 0 ns | MISSED |"), "{list}");
+        assert!(
+            list.contains("| service: p99 of a delay, browsers that rest | 2.5 ms | 1.0 ms | 0 ns | MISSED |"),
+            "{list}"
+        );
         assert_eq!(missed, 1);
     }
 

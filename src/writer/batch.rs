@@ -384,6 +384,9 @@ impl<'l> Batch<'l> {
             }
             kind => job::run_and_end(kind, connection, limit).await,
         };
+        if let (Ok(false), Some(Kind::Statement(statement))) = (&ran, self.running.as_ref().map(|job| &job.kind)) {
+            self.failing.add(statement.sql());
+        }
         let outcome = match ran {
             Ok(true) => Ok(self.committed(1)),
             Ok(false) => Ok(End::Failed),

@@ -123,13 +123,13 @@ async fn rows_dropped_half_way_are_given_from_the_first_on_the_next_time() {
     assert_eq!(pool.status().idle, 1, "as new");
 }
 
-/// What the engine makes of a write whose rows nobody wants (nothing, before the first) is the same with a cache.
+/// A write has run when its rows can be fetched, however many of them are.
 #[tokio::test]
 async fn a_write_whose_rows_are_dropped_half_way_does_not_run_twice_or_half() {
     for cache in [0, 8] {
         let (pool, _folder) = pool(cache).await;
         let mut user = pool.get().await.unwrap();
-        for (taken, then) in [(0, 2), (1, 4), (2, 6), (0, 6), (3, 8)] {
+        for (taken, then) in [(0, 4), (1, 6), (2, 8), (0, 10), (3, 12)] {
             let mut rows = user.query("INSERT INTO t VALUES (?1), (?1) RETURNING x", (taken,)).await.unwrap();
             for _ in 0..taken {
                 rows.next().await.unwrap();
@@ -223,9 +223,7 @@ async fn a_statement_that_was_cancelled_is_not_kept_and_right_the_next_time() {
     let writing = other.begin(Behavior::Immediate).await.unwrap();
     assert!(pin!(user.execute(insert, (3,))).poll(context).is_pending());
     assert_eq!(user.cached_statements(), 1, "it is in an unknown state");
-    let mut rows = user.query(returning, (4,)).await.unwrap();
-    assert!(pin!(rows.next()).poll(context).is_pending());
-    drop(rows);
+    assert!(pin!(user.query(returning, (4,))).poll(context).is_pending());
     assert_eq!(user.cached_statements(), 0, "that too");
     writing.rollback().await.unwrap();
     assert_eq!(user.execute(insert, (5,)).await.unwrap(), 1);

@@ -239,9 +239,19 @@ async fn a_closure_that_goes_on_after_a_batch_that_fails_commits_nothing_of_it()
 
 #[tokio::test]
 async fn a_guards_transaction_that_goes_on_after_a_statement_that_fails_commits_nothing_of_it() {
-    each("on a guard", async |db, sql| {
+    for (behavior, reads) in [(Behavior::Immediate, false), (Behavior::Deferred, false), (Behavior::Deferred, true)] {
+        on_a_guard(behavior, reads).await;
+    }
+}
+
+/// `reads`: something was read in the transaction before.
+async fn on_a_guard(behavior: Behavior, reads: bool) {
+    each(&format!("on a guard, {behavior:?}, {reads}"), async |db, sql| {
         let mut guard = db.pool().get().await.unwrap();
-        let mut transaction = guard.begin(Behavior::Immediate).await.unwrap();
+        let mut transaction = guard.begin(behavior).await.unwrap();
+        if reads {
+            lines(&mut transaction.query("SELECT COUNT(*) FROM t", ()).await.unwrap()).await.unwrap();
+        }
         let failed = match gives_rows(sql) {
             true => match transaction.query(sql, ()).await {
                 Ok(mut rows) => lines(&mut rows).await.map(drop),
@@ -267,4 +277,28 @@ async fn between_begin_and_commit_by_hand_a_statement_that_fails_leaves_nothing(
         failed.err().map(|error| error.to_string())
     })
     .await;
+}
+
+/// The savepoint changes nothing for a transaction that found the lock taken: it can try again when the lock is free.
+#[tokio::test]
+async fn a_deferred_transaction_that_found_the_lock_taken_goes_on_as_on_the_engine_alone() {
+    let (db, folder) = writer().await;
+    let (mut user, mut other) = (db.pool().get().await.unwrap(), db.pool().get().await.unwrap());
+    let mut transaction = user.begin(Behavior::Deferred).await.unwrap();
+    other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
+    other.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    let first = transaction.execute("INSERT INTO t VALUES (2)", ()).await.is_ok();
+    other.execute("COMMIT", ()).await.unwrap();
+    let again = transaction.execute("INSERT INTO t VALUES (3)", ()).await.is_ok();
+
+    let engine = turso::Builder::new_local(folder.path().join("alone.db").to_str().unwrap()).build().await.unwrap();
+    let (user, other) = (engine.connect().unwrap(), engine.connect().unwrap());
+    other.execute("CREATE TABLE t (x INTEGER)", ()).await.unwrap();
+    user.execute("BEGIN", ()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE", ()).await.unwrap();
+    other.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    let first_alone = user.execute("INSERT INTO t VALUES (2)", ()).await.is_ok();
+    other.execute("COMMIT", ()).await.unwrap();
+    let again_alone = user.execute("INSERT INTO t VALUES (3)", ()).await.is_ok();
+    assert_eq!((first, again), (first_alone, again_alone));
 }

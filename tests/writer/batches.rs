@@ -173,6 +173,8 @@ async fn whoever_fails_in_the_middle_of_a_batch_is_undone_alone() {
     for (name, fails) in FAILS {
         let (db, _folder) = writer().await;
         db.execute_batch("CREATE TABLE u (x INTEGER UNIQUE); INSERT INTO u VALUES (1), (2), (3)").await.unwrap();
+        // The first statement of its text that fails costs its neighbours another run: `broken`.
+        fails(db.clone()).await;
         let (before, held) = (db.status(), hold(&db).await);
         let neighbour = queue_row(&db, 1).await;
         let fails = queue(&db, fails).await;
@@ -279,6 +281,8 @@ async fn a_write_sees_what_its_neighbours_wrote_before_it_in_the_same_batch() {
 async fn nobody_is_told_before_the_commit() {
     let (db, _folder) = writer().await;
     db.execute_batch("CREATE TABLE u (x INTEGER UNIQUE); INSERT INTO u VALUES (1)").await.unwrap();
+    // From now on it is known to fail, and runs in a savepoint.
+    db.execute("INSERT INTO u VALUES (1)", ()).await.unwrap_err();
     let held = hold(&db).await;
     let fails = queue(&db, |db| async move { db.execute("INSERT INTO u VALUES (1)", ()).await }).await;
     let succeeds = queue_row(&db, 1).await;

@@ -202,6 +202,10 @@ async fn who_could_not_run_again_is_not_told_what_the_undone_run_came_to() {
     let retry_timeout = Duration::from_millis(50);
     let (db, _folder) = writer_of(WriterConfig { retry_timeout, ..patient() }).await;
     db.execute_batch(TABLES).await.unwrap();
+    // From now on it is known to fail, and does so beside others.
+    db.execute("INSERT INTO u VALUES (7)", ()).await.unwrap();
+    db.execute("INSERT INTO u VALUES (7)", ()).await.unwrap_err();
+    db.execute("DELETE FROM u WHERE x = 7", ()).await.unwrap();
     let held = hold(&db).await;
     let guard = db.pool().get().await.unwrap();
     // It runs where the lane does, so whoever wants the lock after the break finds it taken.

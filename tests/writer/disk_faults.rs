@@ -243,6 +243,10 @@ async fn whoever_failed_for_what_a_neighbour_wrote_is_not_told_so_if_that_is_gon
     let story = Story::begin(without_checkpoints()).await;
     let db = &story.db;
     db.execute("CREATE TABLE u (x INTEGER UNIQUE)", ()).await.unwrap();
+    // From now on it is known to fail, and does so beside others.
+    db.execute("INSERT INTO u VALUES (1)", ()).await.unwrap();
+    db.execute("INSERT INTO u VALUES (1)", ()).await.unwrap_err();
+    db.execute("DELETE FROM u", ()).await.unwrap();
     let (disk, all) = (story.disk.clone(), db.clone());
     let waits = db.write(async move |_| {
         while all.status().queued < 2 {

@@ -59,6 +59,8 @@ pub struct Connection {
     hindrance: Option<Hindrance>,
     /// The last statement that was executed was prepared, and ran.
     has_begun: bool,
+    /// A deferred transaction has begun, and nothing has run in it.
+    is_fresh: bool,
     /// Statements and rows so far.
     calls: u32,
     /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
@@ -84,6 +86,18 @@ impl QueryOnly {
     fn is_settled(self) -> bool {
         matches!(self, QueryOnly::Off | QueryOnly::Left)
     }
+}
+
+/// How a statement that fails is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undo {
+    /// By the engine, or by whoever runs it.
+    Elsewhere,
+    /// By going back to a savepoint.
+    ToSavepoint,
+    /// It is the first of a deferred transaction, which has read nothing yet: by beginning that again. A savepoint would pin the
+    /// snapshot before the statement has the lock.
+    BeginAgain,
 }
 
 /// Of so many calls of the engine one gives way to others: each takes some microseconds.
@@ -112,6 +126,7 @@ impl Connection {
             query_only: QueryOnly::Off,
             hindrance: None,
             has_begun: false,
+            is_fresh: false,
             calls: 0,
             stray,
         }
@@ -141,12 +156,9 @@ impl Connection {
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
         let params = params.into_params()?;
         self.settle().await?;
-        let in_savepoint = self.needs_savepoint(statement::may_write(sql)).await?;
+        let undo = self.prepare_undo(statement::may_write(sql)).await?;
         let outcome = self.execute_in_one(sql, params).await;
-        match in_savepoint {
-            true => self.end_savepoint(outcome).await,
-            false => outcome,
-        }
+        self.undo_if_failed(undo, outcome).await
     }
 
     /// The same for whom a statement that fails ends its transaction, so that it needs no savepoint: the engine may leave the
@@ -178,28 +190,38 @@ impl Connection {
     /// Sets a savepoint for a statement if that may write and a transaction is open. Alone, a statement is undone by the engine; in
     /// a transaction only where the engine expects that it can fail half-way (`stmt_journal` in its source), which it does not for
     /// a type that a STRICT table refuses, a key that is updated onto another, or a function that fails.
-    async fn needs_savepoint(&mut self, may_write: bool) -> Result<bool> {
-        let needed = may_write && !self.is_autocommit();
-        if needed {
-            self.around(Control::StatementSavepoint).await?;
+    async fn prepare_undo(&mut self, may_write: bool) -> Result<Undo> {
+        if !may_write || self.is_autocommit() {
+            return Ok(Undo::Elsewhere);
         }
-        Ok(needed)
+        if self.is_fresh {
+            return Ok(Undo::BeginAgain);
+        }
+        self.around(Control::StatementSavepoint).await?;
+        Ok(Undo::ToSavepoint)
     }
 
-    /// Gives the savepoint up, or goes back to it if the statement failed.
-    async fn end_savepoint<T>(&mut self, outcome: Result<T>) -> Result<T> {
+    /// Gives the savepoint up, or undoes the statement if it failed.
+    async fn undo_if_failed<T>(&mut self, undo: Undo, outcome: Result<T>) -> Result<T> {
         match outcome {
             Ok(value) => {
-                self.around(Control::StatementRelease).await?;
+                if undo == Undo::ToSavepoint {
+                    self.around(Control::StatementRelease).await?;
+                }
                 Ok(value)
             }
             // A conflict rolled back all of it.
-            Err(error) if self.is_autocommit() => Err(error),
+            Err(error) if undo == Undo::Elsewhere || self.is_autocommit() => Err(error),
             Err(error) => {
-                let undone = match self.around(Control::StatementUndo).await {
-                    Ok(()) => self.around(Control::StatementRelease).await,
+                let steps = match undo {
+                    Undo::BeginAgain => [Control::Rollback, Control::Begin],
+                    _ => [Control::StatementUndo, Control::StatementRelease],
+                };
+                let undone = match self.around(steps[0]).await {
+                    Ok(()) => self.around(steps[1]).await,
                     failed => failed,
                 };
+                self.is_fresh = undo == Undo::BeginAgain;
                 // What may be half there is not committed.
                 self.cut |= undone.is_err();
                 Err(error)
@@ -247,7 +269,7 @@ impl Connection {
         let begins_in_one = !self.is_autocommit();
         let bounds = statement::bounds_a_transaction(sql);
         let has_savepoints = statement::has_savepoints(sql);
-        let in_savepoint = self.needs_savepoint(!bounds && !has_savepoints).await?;
+        let undo = self.prepare_undo(!bounds && !has_savepoints).await?;
         let outcome = {
             let _flight = self.take_off(sql);
             self.rollback_due = bounds;
@@ -256,7 +278,7 @@ impl Connection {
             self.ended(outcome)
         };
         match outcome {
-            outcome if in_savepoint => self.end_savepoint(outcome).await,
+            outcome if undo != Undo::Elsewhere => self.undo_if_failed(undo, outcome).await,
             Err(error) => {
                 // The statement that failed may be half there.
                 self.cut |= begins_in_one && has_savepoints;
@@ -284,16 +306,12 @@ impl Connection {
         if !statement::writes_and_gives_rows(sql) {
             return self.query_as_is(sql, kept, params).await;
         }
-        let in_savepoint = self.needs_savepoint(true).await?;
+        let undo = self.prepare_undo(true).await?;
         let outcome = match self.query_as_is(sql, kept, params).await {
             Ok(rows) => rows.fetch_all().await,
             Err(error) => Err(error),
         };
-        let open = match in_savepoint {
-            true => self.end_savepoint(outcome).await?,
-            false => outcome?,
-        };
-        self.open = Some(open);
+        self.open = Some(self.undo_if_failed(undo, outcome).await?);
         Ok(Rows { connection: self })
     }
 
@@ -388,6 +406,7 @@ impl Connection {
         self.settle().await?;
         let _flight = self.take_off(control.sql());
         let outcome = self.run_control(control).await;
+        self.is_fresh = outcome.is_ok() && control == Control::Begin;
         self.ended(outcome)
     }
 
@@ -517,6 +536,7 @@ impl Connection {
         // Rows borrow the connection: if they are still open here, they were leaked.
         self.cut |= self.in_flight || self.open.take().is_some();
         self.in_flight = true;
+        self.is_fresh = false;
         self.changes.begins(sql, || self.raw.is_autocommit().unwrap_or(false));
         self.doing.begins(sql);
         Flight(Arc::clone(&self.doing))

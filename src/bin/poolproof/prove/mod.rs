@@ -17,7 +17,9 @@ use crate::output::{bar, counted, is_stdout, json, number, reports, say, tell, w
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Subject, Trouble};
 
-/// Reproduce the BorrowMutError, and prove that the pool ends it (needs a clone of the repository)
+/// Reproduce the BorrowMutError, and prove that the pool ends it
+///
+/// Needs a clone of the repository, for it builds the engine that had the failure.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  poolproof prove\n  poolproof prove --json proof.json --junit proof.xml\n  \
                         poolproof prove --subject double-holder   # broken: must say \"not proved\"")]
