@@ -98,26 +98,19 @@ pub(super) fn mentions(batch: &str, name: &str) -> bool {
 }
 
 /// Where the first statement ends: behind its semicolon, or at the end of the text. The body of a trigger has semicolons
-/// of its own; it ends with `END`.
+/// of its own; behind the last of them is its `END`. (An `END` elsewhere is one of `CASE`, or a name.)
 fn first_end(sql: &str) -> usize {
     let is_trigger = is_trigger(sql);
     let mut at = 0;
-    let mut last_word = "";
-    // An END belongs to the CASE before it, if one is open.
-    let mut open_cases = 0;
+    let (mut before_last, mut last) = ("", "");
     while let Some(token) = token(&sql[at..]) {
         at += token.len();
-        if token == ";" && (!is_trigger || last_word.eq_ignore_ascii_case("END")) {
+        if token == ";" && (!is_trigger || before_last == ";" && last.eq_ignore_ascii_case("END")) {
             return at;
         }
-        if token.starts_with(is_of_a_word) {
-            last_word = token;
-            if token.eq_ignore_ascii_case("CASE") {
-                open_cases += 1;
-            } else if open_cases > 0 && token.eq_ignore_ascii_case("END") {
-                open_cases -= 1;
-                last_word = "";
-            }
+        let is_between = token.starts_with("--") || token.starts_with("/*") || token.trim().is_empty();
+        if !is_between {
+            (before_last, last) = (last, token);
         }
     }
     sql.len()
@@ -141,7 +134,8 @@ fn token(sql: &str) -> Option<&str> {
         '\'' | '"' | '`' => quoted(sql, letter),
         '[' => quoted(sql, ']'),
         '-' if sql.starts_with("--") => sql.find('\n').map_or(sql.len(), |end| end + 1),
-        '/' if sql.starts_with("/*") => sql.find("*/").map_or(sql.len(), |end| end + 2),
+        // Its end is looked for behind its beginning: "/*/" is no comment.
+        '/' if sql.starts_with("/*") => sql[2..].find("*/").map_or(sql.len(), |end| end + 4),
         _ if is_of_a_word(letter) => {
             sql.find(|letter: char| !is_of_a_word(letter) && letter != '$').unwrap_or(sql.len())
         }
@@ -366,9 +360,14 @@ mod tests {
 
     #[test]
     fn a_tail_is_seen_and_what_only_looks_like_one_is_not() {
-        for sql in
-            ["SELECT 1; SELECT 2", "INSERT INTO t VALUES (';') ; x", "SELECT 1;/* so */ -- and\n SELECT 2", "a;b;"]
-        {
+        for sql in [
+            "SELECT 1; SELECT 2",
+            "INSERT INTO t VALUES (';') ; x",
+            "SELECT 1;/* so */ -- and\n SELECT 2",
+            "a;b;",
+            "INSERT INTO a VALUES ('one') /*/ ' /*/ ; INSERT INTO a VALUES ('two')",
+            "CREATE TRIGGER g AFTER INSERT ON s BEGIN SELECT 1; END; SELECT 2",
+        ] {
             assert!(has_a_tail(sql), "{sql}");
         }
         for sql in [
@@ -378,6 +377,9 @@ mod tests {
             "SELECT 'it''s; fine' /* ; */ ;  ",
             "CREATE TRIGGER r AFTER INSERT ON t BEGIN UPDATE t SET x = 1; DELETE FROM u; END;",
             "SELECT 'never closed; ",
+            "CREATE TRIGGER g AFTER INSERT ON s BEGIN INSERT INTO r (start, end) VALUES (NEW.start, NEW.end); END",
+            "CREATE TRIGGER g AFTER INSERT ON s BEGIN SELECT NEW.end; SELECT CASE WHEN 1 THEN 2 END; END -- ;\n ;",
+            "SELECT 1 /*/ ; SELECT 2 /*/ ;",
             "",
         ] {
             assert!(!has_a_tail(sql), "{sql}");

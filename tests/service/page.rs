@@ -191,7 +191,14 @@ fn nothing_runs_any_more_when_a_test_that_failed_has_ended() {
     // The control: what is left is seen.
     let mut command = Command::new("sleep");
     let sleeper = Running::start(command.arg("60").env(MARK, &mark));
-    let ran = marked(&mark);
+    // A process that was started just now has no command line yet.
+    let began = Instant::now();
+    let ran = loop {
+        let ran = marked(&mark);
+        if ran.iter().any(|(_, line)| !line.is_empty()) || began.elapsed() > Duration::from_secs(5) {
+            break ran;
+        }
+    };
     assert_eq!(left(&ran), ["sleep 60 "]);
     drop(sleeper);
     assert_eq!(left(&ran), Vec::<&str>::new());
