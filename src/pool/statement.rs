@@ -24,9 +24,19 @@ pub(super) fn may_write(sql: &str) -> bool {
     writes_rows(sql) || is_one_of(word(skip_to_word(sql)).0, &["CREATE", "ALTER", "DROP", "REINDEX", "ANALYZE"])
 }
 
-/// Whether the statement writes rows and gives some, or may.
-pub(super) fn writes_and_gives_rows(sql: &str) -> bool {
-    writes_rows(sql) && mentions(sql, "RETURNING")
+/// Whether the statement certainly writes: one that begins with `WITH` may only read.
+pub(super) fn certainly_writes(sql: &str) -> bool {
+    let first = word(skip_to_word(sql)).0;
+    match is_one_of(first, &["WITH"]) {
+        true => tokens(sql).any(|token| is_one_of(token, &["INTO", "UPDATE", "DELETE"])),
+        false => may_write(sql),
+    }
+}
+
+/// Whether the statement begins a transaction that takes no lock yet.
+pub(super) fn begins_deferred(sql: &str) -> bool {
+    let (first, rest) = word(skip_to_word(sql));
+    is_one_of(first, &["BEGIN"]) && !is_one_of(word(skip_to_word(rest)).0, &["IMMEDIATE", "EXCLUSIVE", "CONCURRENT"])
 }
 
 /// Whether a statement of the batch is about savepoints.

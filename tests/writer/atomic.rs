@@ -302,3 +302,25 @@ async fn a_deferred_transaction_that_found_the_lock_taken_goes_on_as_on_the_engi
     let again_alone = user.execute("INSERT INTO t VALUES (3)", ()).await.is_ok();
     assert_eq!((first, again), (first_alone, again_alone));
 }
+
+/// `run`, and `query` for a statement that gives no rows.
+#[tokio::test]
+async fn by_run_and_by_query_a_statement_that_fails_leaves_nothing() {
+    for by_run in [true, false] {
+        each(if by_run { "by run" } else { "by query" }, async |db, sql| {
+            let mut guard = db.pool().get().await.unwrap();
+            guard.execute("BEGIN IMMEDIATE", ()).await.unwrap();
+            let failed = match by_run {
+                true => guard.run(sql).await,
+                false => match guard.query(sql, ()).await {
+                    Ok(mut rows) => lines(&mut rows).await.map(drop),
+                    Err(error) => Err(error),
+                },
+            };
+            guard.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+            guard.execute("COMMIT", ()).await.unwrap();
+            failed.err().map(|error| error.to_string())
+        })
+        .await;
+    }
+}

@@ -61,6 +61,8 @@ pub struct Connection {
     has_begun: bool,
     /// A deferred transaction has begun, and nothing has run in it.
     is_fresh: bool,
+    /// A statement has begun that is to be undone if it fails, and its future has not ended.
+    undo_due: bool,
     /// Statements and rows so far.
     calls: u32,
     /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
@@ -127,6 +129,7 @@ impl Connection {
             hindrance: None,
             has_begun: false,
             is_fresh: false,
+            undo_due: false,
             calls: 0,
             stray,
         }
@@ -158,6 +161,7 @@ impl Connection {
         self.settle().await?;
         let undo = self.prepare_undo(statement::may_write(sql)).await?;
         let outcome = self.execute_in_one(sql, params).await;
+        self.is_fresh = outcome.is_ok() && statement::begins_deferred(sql) && !self.is_autocommit();
         self.undo_if_failed(undo, outcome).await
     }
 
@@ -194,19 +198,33 @@ impl Connection {
         if !may_write || self.is_autocommit() {
             return Ok(Undo::Elsewhere);
         }
-        if self.is_fresh {
-            return Ok(Undo::BeginAgain);
-        }
-        self.around(Control::StatementSavepoint).await?;
-        Ok(Undo::ToSavepoint)
+        let undo = match self.is_fresh {
+            true => Undo::BeginAgain,
+            false => {
+                self.around(Control::StatementSavepoint).await?;
+                Undo::ToSavepoint
+            }
+        };
+        self.undo_due = true;
+        Ok(undo)
     }
 
     /// Gives the savepoint up, or undoes the statement if it failed.
     async fn undo_if_failed<T>(&mut self, undo: Undo, outcome: Result<T>) -> Result<T> {
+        let outcome = self.give_up_or_undo(undo, outcome).await;
+        self.undo_due = false;
+        outcome
+    }
+
+    async fn give_up_or_undo<T>(&mut self, undo: Undo, outcome: Result<T>) -> Result<T> {
         match outcome {
             Ok(value) => {
-                if undo == Undo::ToSavepoint {
-                    self.around(Control::StatementRelease).await?;
+                if undo == Undo::ToSavepoint
+                    && let Err(error) = self.around(Control::StatementRelease).await
+                {
+                    // It is told that nothing is left of it.
+                    self.cut = true;
+                    return Err(error);
                 }
                 Ok(value)
             }
@@ -303,10 +321,11 @@ impl Connection {
         self.settle().await?;
         let kept = self.find(sql);
         self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
-        if !statement::writes_and_gives_rows(sql) {
+        if !statement::certainly_writes(sql) {
             return self.query_as_is(sql, kept, params).await;
         }
         let undo = self.prepare_undo(true).await?;
+        self.undo_due = true;
         let outcome = match self.query_as_is(sql, kept, params).await {
             Ok(rows) => rows.fetch_all().await,
             Err(error) => Err(error),
@@ -372,7 +391,10 @@ impl Connection {
     /// Dropped half-way, the connection is discarded when it comes back.
     pub async fn run(&mut self, sql: &str) -> Result<()> {
         self.alters(statement::changes_the_session(sql), sql);
-        self.run_as_is(sql).await
+        self.settle().await?;
+        let undo = self.prepare_undo(statement::may_write(sql)).await?;
+        let outcome = self.run_unsettled(sql).await;
+        self.undo_if_failed(undo, outcome).await
     }
 
     /// The same for what is the pool's own, or does not outlive its user.
@@ -528,7 +550,7 @@ impl Connection {
 
     /// Whether a statement was dropped half-way since the connection was new, or the rows of one were leaked.
     pub(super) fn is_cut(&self) -> bool {
-        self.cut || self.in_flight || self.open.is_some()
+        self.cut || self.in_flight || self.undo_due || self.open.is_some()
     }
 
     /// A statement begins. If the one before it never ended, its future was dropped half-way.
