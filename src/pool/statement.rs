@@ -40,15 +40,8 @@ pub(super) fn begins_deferred(sql: &str) -> bool {
 }
 
 /// Whether a statement of the batch is about savepoints.
-pub(super) fn has_savepoints(mut batch: &str) -> bool {
-    while !batch.is_empty() {
-        let statement = skip_to_word(batch);
-        if is_about_savepoints(statement) {
-            return true;
-        }
-        batch = &statement[first_end(statement)..];
-    }
-    false
+pub(super) fn has_savepoints(batch: &str) -> bool {
+    statements(batch).any(is_about_savepoints)
 }
 
 /// Whether the statement writes rows, or may: a `WITH` can do either.
@@ -68,15 +61,18 @@ pub(super) fn has_a_tail(sql: &str) -> bool {
 }
 
 /// Whether a statement of the batch changes the schema.
-pub(super) fn changes_the_schema(mut batch: &str) -> bool {
-    while !batch.is_empty() {
+pub(super) fn changes_the_schema(batch: &str) -> bool {
+    statements(batch).any(|statement| is_one_of(word(statement).0, &SCHEMA))
+}
+
+/// The statements of a batch, each without what is before its first word.
+fn statements(mut batch: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
         let statement = skip_to_word(batch);
-        if is_one_of(word(statement).0, &SCHEMA) {
-            return true;
-        }
-        batch = &statement[first_end(statement)..];
-    }
-    false
+        let (first, rest) = statement.split_at(first_end(statement));
+        batch = rest;
+        (!first.is_empty()).then_some(first)
+    })
 }
 
 /// Whether the statement begins or ends a transaction. `ROLLBACK TO` a savepoint does neither.
@@ -91,15 +87,8 @@ pub(super) fn is_about_savepoints(statement: &str) -> bool {
 }
 
 /// Whether a statement of the batch begins or ends a transaction.
-pub(super) fn bounds_a_transaction(mut batch: &str) -> bool {
-    while !batch.is_empty() {
-        let statement = skip_to_word(batch);
-        if is_boundary(statement) {
-            return true;
-        }
-        batch = &statement[first_end(statement)..];
-    }
-    false
+pub(super) fn bounds_a_transaction(batch: &str) -> bool {
+    statements(batch).any(is_boundary)
 }
 
 /// Whether the batch mentions a name, in whatever letters.
@@ -144,7 +133,7 @@ fn token(sql: &str) -> Option<&str> {
         '\'' | '"' | '`' => quoted(sql, letter),
         '[' => quoted(sql, ']'),
         '-' if sql.starts_with("--") => sql.find('\n').map_or(sql.len(), |end| end + 1),
-        // Its end is looked for behind its beginning: "/*/" is no comment.
+        // Its end is looked for behind its beginning: "/*/" only begins a comment.
         '/' if sql.starts_with("/*") => sql[2..].find("*/").map_or(sql.len(), |end| end + 4),
         _ if is_of_a_word(letter) => {
             sql.find(|letter: char| !is_of_a_word(letter) && letter != '$').unwrap_or(sql.len())
@@ -209,18 +198,9 @@ const OF_THE_DATABASE: [&str; 18] = [
 ];
 
 /// Whether all that the batch changes is its connection, by a setting or something temporary: after it, nothing is left.
-pub(crate) fn changes_only_the_session(mut batch: &str) -> bool {
-    let mut statements = 0;
-    while !batch.is_empty() {
-        let statement = skip_to_word(batch);
-        let changes = sets_its_connection(statement) || is_temporary(statement);
-        if !changes && !statement.is_empty() {
-            return false;
-        }
-        statements += usize::from(changes);
-        batch = &statement[first_end(statement)..];
-    }
-    statements > 0
+pub(crate) fn changes_only_the_session(batch: &str) -> bool {
+    let changes = |statement: &str| sets_its_connection(statement) || is_temporary(statement);
+    statements(batch).next().is_some() && statements(batch).all(changes)
 }
 
 /// Whether the statement is a pragma that sets something of its connection. One that is given nothing only asks.

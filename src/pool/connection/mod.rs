@@ -307,8 +307,9 @@ impl Connection {
         }
     }
 
-    /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time. A statement that writes and gives
-    /// rows (`RETURNING`) has run to its end when this returns, its commit included if no transaction is open.
+    /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time. A statement that writes has
+    /// run to its end when this returns, its commit included if no transaction is open; the rows that it gives (`RETURNING`) are buffered
+    /// until they are fetched.
     ///
     /// # Errors
     /// The engine's error, or [`Error::Misuse`] for more than one statement or another number of parameters than it has.
