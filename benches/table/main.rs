@@ -1,7 +1,7 @@
 //! Reads criterion's estimates; prints one Markdown table of the medians, each with its time beside poolproof's, and one of
-//! the requirements. Exit code 1 if a requirement that is not listed as open is missed, undecided or, with `--all` or `--full`
-//! after the folder, was not measured by the short or the long form of the benches; 2 if nothing can be read. With
-//! `--undecided`, prints the names of the benches that more rounds are wanted of, and nothing else.
+//! the requirements. Exit code 1 if a requirement that is not listed as open is missed or undecided, if one that is listed got
+//! worse or, with `--all` or `--full` after the folder, if one was not measured by the short or the long form of the benches; 2
+//! if nothing can be read. With `--undecided`, prints the names of the benches that more rounds are wanted of, and nothing else.
 
 mod estimates;
 mod requirements;
@@ -69,7 +69,7 @@ fn requirements(estimates: &Estimates, due: Option<bool>) -> (String, usize) {
     for requirement in REQUIREMENTS {
         let (verdict, figure) = requirement.judge(estimates);
         let absent = verdict == Verdict::NotMeasured && due.is_some_and(|full| requirement.is_due(full));
-        missed += usize::from(matches!(verdict, Verdict::Missed | Verdict::Undecided) || absent);
+        missed += usize::from(verdict.fails() || absent);
         let number =
             |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| requirement.unit().show(number));
         text.push_str(&format!(
@@ -78,7 +78,7 @@ fn requirements(estimates: &Estimates, due: Option<bool>) -> (String, usize) {
             number(figure.map(|figure| figure.value)),
             number(requirement.limit()),
             number(figure.map(|figure| figure.noise)),
-            verdict.as_str(),
+            verdict.show(requirement.unit()),
         ));
     }
     (text, missed)
