@@ -39,6 +39,7 @@
 //! | room | what it is for |
 //! | --- | --- |
 //! | `sync` | the one seam between real locks and loom |
+//! | `sql` | what a text of SQL says of itself, by the engine's own parser |
 //! | `changes` | (feature `cache`) which tables are written, and when that can be seen |
 //! | `pool` | the core (slots, permits, waiters), the generic [`Pool`], and its face for Turso, [`ConnectionPool`] |
 //! | `writer` | the lane that all writes go through, and reads on snapshots: [`PooledDatabaseWriter`] |
@@ -74,6 +75,7 @@ mod pool;
 pub mod runs;
 #[cfg(feature = "service")]
 pub mod service;
+mod sql;
 mod sync;
 mod writer;
 

@@ -2,8 +2,8 @@
 //!
 //! Every connection of a pool reports here, the lane's like any other: which tables the open transaction has written, and
 //! when that may become visible. So nothing that commits needs to tell a cache, and nothing that goes around the lane is
-//! missed. Rooms: `versions`, the protocol; `tables`, what a statement says of itself (with `walk`, through its expressions);
-//! `schema`, what only the database can say: views, triggers, foreign keys.
+//! missed. Rooms: `versions`, the protocol; `tables`, where in it a statement's tables are; `schema`, what only the database can
+//! say: views, triggers, foreign keys.
 //!
 //! All pools of one process on one file share one [`Changes`]. A connection of the engine's own, made past this crate, is
 //! the one writer that it does not hear of.
@@ -11,36 +11,25 @@
 mod schema;
 mod tables;
 mod versions;
-mod walk;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-
 pub(crate) use self::schema::Schema;
-pub(crate) use self::tables::Text;
+pub(crate) use self::tables::written;
 pub(crate) use self::versions::{Photo, Slots, Versions};
+use crate::sql::Text;
 use crate::sync::Mutex;
 
 /// The databases that pools of this process have open.
 static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Changes>>>> = Mutex::new(None);
 
-/// Of statements whose text was looked at, as many bytes are kept.
-const TEXTS: u64 = 1 << 20;
-
 /// The writes to one database.
 #[derive(Default)]
 pub(crate) struct Changes {
     /// Empty until the first cache wants to know: until then a statement costs one look at it.
-    watched: OnceLock<Watched>,
-}
-
-pub(crate) struct Watched {
-    pub(crate) versions: Versions,
-    texts: Cache<Box<str>, Arc<Text>, Bytes>,
+    watched: OnceLock<Versions>,
 }
 
 impl Changes {
@@ -60,32 +49,8 @@ impl Changes {
     }
 
     /// From now on connections report.
-    pub(crate) fn watch(&self) -> &Watched {
-        self.watched.get_or_init(|| Watched {
-            versions: Versions::new(Slots::COUNT),
-            texts: Cache::with_weighter(1024, TEXTS, Bytes),
-        })
-    }
-}
-
-impl Watched {
-    /// What a text says of itself.
-    pub(crate) fn text(&self, sql: &str) -> Arc<Text> {
-        self.texts.get(sql).unwrap_or_else(|| {
-            let text = Arc::new(Text::of(sql));
-            self.texts.insert(sql.into(), Arc::clone(&text));
-            text
-        })
-    }
-}
-
-#[derive(Clone)]
-struct Bytes;
-
-impl Weighter<Box<str>, Arc<Text>> for Bytes {
-    fn weight(&self, sql: &Box<str>, _: &Arc<Text>) -> u64 {
-        // What is known of a text is its names, mostly: never longer than the text.
-        2 * sql.len() as u64 + 256
+    pub(crate) fn watch(&self) -> &Versions {
+        self.watched.get_or_init(|| Versions::new(Slots::COUNT))
     }
 }
 
@@ -110,33 +75,32 @@ impl Tracker {
 
     /// A statement, or several, are about to run. A commit begins with whatever may make writes visible: a statement outside a
     /// transaction, COMMIT, the release of a savepoint.
-    pub(crate) fn begins(&mut self, sql: &str, is_autocommit: impl FnOnce() -> bool) {
-        let Some(watched) = self.changes.watched.get() else {
+    pub(crate) fn begins(&mut self, text: &Text, is_autocommit: impl FnOnce() -> bool) {
+        let Some(versions) = self.changes.watched.get() else {
             self.blind = true;
             return;
         };
-        let text = watched.text(sql);
         let autocommit = is_autocommit();
-        self.strange |= text.is_strange;
+        self.strange |= text.effects().strange;
         self.blind &= !autocommit;
-        self.touched = self.touched.and(text.writes);
+        self.touched = self.touched.and(written(text));
         if self.blind || self.strange && !self.touched.is_none() {
             self.touched = self.touched.and(Slots::UNKNOWN);
         }
         self.touched = self.touched.with_every();
-        if autocommit || text.may_commit {
-            publish(&watched.versions, &mut self.publishing, self.touched);
+        if autocommit || text.effects().may_commit {
+            publish(versions, &mut self.publishing, self.touched);
         }
     }
 
     /// The statement has ended; outside a transaction all that was written is visible, or gone.
     pub(crate) fn ended(&mut self, autocommit: bool) {
-        let Some(watched) = self.changes.watched.get() else { return };
+        let Some(versions) = self.changes.watched.get() else { return };
         if autocommit && self.blind {
             // It began before anybody watched, and may have become visible just now.
-            publish(&watched.versions, &mut self.publishing, Slots::UNKNOWN.with_every());
+            publish(versions, &mut self.publishing, Slots::UNKNOWN.with_every());
         }
-        watched.versions.end(self.publishing);
+        versions.end(self.publishing);
         self.publishing = Slots::NONE;
         if autocommit {
             self.touched = Slots::NONE;
@@ -145,8 +109,8 @@ impl Tracker {
     }
 
     /// A statement is about to change the connection itself. Told whether or not anybody watches.
-    pub(crate) fn alters(&mut self, sql: &str) {
-        self.strange |= Text::of(sql).is_strange;
+    pub(crate) fn alters(&mut self, text: &Text) {
+        self.strange |= text.effects().strange;
     }
 }
 
@@ -161,21 +125,5 @@ impl Drop for Tracker {
     /// After the engine's connection: what it had not committed by now, it never will.
     fn drop(&mut self) {
         self.ended(true);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_parsed_once_and_so_is_each_of_a_few_hundred() {
-        let changes = Changes::default();
-        let watched = changes.watch();
-        let sql = |number| format!("UPDATE t{number} SET a = ?1 WHERE b = ?2");
-        let texts: Vec<_> = (0..300).map(|number| watched.text(&sql(number))).collect();
-        for (number, text) in texts.iter().enumerate() {
-            assert!(Arc::ptr_eq(text, &watched.text(&sql(number))), "{number}");
-        }
     }
 }

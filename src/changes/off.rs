@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::sql::Text;
+
 #[derive(Default)]
 pub(crate) struct Changes;
 
@@ -19,9 +21,9 @@ impl Tracker {
         Self
     }
 
-    pub(crate) fn begins(&mut self, _: &str, _: impl FnOnce() -> bool) {}
+    pub(crate) fn begins(&mut self, _: &Text, _: impl FnOnce() -> bool) {}
 
     pub(crate) fn ended(&mut self, _: bool) {}
 
-    pub(crate) fn alters(&mut self, _: &str) {}
+    pub(crate) fn alters(&mut self, _: &Text) {}
 }

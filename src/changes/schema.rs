@@ -6,14 +6,9 @@
 
 use std::collections::HashMap;
 
-use turso_parser::ast::{
-    Cmd, ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt, TableConstraint,
-};
-use turso_parser::parser::Parser;
-
-use super::tables::{Reads, lower, slot};
+use super::tables::slot;
 use super::versions::Slots;
-use super::walk::{Walked, walk};
+use crate::sql::{Reads, object};
 
 /// What a name of the schema stands for.
 enum Kind {
@@ -42,8 +37,8 @@ impl Schema {
     /// One row of the schema. `sql` is empty for an index that the engine made itself.
     pub(crate) fn add(&mut self, kind: &str, name: &str, sql: &str) {
         let kind = match kind {
-            "table" => table(sql),
-            "view" => view(sql),
+            "table" => object::table(sql).map_or(Kind::Other, Kind::Table),
+            "view" => object::view(sql).map_or(Kind::Other, Kind::View),
             "index" => return,
             // A trigger, or what no release so far has.
             _ => {
@@ -102,52 +97,4 @@ impl Schema {
             }
         }
     }
-}
-
-fn statement(sql: &str) -> Option<Stmt> {
-    match Parser::new(sql.as_bytes()).next_cmd() {
-        Ok(Some(Cmd::Stmt(statement))) => Some(statement),
-        _ => None,
-    }
-}
-
-fn view(sql: &str) -> Kind {
-    match statement(sql) {
-        Some(Stmt::CreateView { select, .. }) => match walk(&select) {
-            Walked { reads, same_again: true, acts: false } => Kind::View(reads),
-            _ => Kind::Other,
-        },
-        _ => Kind::Other,
-    }
-}
-
-fn table(sql: &str) -> Kind {
-    let Some(Stmt::CreateTable { body, .. }) = statement(sql) else { return Kind::Other };
-    // The schema has the columns of a table that was made of a query, too.
-    let CreateTableBody::ColumnsAndConstraints { columns, constraints, .. } = body else { return Kind::Other };
-    let mut parents = Vec::new();
-    for column in &columns {
-        for constraint in &column.constraints {
-            if let ColumnConstraint::ForeignKey { clause, .. } = &constraint.constraint {
-                parents.extend(acting(clause));
-            }
-        }
-    }
-    for constraint in &constraints {
-        if let TableConstraint::ForeignKey { clause, .. } = &constraint.constraint {
-            parents.extend(acting(clause));
-        }
-    }
-    Kind::Table(parents)
-}
-
-/// The table whose writes act on this one by this foreign key.
-fn acting(clause: &ForeignKeyClause) -> Option<String> {
-    let acts = clause.args.iter().any(|arg| match arg {
-        RefArg::OnDelete(act) | RefArg::OnUpdate(act) | RefArg::OnInsert(act) => {
-            matches!(act, RefAct::SetNull | RefAct::SetDefault | RefAct::Cascade)
-        }
-        RefArg::Match(_) => false,
-    });
-    acts.then(|| lower(&clause.tbl_name))
 }

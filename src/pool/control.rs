@@ -1,10 +1,11 @@
 //! What is said around statements: where transactions and savepoints begin and end. Prepared once a connection, in a
 //! place of their own: the engine takes 10 us to prepare one, and 2 to run it. (They outlive changes of the schema.)
 
+use std::sync::{Arc, LazyLock};
+
 use turso::Statement;
 
-/// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.
-pub(crate) const SAVEPOINTS: [&str; 2] = ["poolproof_write", "poolproof_statement"];
+use crate::sql::Text;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -22,7 +23,20 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    pub(super) const COUNT: usize = 11;
+    const ALL: [Self; 11] = [
+        Control::Begin,
+        Control::BeginImmediate,
+        Control::BeginConcurrent,
+        Control::Commit,
+        Control::Rollback,
+        Control::Savepoint,
+        Control::Undo,
+        Control::Release,
+        Control::StatementSavepoint,
+        Control::StatementUndo,
+        Control::StatementRelease,
+    ];
+    pub(super) const COUNT: usize = Self::ALL.len();
 
     pub(super) fn sql(self) -> &'static str {
         match self {
@@ -41,5 +55,31 @@ impl Control {
     }
 }
 
+impl Control {
+    /// What its text says of it, read once.
+    pub(super) fn text(self) -> &'static Text {
+        static TEXTS: LazyLock<[Arc<Text>; Control::COUNT]> =
+            LazyLock::new(|| Control::ALL.map(|control| Text::of(control.sql())));
+        &TEXTS[self as usize]
+    }
+}
+
 /// Those of one connection that were prepared.
 pub(super) type Controls = [Option<Statement>; Control::COUNT];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::SAVEPOINTS;
+
+    #[test]
+    fn each_control_is_at_its_place_and_its_savepoints_are_the_librarys_own() {
+        for (place, control) in Control::ALL.into_iter().enumerate() {
+            assert_eq!(control as usize, place, "{control:?}");
+            let effects = control.text().effects();
+            assert_eq!(effects.savepoints, effects.our_savepoints, "{control:?}");
+            assert_eq!(effects.savepoints, SAVEPOINTS.iter().any(|name| control.sql().ends_with(name)), "{control:?}");
+            assert!(effects.savepoints || effects.bounds, "{control:?}");
+        }
+    }
+}

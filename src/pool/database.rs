@@ -317,13 +317,14 @@ impl PooledConnection {
         self.guard.is_open()
     }
 
-    /// Opens another connection if this one was discarded. A hook that panics in that turns it down.
+    /// Makes it ready for a write: opens another connection if this one was discarded, and takes back what a hook may have set
+    /// of syncing. A hook that panics in that turns it down.
     pub(crate) async fn renew(&mut self) -> Result<()> {
-        if self.is_open() {
-            return Ok(());
+        if !self.is_open() {
+            // The engine's own panics are errors already: what panics here is a hook.
+            catch(self.guard.renew()).await.map_err(Error::of_a_hooks_panic)??;
         }
-        // The engine's own panics are errors already: what panics here is a hook.
-        Ok(catch(self.guard.renew()).await.map_err(Error::of_a_hooks_panic)??)
+        self.guard.syncs_commits().await
     }
 }
 

@@ -27,7 +27,6 @@ mod manage;
 mod observe;
 mod parameters;
 mod row;
-pub(crate) mod statement;
 mod statements;
 mod status;
 mod transaction;

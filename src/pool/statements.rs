@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use turso::Statement;
 
 use super::parameters::Parameters;
-use super::statement::is_worth_keeping;
+use crate::sql::{Kind, Text};
 
 /// A longer text is not kept: it has its values in it and will not come again, and what is prepared of it is five times
 /// as long.
@@ -46,21 +46,20 @@ impl Schema {
 /// A statement, outside the cache: it is about to run, or runs.
 pub(super) struct Prepared {
     pub(super) sql: String,
+    pub(super) text: Arc<Text>,
     pub(super) statement: Statement,
     pub(super) parameters: Parameters,
-    /// It comes from the cache: what its text says of it is known.
-    is_kept: bool,
 }
 
 impl Prepared {
     /// One that was prepared just now.
-    pub(super) fn new(sql: &str, statement: Statement, parameters: Parameters) -> Self {
-        Self { sql: sql.to_owned(), statement, parameters, is_kept: false }
+    pub(super) fn new(sql: &str, text: Arc<Text>, statement: Statement, parameters: Parameters) -> Self {
+        Self { sql: sql.to_owned(), text, statement, parameters }
     }
 
-    /// Whether it is one that reads or writes rows, and gives some. (A pragma may have columns and give none.)
+    /// Whether whoever runs it wants its rows. (A pragma that sets something may have columns and give none.)
     pub(super) fn gives_rows(&self) -> bool {
-        self.statement.column_count() > 0 && (self.is_kept || is_worth_keeping(&self.sql))
+        self.statement.column_count() > 0 && (self.text.repeats() || self.text.kind() == Kind::Telling)
     }
 }
 
@@ -112,17 +111,18 @@ impl Statements {
 
     /// Puts a statement back that ran without an error. `at_end`: there is nothing left of its run.
     pub(super) fn put(&mut self, prepared: Prepared, at_end: bool) {
-        let Prepared { sql, statement, is_kept, .. } = &prepared;
+        let Prepared { sql, text, statement, .. } = &prepared;
         if self.capacity > 0
             && self.seen.is_some()
             && self.seen == self.schema.at_rest()
-            && (*is_kept || (sql.len() <= LONGEST && is_worth_keeping(sql)))
+            && sql.len() <= LONGEST
+            && text.repeats()
             && (at_end || statement.reset().is_ok())
         {
             if self.kept.len() == self.capacity {
                 self.kept.remove(0);
             }
-            self.kept.push(Prepared { is_kept: true, ..prepared });
+            self.kept.push(prepared);
         }
     }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use turso::IntoParams;
 
 use super::connection::{Connection, Rows};
-use super::control::{Control, SAVEPOINTS};
-use super::statement;
+use super::control::Control;
 use crate::error::{Error, Result};
+use crate::sql::Text;
 
 /// When a transaction takes its locks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,8 +60,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// Dropped half-way, the statement may or may not have run inside the transaction, which can only be rolled back.
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
-        within(sql)?;
-        self.connection()?.execute(sql, params).await
+        self.connection()?.execute_if(sql, params, within).await
     }
 
     /// Runs several statements, separated by semicolons: all of them, or none.
@@ -73,8 +72,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// As for [`Transaction::execute`].
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
-        all_within(sql)?;
-        self.connection()?.execute_batch(sql).await
+        self.connection()?.execute_batch_if(sql, within).await
     }
 
     /// Runs a query; its rows borrow the transaction. One that writes (`RETURNING`) has run when it returns.
@@ -85,8 +83,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// As for [`Transaction::execute`].
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        within(sql)?;
-        self.connection()?.query(sql, params).await
+        self.connection()?.query_if(sql, params, within).await
     }
 
     /// The rowid of the last row inserted.
@@ -163,34 +160,19 @@ impl Transaction<'_> {
     }
 }
 
-/// Where a transaction ends is said by `commit` and `rollback`, and by nothing else. (That it is one statement is seen when
-/// it is prepared.)
-fn within(sql: &str) -> Result<()> {
-    match statement::is_boundary(sql) {
-        true => Err(ENDS_IT),
-        false if statement::is_about_savepoints(sql) => leaves_ours_alone(sql),
-        false => Ok(()),
+/// Where a transaction ends is said by `commit` and `rollback`, and by nothing else; and a closure, and a statement that
+/// fails, are undone by going back to a savepoint of the library's own.
+fn within(text: &Text) -> Result<()> {
+    let effects = text.effects();
+    if effects.bounds {
+        return Err(Error::misuse("a transaction is ended by commit or rollback, not by a statement: it was not run"));
     }
-}
-
-fn all_within(batch: &str) -> Result<()> {
-    match statement::bounds_a_transaction(batch) {
-        true => Err(ENDS_IT),
-        false => leaves_ours_alone(batch),
-    }
-}
-
-const ENDS_IT: Error =
-    Error::misuse("a transaction is ended by commit or rollback, not by a statement: it was not run");
-
-/// A closure, and a statement that fails, are undone by going back to a savepoint.
-fn leaves_ours_alone(sql: &str) -> Result<()> {
-    match SAVEPOINTS.iter().any(|name| statement::mentions(sql, name)) {
-        true => Err(Error::misuse(
+    if effects.our_savepoints {
+        return Err(Error::misuse(
             "the savepoints poolproof_write and poolproof_statement are the library's own: it was not run",
-        )),
-        false => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 impl Drop for Transaction<'_> {
@@ -254,12 +236,16 @@ impl<'c> Snapshot<'c> {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the snapshot ends.
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        if !statement::is_query(sql) {
-            return Err(Error::misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN"));
-        }
         #[cfg(feature = "cache")]
         self.note(sql);
-        self.connection.query(sql, params).await
+        self.connection.query_if(sql, params, only_reads).await
+    }
+}
+
+fn only_reads(text: &Text) -> Result<()> {
+    match text.is_query() {
+        true => Ok(()),
+        false => Err(Error::misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN")),
     }
 }
 

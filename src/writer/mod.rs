@@ -207,8 +207,8 @@ impl PooledDatabaseWriter {
         let cache = cache::ReadCache::of(&pool, config.cache);
         let mut connection = pool.get().await?;
         if mode == Mode::Wal && connection.journal_mode().await? == MVCC {
-            let problem = "is Wal, and the database is in MVCC mode: choose Mvcc, or switch it back with PRAGMA journal_mode = \
-                           'wal', with nothing else open";
+            let problem = "is Wal, and the database is in MVCC mode: choose Mvcc, or switch it back by a connection of turso's \
+                           own (PRAGMA journal_mode = 'wal'), with nothing else open";
             return Err(Error::Config { field: "mode", problem: problem.to_owned() });
         }
         let wal = Wal::new(pool.path(), connection.page_size().await?);

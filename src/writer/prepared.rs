@@ -14,7 +14,7 @@ use super::job::{Kind, Statement};
 use super::outcome::Ack;
 use super::queue::Priority;
 use crate::error::{Error, Result};
-use crate::pool::statement;
+use crate::sql::{self, Text};
 
 /// A statement of a writer, made by [`prepare`](PooledDatabaseWriter::prepare). It is checked once, its text is shared by all
 /// its runs, and the lane's connection keeps what the engine prepared of it. A clone is another handle. It has the limit and
@@ -51,7 +51,7 @@ impl PooledDatabaseWriter {
     /// Dropped half-way, nothing happened.
     pub async fn prepare<P: IntoParams>(&self, sql: impl Into<Arc<str>>) -> Result<Prepared<P>> {
         let sql = sql.into();
-        if !statement::writes_rows(&sql) {
+        if Text::of(&sql).kind() != sql::Kind::Rows {
             return Err(Error::misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
         }
         self.pool.get().await?.check(&sql).await?;

@@ -12,7 +12,8 @@ use super::job::{self, Answer, Closure, Job, Kind, Statement};
 use super::outcome::Ack;
 use super::{PooledDatabaseWriter, Way};
 use crate::error::{Error, Result};
-use crate::pool::{Transaction, clock, statement};
+use crate::pool::{Transaction, clock};
+use crate::sql::Text;
 
 impl PooledDatabaseWriter {
     /// Runs one statement by itself; its value is how many rows it changed. For the rowid of a new row, run it by
@@ -61,12 +62,13 @@ impl PooledDatabaseWriter {
         waits: bool,
     ) -> Result<Ack<u64>> {
         let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
-        leaves_something(&sql)?;
-        if statement::is_boundary(&sql) {
+        let text = Text::of(&sql);
+        leaves_something(&text)?;
+        if text.effects().bounds {
             let why = "execute runs one statement by itself; use write for a transaction: it was not run";
             return Err(Error::rolled_back(Error::misuse(why)));
         }
-        let can_share = statement::is_worth_keeping(&sql);
+        let can_share = text.repeats() || text.is_refused();
         let (statement, answer) = Statement::new(sql, params);
         let kind = if can_share { Kind::Statement(statement) } else { Kind::Solitary(statement) };
         self.queue(site, kind, answer, waits).await
@@ -83,7 +85,7 @@ impl PooledDatabaseWriter {
     pub fn execute_batch(&self, sql: impl Into<Arc<str>>) -> impl Future<Output = Result<Ack<()>>> + Send + '_ {
         let (site, sql) = (Location::caller(), sql.into());
         async move {
-            leaves_something(&sql)?;
+            leaves_something(&Text::of(&sql))?;
             let outcome = self.run_closure(site, async move |tx| tx.execute_batch(&sql).await, true).await;
             outcome.map_err(|error| match error {
                 Error::RolledBack { .. } | Error::Unknown { .. } => error,
@@ -215,8 +217,8 @@ impl PooledDatabaseWriter {
 }
 
 /// The lane's connection is replaced once a statement has changed it, so what only does that would be undone without a word.
-fn leaves_something(sql: &str) -> Result<()> {
-    match statement::changes_only_the_session(sql) {
+fn leaves_something(text: &Text) -> Result<()> {
+    match text.changes_only_the_session() {
         true => Err(Error::rolled_back(Error::misuse(
             "this changes its connection only, which is replaced after it: set a pragma by a hook (Hooks::after_connect) for \
              every connection, or use it in write, for that transaction; it was not run",

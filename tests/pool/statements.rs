@@ -284,7 +284,7 @@ async fn a_write_that_is_kept_does_not_write_in_a_snapshot() {
         })
         .await
         .unwrap_err();
-    assert!(refused.to_string().contains("query_only"), "{refused}");
+    assert!(matches!(refused, Error::Misuse(_)), "{refused}");
     assert_eq!((pool.status().most_open, sum(&mut pool.get().await.unwrap(), 0).await), (2, 7), "on that connection");
 }
 

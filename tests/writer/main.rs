@@ -29,6 +29,7 @@ mod read_after;
 mod reads;
 mod retry;
 mod room;
+mod session;
 mod statements;
 mod wal;
 mod world;

@@ -120,7 +120,7 @@ async fn a_connection_that_read_may_be_written_by_and_read_again() {
                 rows.next().await.map(|_| ())
             });
             let refused: poolproof::Error = refused.await.unwrap_err();
-            assert!(refused.to_string().contains("query_only"), "{refused}");
+            assert!(matches!(refused, Error::Misuse(_)), "{refused}");
         }
         db.pool().get().await.unwrap().execute("INSERT INTO t VALUES (?1)", (round,)).await.unwrap();
         let count: i64 = db

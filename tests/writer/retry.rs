@@ -234,14 +234,13 @@ async fn is_late(write: JoinHandle<Result<Ack<u64>>>, began: Instant, limit: Dur
     assert!(began.elapsed() >= limit);
 }
 
-/// The engine refuses to switch the mode of its journal while somebody reads, by the word that it has for a lock. There is
-/// no lock to wait for.
+/// The engine refuses to switch the mode of its journal while somebody reads, by the word that it has for a lock: the lane would
+/// try for it as long as it tries for a lock. It never gets so far.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_that_is_refused_though_the_lock_is_free_does_not_keep_the_lane() {
-    let retry_timeout = Duration::from_millis(60);
-    let (db, _folder) = writer_of(WriterConfig { retry_timeout, ..patient() }).await;
+async fn a_switch_of_the_journal_mode_is_refused_before_it_keeps_the_lane() {
+    let (db, _folder) = writer_of(patient()).await;
     insert(db.clone(), 1).await.unwrap();
-    let (writing, began) = (db.clone(), Instant::now());
+    let writing = db.clone();
     let refused = db.read(async move |snapshot| {
         let mut rows = snapshot.query("SELECT x FROM t", ()).await?;
         rows.next().await?;
@@ -249,9 +248,7 @@ async fn a_statement_that_is_refused_though_the_lock_is_free_does_not_keep_the_l
     });
     let error = refused.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::RolledBack { .. }), "{error:?}");
-    let retries = db.status().retries;
-    println!("{error}: {retries} retries in {:?}", began.elapsed());
-    assert!(retries > 0 && retries <= most_retries(began), "{retries}");
+    assert_eq!(db.status().retries, 0, "{error}");
     insert(db.clone(), 2).await.unwrap();
     assert_eq!(column(&db, "t").await, [1, 2]);
 }

@@ -133,11 +133,19 @@ pub async fn locked(db: &PooledDatabaseWriter) -> (PooledConnection, JoinHandle<
     (guard, waiting)
 }
 
-/// A guard of the pool that holds the write lock.
+/// A guard of the pool that holds the write lock. The lane may have it for a moment, for a write that was refused already: it
+/// sees that once it has the lock.
 pub async fn lock(db: &PooledDatabaseWriter) -> PooledConnection {
     let mut guard = db.pool().get().await.unwrap();
-    guard.execute("BEGIN IMMEDIATE", ()).await.unwrap();
-    guard
+    loop {
+        match guard.execute("BEGIN IMMEDIATE", ()).await {
+            Err(error) if error.is_contention() => tokio::task::yield_now().await,
+            outcome => {
+                outcome.unwrap();
+                return guard;
+            }
+        }
+    }
 }
 
 /// Gives the write lock back.

@@ -26,11 +26,11 @@ use super::activity::Doing;
 use super::control::{Control, Controls};
 use super::engine::engine;
 use super::parameters::Parameters;
-use super::statement;
 use super::statements::{Prepared, Schema, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
+use crate::sql::{self, JournalMode, Kind, Text};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
 pub struct Connection {
@@ -52,6 +52,8 @@ pub struct Connection {
     disk_failed: bool,
     /// A statement changed the connection rather than the database.
     altered: bool,
+    /// A hook did that, and so may have set how commits are synced.
+    hooked: bool,
     /// A transaction was dropped without commit or rollback: the next statement rolls back first.
     pub(super) rollback_due: bool,
     query_only: QueryOnly,
@@ -90,6 +92,15 @@ impl QueryOnly {
     }
 }
 
+/// A statement that is about to run: what its text says of it and, if that is kept, what the engine prepared of it.
+struct Found {
+    text: Arc<Text>,
+    kept: Option<Prepared>,
+}
+
+/// Whether somebody lets a text run.
+type Judge = fn(&Text) -> Result<()>;
+
 /// How a statement that fails is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Undo {
@@ -124,6 +135,7 @@ impl Connection {
             cut: false,
             disk_failed: false,
             altered: false,
+            hooked: false,
             rollback_due: false,
             query_only: QueryOnly::Off,
             hindrance: None,
@@ -157,35 +169,54 @@ impl Connection {
     /// Dropped half-way, the statement may or may not have taken effect, wholly or not at all; the connection is
     /// discarded when the guard comes back.
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
+        self.execute_if(sql, params, anybody).await
+    }
+
+    /// The same, if `judge` lets it.
+    pub(super) async fn execute_if(&mut self, sql: &str, params: impl IntoParams, judge: Judge) -> Result<u64> {
         let params = params.into_params()?;
         self.settle().await?;
-        let undo = self.prepare_undo(statement::may_write(sql)).await?;
-        let outcome = self.execute_in_one(sql, params).await;
-        self.is_fresh = outcome.is_ok() && statement::begins_deferred(sql) && !self.is_autocommit();
+        let found = self.find(sql);
+        self.admit(&found.text, judge).await?;
+        let undo = self.prepare_undo(found.text.effects().writes).await?;
+        let begins = found.text.kind() == Kind::BeginDeferred;
+        let outcome = self.execute_found(sql, found, params).await;
+        self.is_fresh = begins && outcome.is_ok() && !self.is_autocommit();
         self.undo_if_failed(undo, outcome).await
     }
 
     /// The same for whom a statement that fails ends its transaction, so that it needs no savepoint: the engine may leave the
     /// first rows of one that fails half-way.
     pub(crate) async fn execute_in_one(&mut self, sql: &str, params: Params) -> Result<u64> {
-        self.give_way().await;
         self.settle().await?;
-        let kept = self.find(sql);
-        self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
-        let _flight = self.take_off(sql);
-        let outcome = self.execute_prepared(sql, kept, params).await;
+        let found = self.find(sql);
+        self.admit(&found.text, anybody).await?;
+        self.execute_found(sql, found, params).await
+    }
+
+    async fn execute_found(&mut self, sql: &str, found: Found, params: Params) -> Result<u64> {
+        self.give_way().await;
+        self.alters(&found.text);
+        let _flight = self.take_off(sql, &found.text);
+        let outcome = self.execute_prepared(sql, found, params).await;
         self.ended(outcome)
     }
 
-    async fn execute_prepared(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<u64> {
+    async fn execute_prepared(&mut self, sql: &str, found: Found, params: Params) -> Result<u64> {
         self.has_begun = false;
-        let mut prepared = self.prepared(sql, kept, &params).await?;
+        let mut prepared = self.prepared(sql, found, &params).await?;
         // The engine would write the rows, and then fail on the first one that it gives.
         if prepared.gives_rows() {
             return Err(GIVES_ROWS);
         }
         prepared.parameters.are_given(&params)?;
         self.has_begun = true;
+        if prepared.text.kind() == Kind::Pragma {
+            // One that sets something may tell what it is now.
+            let mut rows = engine(prepared.statement.query(params)).await?;
+            while engine(rows.next()).await?.is_some() {}
+            return Ok(0);
+        }
         let changed = engine(prepared.statement.execute(params)).await?;
         self.statements.put(prepared, true);
         Ok(changed)
@@ -259,8 +290,9 @@ impl Connection {
     /// Prepares a statement that writes and gives no rows, to see whether it could run.
     pub(crate) async fn check(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
-        let _flight = self.take_off(sql);
-        let outcome = self.prepared(sql, None, &Params::None).await;
+        let found = Found { text: Text::of(sql), kept: None };
+        let _flight = self.take_off(sql, &found.text);
+        let outcome = self.prepared(sql, found, &Params::None).await;
         match self.ended(outcome)?.gives_rows() {
             true => Err(GIVES_ROWS),
             false => Ok(()),
@@ -278,20 +310,27 @@ impl Connection {
     /// Dropped half-way, some statements may have taken effect, and a transaction that the batch began is rolled back before
     /// anything else runs; the connection is discarded when the guard comes back.
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
-        takes_none(sql)?;
+        self.execute_batch_if(sql, anybody).await
+    }
+
+    /// The same, if `judge` lets it.
+    pub(super) async fn execute_batch_if(&mut self, batch: &str, judge: Judge) -> Result<()> {
+        takes_none(batch)?;
         self.settle().await?;
-        self.alters(statement::may_change_the_session(sql), sql);
-        if statement::changes_the_schema(sql) {
-            self.statements.changes();
-        }
+        let text = Text::of(batch);
+        self.admit(&text, judge).await?;
+        self.alters(&text);
         let begins_in_one = !self.is_autocommit();
-        let bounds = statement::bounds_a_transaction(sql);
-        let has_savepoints = statement::has_savepoints(sql);
+        let (bounds, has_savepoints) = (text.effects().bounds, text.effects().savepoints);
         let undo = self.prepare_undo(!bounds && !has_savepoints).await?;
         let outcome = {
-            let _flight = self.take_off(sql);
+            let _flight = self.take_off(batch, &text);
             self.rollback_due = bounds;
-            let outcome = engine(self.raw.execute_batch(sql)).await;
+            let outcome = match text.is_refused() {
+                // Or there is none, which is fine.
+                true => engine(self.raw.execute_batch(batch)).await,
+                false => self.run_each(text.statements(batch)).await,
+            };
             self.rollback_due = false;
             self.ended(outcome)
         };
@@ -307,6 +346,17 @@ impl Connection {
         }
     }
 
+    /// Runs one after the other. Between two of them it may be cut short.
+    async fn run_each(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
+        for sql in statements {
+            self.give_way().await;
+            let mut statement = engine(self.raw.prepare(sql)).await?;
+            let mut rows = engine(statement.query(())).await?;
+            while engine(rows.next()).await?.is_some() {}
+        }
+        Ok(())
+    }
+
     /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time. A statement that writes has
     /// run to its end when this returns, its commit included if no transaction is open; the rows that it gives (`RETURNING`) are buffered
     /// until they are fetched.
@@ -317,17 +367,23 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the guard comes back.
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
+        self.query_if(sql, params, anybody).await
+    }
+
+    /// The same, if `judge` lets it.
+    pub(super) async fn query_if(&mut self, sql: &str, params: impl IntoParams, judge: Judge) -> Result<Rows<'_>> {
         let params = params.into_params()?;
         self.give_way().await;
         self.settle().await?;
-        let kept = self.find(sql);
-        self.alters(kept.is_none() && statement::changes_the_session(sql), sql);
-        if !statement::certainly_writes(sql) {
-            return self.query_as_is(sql, kept, params).await;
+        let found = self.find(sql);
+        self.admit(&found.text, judge).await?;
+        self.alters(&found.text);
+        if !found.text.effects().writes {
+            return self.query_as_is(sql, found, params).await;
         }
         let undo = self.prepare_undo(true).await?;
         self.undo_due = true;
-        let outcome = match self.query_as_is(sql, kept, params).await {
+        let outcome = match self.query_as_is(sql, found, params).await {
             Ok(rows) => rows.fetch_all().await,
             Err(error) => Err(error),
         };
@@ -335,10 +391,16 @@ impl Connection {
         Ok(Rows { connection: self })
     }
 
+    /// A query that is the pool's own.
+    async fn query_own(&mut self, sql: &str) -> Result<Rows<'_>> {
+        let found = self.find(sql);
+        self.query_as_is(sql, found, Params::None).await
+    }
+
     /// A query that is the pool's own, or known to change nothing but the database.
-    async fn query_as_is(&mut self, sql: &str, kept: Option<Prepared>, params: Params) -> Result<Rows<'_>> {
-        let _flight = self.take_off(sql);
-        let outcome = self.query_prepared(sql, kept, params).await;
+    async fn query_as_is(&mut self, sql: &str, found: Found, params: Params) -> Result<Rows<'_>> {
+        let _flight = self.take_off(sql, &found.text);
+        let outcome = self.query_prepared(sql, found, params).await;
         let (rows, prepared) = match outcome {
             Ok(rows) => rows,
             Err(error) => return self.ended(Err(error)),
@@ -349,36 +411,49 @@ impl Connection {
         Ok(Rows { connection: self })
     }
 
-    async fn query_prepared(
-        &mut self,
-        sql: &str,
-        kept: Option<Prepared>,
-        params: Params,
-    ) -> Result<(turso::Rows, Prepared)> {
-        let mut prepared = self.prepared(sql, kept, &params).await?;
+    async fn query_prepared(&mut self, sql: &str, found: Found, params: Params) -> Result<(turso::Rows, Prepared)> {
+        let mut prepared = self.prepared(sql, found, &params).await?;
         prepared.parameters.are_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
         Ok((rows, prepared))
     }
 
-    /// The statement if it is kept. One that is not may be about to change the schema.
-    fn find(&mut self, sql: &str) -> Option<Prepared> {
+    /// The statement, if it is kept; what its text says of it, in any case.
+    fn find(&mut self, sql: &str) -> Found {
         let kept = self.statements.take(sql, self.is_autocommit());
-        if kept.is_none() && statement::changes_the_schema(sql) {
-            self.statements.changes();
-        }
-        kept
+        let text = kept.as_ref().map_or_else(|| Text::of(sql), |kept| Arc::clone(&kept.text));
+        Found { text, kept }
     }
 
-    async fn prepared(&mut self, sql: &str, kept: Option<Prepared>, params: &Params) -> Result<Prepared> {
+    async fn prepared(&mut self, sql: &str, found: Found, params: &Params) -> Result<Prepared> {
+        let Found { text, kept } = found;
         match kept {
             Some(kept) => Ok(kept),
             None => {
-                only_one(sql)?;
+                only_one(&text)?;
                 let mut statement = engine(self.raw.prepare(sql)).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
-                Ok(Prepared::new(sql, statement, parameters))
+                Ok(Prepared::new(sql, text, statement, parameters))
             }
+        }
+    }
+
+    /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
+    /// transaction that a pragma is in.
+    async fn admit(&mut self, text: &Text, judge: Judge) -> Result<()> {
+        judge(text)?;
+        let wanted = match text.effects().journal_mode {
+            JournalMode::Untouched => return Ok(()),
+            JournalMode::Wal => "wal",
+            JournalMode::Mvcc => "mvcc",
+            JournalMode::Other => "",
+        };
+        match self.journal_mode().await?.eq_ignore_ascii_case(wanted) {
+            true => Ok(()),
+            false => Err(Error::misuse(
+                "the journal mode is WAL or, if the writer was opened so (WriterConfig::mode), MVCC: leave PRAGMA \
+                 journal_mode out; it was not run",
+            )),
         }
     }
 
@@ -391,10 +466,12 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when it comes back.
     pub async fn run(&mut self, sql: &str) -> Result<()> {
-        self.alters(statement::changes_the_session(sql), sql);
         self.settle().await?;
-        let undo = self.prepare_undo(statement::may_write(sql)).await?;
-        let outcome = self.run_unsettled(sql).await;
+        let found = self.find(sql);
+        self.admit(&found.text, anybody).await?;
+        self.alters(&found.text);
+        let undo = self.prepare_undo(found.text.effects().writes).await?;
+        let outcome = self.run_found(sql, found).await;
         self.undo_if_failed(undo, outcome).await
     }
 
@@ -405,8 +482,12 @@ impl Connection {
     }
 
     async fn run_unsettled(&mut self, sql: &str) -> Result<()> {
-        let kept = self.find(sql);
-        let mut rows = self.query_as_is(sql, kept, Params::None).await?;
+        let found = self.find(sql);
+        self.run_found(sql, found).await
+    }
+
+    async fn run_found(&mut self, sql: &str, found: Found) -> Result<()> {
+        let mut rows = self.query_as_is(sql, found, Params::None).await?;
         while rows.next().await?.is_some() {}
         Ok(())
     }
@@ -427,7 +508,7 @@ impl Connection {
     /// first can be tried again.
     pub(crate) async fn control(&mut self, control: Control) -> Result<()> {
         self.settle().await?;
-        let _flight = self.take_off(control.sql());
+        let _flight = self.take_off(control.sql(), control.text());
         let outcome = self.run_control(control).await;
         self.is_fresh = outcome.is_ok() && control == Control::Begin;
         self.ended(outcome)
@@ -541,7 +622,7 @@ impl Connection {
 
     /// What was changed of it so far is how it is meant to be.
     pub(super) fn keep_changes(&mut self) {
-        self.altered = false;
+        self.hooked |= std::mem::take(&mut self.altered);
     }
 
     /// What it is doing, for others to see.
@@ -555,28 +636,31 @@ impl Connection {
     }
 
     /// A statement begins. If the one before it never ended, its future was dropped half-way.
-    fn take_off(&mut self, sql: &str) -> Flight {
+    fn take_off(&mut self, sql: &str, text: &Text) -> Flight {
         // Rows borrow the connection: if they are still open here, they were leaked.
         self.cut |= self.in_flight || self.open.take().is_some();
         self.in_flight = true;
         self.is_fresh = false;
-        self.changes.begins(sql, || self.raw.is_autocommit().unwrap_or(false));
+        if text.effects().schema {
+            self.statements.changes();
+        }
+        self.changes.begins(text, || self.raw.is_autocommit().unwrap_or(false));
         self.doing.begins(sql);
         Flight(Arc::clone(&self.doing))
     }
 
     /// A statement may be about to change the connection rather than the database.
-    fn alters(&mut self, it_does: bool, sql: &str) {
-        if it_does {
+    fn alters(&mut self, text: &Text) {
+        if text.effects().session {
             self.altered = true;
-            self.changes.alters(sql);
+            self.changes.alters(text);
         }
     }
 
     /// What a dropped transaction left behind is rolled back before anything else runs; and what is not a snapshot's may write.
     pub(crate) async fn settle(&mut self) -> Result<()> {
         if self.rollback_due && !self.is_autocommit() {
-            let _flight = self.take_off(Control::Rollback.sql());
+            let _flight = self.take_off(Control::Rollback.sql(), Control::Rollback.text());
             let outcome = self.run_control(Control::Rollback).await;
             self.ended(outcome)?;
         }
@@ -599,9 +683,13 @@ const GIVES_ROWS: Error = Error::misuse(
     "a statement that gives rows runs by query: on a connection, in read, or in write if it writes (RETURNING); it was not run",
 );
 
+fn anybody(_: &Text) -> Result<()> {
+    Ok(())
+}
+
 /// The engine would run the first statement and drop the rest without a word.
-fn only_one(sql: &str) -> Result<()> {
-    match statement::has_a_tail(sql) {
+fn only_one(text: &Text) -> Result<()> {
+    match text.has_a_tail() {
         true => Err(Error::misuse("only one statement runs at a time; use execute_batch for several: none was run")),
         false => Ok(()),
     }
@@ -609,7 +697,7 @@ fn only_one(sql: &str) -> Result<()> {
 
 /// The engine would take each parameter of a batch for NULL.
 fn takes_none(batch: &str) -> Result<()> {
-    match statement::has_parameters(batch) {
+    match sql::has_parameters(batch) {
         true => {
             Err(Error::misuse("execute_batch gives no parameters; use execute for a statement with some: none was run"))
         }

@@ -1,7 +1,5 @@
 //! What the pool and the lane ask of the database themselves: pragmas of their own, after which the connection is as it was.
 
-use turso::params::Params;
-
 use super::{Connection, QueryOnly};
 use crate::error::{Error, Result};
 use crate::pool::row::FromValue;
@@ -34,11 +32,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Commits are synced from now on, and so are checkpoints, whatever a hook has set.
+    pub(crate) async fn syncs_commits(&mut self) -> Result<()> {
+        if self.hooked {
+            self.run_as_is("PRAGMA synchronous = FULL").await?;
+            self.hooked = false;
+        }
+        Ok(())
+    }
+
     /// Copies what is committed from the log into the database, as far as readers let it. How many pages the log has, and
     /// how many of them are copied.
     pub(crate) async fn checkpoint(&mut self) -> Result<(u64, u64)> {
         self.settle().await?;
-        let mut rows = self.query_as_is("PRAGMA wal_checkpoint(PASSIVE)", None, Params::None).await?;
+        let mut rows = self.query_own("PRAGMA wal_checkpoint(PASSIVE)").await?;
         let mut counts = None;
         while let Some(row) = rows.next().await? {
             counts = Some((row.get::<Option<i64>>(1)?, row.get::<Option<i64>>(2)?));
@@ -68,7 +75,7 @@ impl Connection {
     /// What a pragma of the pool's own says; 0, or no text, if it says nothing.
     async fn pragma<T: FromValue + Default>(&mut self, sql: &str) -> Result<T> {
         self.settle().await?;
-        let mut rows = self.query_as_is(sql, None, Params::None).await?;
+        let mut rows = self.query_own(sql).await?;
         let mut said = None;
         while let Some(row) = rows.next().await? {
             said = Some(row.get(0)?);

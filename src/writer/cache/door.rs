@@ -8,9 +8,9 @@ use turso::IntoParams;
 
 use super::key::{GivenTo, Key, Work};
 use super::{CachedRows, Found, Kept, Weigh, read_schema};
-use crate::changes::Watched;
 use crate::error::{Error, Result};
 use crate::pool::Snapshot;
+use crate::sql::Text;
 use crate::writer::PooledDatabaseWriter;
 
 impl PooledDatabaseWriter {
@@ -80,7 +80,7 @@ impl PooledDatabaseWriter {
     ) -> Result<Arc<CachedRows>> {
         let params = params.into_params()?;
         let (key, query) = (Key::query(sql, &params), sql.to_owned());
-        let is_hopeless = |watched: &Watched| watched.text(sql).reads.is_none();
+        let is_hopeless = || Text::of(sql).reads().is_none();
         let work = async move |snapshot: &mut Snapshot<'_>| CachedRows::read(snapshot, &query, params).await;
         self.read_cached_from(site, &key, is_hopeless, work).await
     }
@@ -153,7 +153,7 @@ impl PooledDatabaseWriter {
             let given = GivenTo::<F, K>::new(given);
             let key = Key::Work(Work::of(&given));
             let work = async move |snapshot: &mut Snapshot<'_>| work(snapshot, &given.given).await;
-            self.read_cached_from(site, &key, |_| false, work).await
+            self.read_cached_from(site, &key, || false, work).await
         }
     }
 
@@ -161,7 +161,7 @@ impl PooledDatabaseWriter {
         &self,
         site: &'static Location<'static>,
         key: &Key,
-        is_hopeless: impl FnOnce(&Watched) -> bool,
+        is_hopeless: impl FnOnce() -> bool,
         work: F,
     ) -> Result<Arc<T>, E>
     where

@@ -24,9 +24,10 @@ use self::flights::{Boarded, Flights, Lead};
 use self::key::Key;
 pub use self::rows::CachedRows;
 pub use self::weigh::Weigh;
-use crate::changes::{Changes, Photo, Schema, Slots, Versions, Watched};
+use crate::changes::{Changes, Photo, Schema, Slots, Versions};
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, Snapshot};
+use crate::sql::Text;
 use crate::sync::Mutex;
 
 /// Of an answer beside its key and its value: its place in the store, which is not full, and what the allocator adds.
@@ -174,14 +175,14 @@ impl ReadCache {
     /// # Cancel safety
     /// Dropped while it waits for another's read, that one goes on; dropped while it is the one that reads, another of those
     /// who wait reads.
-    pub(super) async fn find(&self, key: &Key, is_hopeless: impl FnOnce(&Watched) -> bool) -> Found<'_> {
-        let watched = self.changes.watch();
+    pub(super) async fn find(&self, key: &Key, is_hopeless: impl FnOnce() -> bool) -> Found<'_> {
+        let versions = self.changes.watch();
         if let Some(entry) = self.kept.get(key) {
-            if entry.is_fresh(&watched.versions) {
+            if entry.is_fresh(versions) {
                 return self.answer(entry.answer);
             }
-            self.forget(key, &watched.versions);
-        } else if is_hopeless(watched) {
+            self.forget(key, versions);
+        } else if is_hopeless() {
             return self.answer(Answer::Never);
         }
         let lead = match self.flights.board(key).await {
@@ -196,7 +197,7 @@ impl ReadCache {
             Boarded::Leads(lead) => lead,
         };
         // It was kept while this call waited. Fresh now, it is right for all who came before now.
-        match self.kept.get(key).filter(|entry| entry.is_fresh(&watched.versions)) {
+        match self.kept.get(key).filter(|entry| entry.is_fresh(versions)) {
             Some(Entry { answer, .. }) => {
                 lead.land(match &answer {
                     Answer::Kept(kept) => Some(kept.clone()),
@@ -206,8 +207,8 @@ impl ReadCache {
             }
             None => {
                 add(&self.misses);
-                let before = watched.versions.photo();
-                Found::Missing(Filling { cache: self, key: key.clone(), watched, before, lead })
+                let before = versions.photo();
+                Found::Missing(Filling { cache: self, key: key.clone(), before, lead })
             }
         }
     }
@@ -259,7 +260,6 @@ impl fmt::Debug for ReadCache {
 pub(super) struct Filling<'c> {
     cache: &'c ReadCache,
     key: Key,
-    watched: &'c Watched,
     /// Taken before the snapshot: what the answer is stamped with.
     before: Photo,
     lead: Lead<'c, Key, Kept>,
@@ -275,9 +275,9 @@ impl Filling<'_> {
     /// Keeps an answer and the schema, read in one snapshot that was taken after this was made. `asked` are the queries that
     /// it comes from; `None`: there were too many.
     pub(super) fn keep(self, asked: Option<&[Box<str>]>, kept: Kept, schema: Arc<Schema>) {
-        let Self { cache, key, watched, before, lead } = self;
+        let Self { cache, key, before, lead } = self;
         let depends = asked.and_then(|asked| {
-            let mut all = asked.iter().map(|sql| schema.depends(watched.text(sql).reads.as_ref()?));
+            let mut all = asked.iter().map(|sql| schema.depends(Text::of(sql).reads()?));
             all.try_fold(Slots::UNKNOWN, |slots, one| Some(slots.and(one?)))
         });
         if let Some(of) = before.stamp(Slots::UNKNOWN) {

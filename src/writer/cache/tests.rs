@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use turso::params::Params;
 
 use super::*;
+use crate::changes::written;
 
 const SQL: &str = "SELECT a FROM t WHERE b = ?1";
 
@@ -41,7 +42,7 @@ fn key(number: i64) -> Key {
 }
 
 async fn seek<'c>(cache: &'c ReadCache, key: &Key) -> Found<'c> {
-    cache.find(key, |watched| watched.text(SQL).reads.is_none()).await
+    cache.find(key, || Text::of(SQL).reads().is_none()).await
 }
 
 fn find(cache: &ReadCache, number: i64) -> Found<'_> {
@@ -61,11 +62,11 @@ fn fill(filling: Filling<'_>) {
 
 /// A commit on the query's table, or on any, and what happens while it goes on.
 fn commit(cache: &ReadCache, meanwhile: impl FnOnce()) {
-    let watched = cache.changes.watch();
-    let slots = watched.text("DELETE FROM t").writes.with_every();
-    watched.versions.begin(slots);
+    let versions = cache.changes.watch();
+    let slots = written(&Text::of("DELETE FROM t")).with_every();
+    versions.begin(slots);
     meanwhile();
-    watched.versions.end(slots);
+    versions.end(slots);
 }
 
 #[test]
@@ -88,8 +89,8 @@ fn an_answer_is_served_until_its_table_is_written() {
     let cache = cache(1 << 20);
     fill(missing(&cache, 1));
     assert!(matches!(find(&cache, 1), Found::Kept(_)));
-    let watched = cache.changes.watch();
-    watched.versions.begin(watched.text("DELETE FROM u").writes.with_every());
+    let versions = cache.changes.watch();
+    versions.begin(written(&Text::of("DELETE FROM u")).with_every());
     assert!(matches!(find(&cache, 1), Found::Kept(_)), "another table's");
     commit(&cache, || {});
     assert!(matches!(find(&cache, 1), Found::Missing(_)));
@@ -214,10 +215,10 @@ fn an_answer_of_several_queries_depends_on_all_of_them() {
         let cache = cache(1 << 20);
         let asked: Vec<Box<str>> = asked.iter().map(|sql| (*sql).into()).collect();
         missing(&cache, 1).keep(Some(&asked), kept(), schema());
-        let watched = cache.changes.watch();
-        let slots = watched.text(write).writes.with_every();
-        watched.versions.begin(slots);
-        watched.versions.end(slots);
+        let versions = cache.changes.watch();
+        let slots = written(&Text::of(write)).with_every();
+        versions.begin(slots);
+        versions.end(slots);
         assert_eq!(matches!(find(&cache, 1), Found::Kept(_)), is_kept, "{asked:?}, {write}");
     }
     let cache = cache(1 << 20);

@@ -411,9 +411,9 @@ impl World {
 
 /// So that SQLite can read it.
 async fn switch_back(path: &std::path::Path) -> Result<(), Error> {
-    let pool = ConnectionPool::open(path).await?;
-    pool.get().await?.run("PRAGMA journal_mode = 'wal'").await?;
-    pool.close().await;
+    let database = turso::Builder::new_local(path.to_str().expect("a temporary file's name")).build().await?;
+    let mut rows = database.connect()?.query("PRAGMA journal_mode = 'wal'", ()).await?;
+    while rows.next().await?.is_some() {}
     Ok(())
 }
 

@@ -11,7 +11,8 @@ use turso_parser::ast::{
     OneSelect, Over, QualifiedName, ResultColumn, Select, SelectTable, SortedColumn, Window, With,
 };
 
-use super::tables::{Reads, is_ours, lower};
+use super::Reads;
+use super::read::{is_ours, lower};
 
 /// Functions, of one row, of many and of a window, that give the same for the same.
 const REPEATABLE: &str = " abs acos acosh asin asinh atan atan2 atanh avg ceil ceiling char coalesce concat concat_ws cos \

@@ -1,0 +1,178 @@
+//! What a text of SQL says of itself, by the engine's own parser: where its first statement ends, whether it is a query,
+//! what it does to the transaction, to its connection and to the schema, which tables it reads and writes.
+//!
+//! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
+//! it; connections, transactions, the lane and the read cache ask that. Rooms: `read` (from the parser's tree to a
+//! [`Text`]), `walk` (through the expressions of a query), `pragma` (what each pragma does), `object` (what the schema's own
+//! texts say, for the read cache).
+//!
+//! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
+
+#[cfg(feature = "cache")]
+pub(crate) mod object;
+mod pragma;
+mod read;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::mem;
+use std::sync::Arc;
+
+/// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.
+pub(crate) const SAVEPOINTS: [&str; 2] = ["poolproof_write", "poolproof_statement"];
+
+/// What a text says of itself: one statement, or several, or none.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text {
+    /// Of its only statement, or of the first of several.
+    kind: Kind,
+    /// Where each of several statements ends; whatever the engine cannot read is the last. Empty if there is nothing behind the
+    /// first statement.
+    ends: Vec<usize>,
+    /// Of all of its statements together.
+    effects: Effects,
+    /// The tables whose rows it writes by name.
+    written: Vec<Box<str>>,
+    /// What it reads, if it is one query that gives the same rows as long as its tables stay the same.
+    reads: Option<Reads>,
+}
+
+/// What a statement is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// No statement, or none that can be read.
+    #[default]
+    Nothing,
+    /// `SELECT` or `VALUES`, a `WITH` before it or not.
+    Query,
+    /// The plan of another statement, which is not run.
+    Explain,
+    /// `INSERT`, `REPLACE`, `UPDATE` or `DELETE`.
+    Rows,
+    /// Whatever changes the schema or the file as a whole.
+    Schema,
+    /// A pragma that tells something, or what became of it.
+    Telling,
+    /// A pragma that sets something, and may tell what it is now.
+    Pragma,
+    /// `BEGIN`, with no lock taken yet.
+    BeginDeferred,
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    RollbackTo,
+    Release,
+}
+
+/// What a statement, or several, may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    /// Begins or ends a transaction.
+    pub(crate) bounds: bool,
+    /// Sets, releases or goes back to a savepoint.
+    pub(crate) savepoints: bool,
+    /// Does so with one of the library's own.
+    pub(crate) our_savepoints: bool,
+    /// Writes into the database.
+    pub(crate) writes: bool,
+    /// Writes to tables that cannot be told.
+    pub(crate) writes_anything: bool,
+    /// Changes the schema.
+    pub(crate) schema: bool,
+    /// Changes something of its connection, which the next statement, or the next user, finds changed.
+    pub(crate) session: bool,
+    /// Does something that is not of its connection alone.
+    pub(crate) beyond_session: bool,
+    /// Sets how the database's log is kept.
+    pub(crate) journal_mode: JournalMode,
+    /// Makes visible what others before it wrote in the same transaction.
+    pub(crate) may_commit: bool,
+    /// After it, statements of the same connection may write more than they say.
+    pub(crate) strange: bool,
+}
+
+/// What `PRAGMA journal_mode` is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum JournalMode {
+    #[default]
+    Untouched,
+    Wal,
+    Mvcc,
+    /// Something else, or different things one after the other.
+    Other,
+}
+
+/// The tables of a query, in lower case.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    /// Where a table may stand: tables and views, and its own names of subqueries.
+    pub(crate) names: Vec<String>,
+    /// Its own names of subqueries (WITH). They may hide a table, or not reach where the name stands.
+    pub(crate) own: Vec<String>,
+}
+
+impl Text {
+    pub(crate) fn of(sql: &str) -> Arc<Self> {
+        Arc::new(read::read(sql))
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether something comes after the first statement, which the engine would drop without a word.
+    pub(crate) fn has_a_tail(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// The statements of `sql`, the text that this was made of.
+    pub(crate) fn statements<'t>(&self, sql: &'t str) -> impl Iterator<Item = &'t str> {
+        let only = self.ends.is_empty().then_some(sql.len());
+        let mut start = 0;
+        self.ends.iter().copied().chain(only).map(move |end| &sql[mem::replace(&mut start, end)..end])
+    }
+
+    /// Whether the engine refuses it before it runs: there is no statement, or none that can be read.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.kind == Kind::Nothing && !self.effects.strange
+    }
+
+    pub(crate) fn effects(&self) -> Effects {
+        self.effects
+    }
+
+    /// Whether the statement reads or writes rows and does nothing else, so that it will come again, and its prepared form is
+    /// worth keeping.
+    pub(crate) fn repeats(&self) -> bool {
+        matches!(self.kind, Kind::Query | Kind::Rows)
+    }
+
+    /// Whether the statement only reads.
+    pub(crate) fn is_query(&self) -> bool {
+        matches!(self.kind, Kind::Query | Kind::Explain)
+    }
+
+    /// Whether all that the text changes is its connection, by a setting or something temporary: after it, nothing is left.
+    pub(crate) fn changes_only_the_session(&self) -> bool {
+        self.effects.session && !self.effects.beyond_session
+    }
+}
+
+#[cfg(feature = "cache")]
+impl Text {
+    /// The tables that it writes by name, in lower case; those of [`Effects::writes_anything`] are not among them.
+    pub(crate) fn written(&self) -> &[Box<str>] {
+        &self.written
+    }
+
+    pub(crate) fn reads(&self) -> Option<&Reads> {
+        self.reads.as_ref()
+    }
+}
+
+/// Whether a statement of the text has a parameter: `?`, `?1`, `:name`, `@name` or `$name`.
+pub(crate) fn has_parameters(sql: &str) -> bool {
+    read::has_parameters(sql)
+}

@@ -1,0 +1,279 @@
+//! From the parser's tree to what is asked of a text.
+
+use std::convert::Infallible;
+use std::iter;
+use std::panic::catch_unwind;
+
+use turso_parser::ast::fmt::{BlankContext, ToTokens, TokenStream};
+use turso_parser::ast::{Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionType};
+use turso_parser::lexer::Lexer;
+use turso_parser::parser::Parser;
+use turso_parser::token::TokenType;
+
+use super::pragma::{self, About};
+use super::walk::walk;
+use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
+
+pub(super) fn read(sql: &str) -> Text {
+    // The parser asserts; a text that it cannot bear is the engine's to refuse, and to panic at in its turn.
+    catch_unwind(|| statements(sql)).unwrap_or_else(|_| Text { effects: ANYTHING, ..Text::default() })
+}
+
+/// Whether a statement that can be read has a parameter. The lexer does not tell a
+/// name in brackets, which may have a question mark, from an array; so the tokens are those of the parser's tree.
+pub(super) fn has_parameters(sql: &str) -> bool {
+    let mut tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
+    // The tree has none that the text has not.
+    tokens.any(|token| token.token_type == TokenType::TK_VARIABLE)
+        && catch_unwind(|| commands(sql).any(|(command, _)| Variables::of(&command))).unwrap_or_default()
+}
+
+/// Looks for parameters among the tokens of a statement.
+struct Variables(bool);
+
+impl Variables {
+    fn of(command: &Cmd) -> bool {
+        let (Cmd::Stmt(statement) | Cmd::Explain(statement) | Cmd::ExplainQueryPlan { stmt: statement, .. }) = command;
+        let mut variables = Self(false);
+        let Ok(()) = statement.to_tokens(&mut variables, &BlankContext);
+        variables.0
+    }
+}
+
+impl TokenStream for Variables {
+    type Error = Infallible;
+
+    fn append(&mut self, kind: TokenType, _: Option<&str>) -> Result<(), Infallible> {
+        self.0 |= kind == TokenType::TK_VARIABLE;
+        Ok(())
+    }
+}
+
+/// The statements of a text, each with what is behind it, as the engine goes through a batch: one after the other, until one
+/// cannot be read.
+fn commands(sql: &str) -> impl Iterator<Item = (Cmd, &str)> {
+    let mut rest = sql;
+    iter::from_fn(move || {
+        let mut parser = Parser::new(rest.as_bytes());
+        let command = parser.next_cmd().ok().flatten()?;
+        rest = rest.get(parser.offset()..).unwrap_or_default();
+        Some((command, rest))
+    })
+}
+
+fn statements(sql: &str) -> Text {
+    let mut commands = commands(sql).map(|(command, rest)| match command {
+        Cmd::Stmt(statement) => (of(&statement), rest),
+        // The engine carries out a pragma while it compiles it, even one that is only explained.
+        Cmd::Explain(pragma @ Stmt::Pragma { .. })
+        | Cmd::ExplainQueryPlan { stmt: pragma @ Stmt::Pragma { .. }, .. } => (of(&pragma), rest),
+        Cmd::Explain(_) | Cmd::ExplainQueryPlan { .. } => (plain(Kind::Explain), rest),
+    });
+    let Some((first, rest)) = commands.next() else { return Text::default() };
+    if rest.is_empty() {
+        return first;
+    }
+    let several = Text { ends: vec![sql.len() - rest.len()], reads: None, ..first };
+    let mut all = commands.fold(several, |mut all, (one, rest)| {
+        all.effects = all.effects.and(one.effects);
+        all.written.extend(one.written);
+        all.ends.push(sql.len() - rest.len());
+        all
+    });
+    if all.ends.last() != Some(&sql.len()) {
+        all.ends.push(sql.len());
+    }
+    all
+}
+
+/// Whatever a statement can do to tables, and to how far its connection is to be believed.
+const ANYTHING: Effects = Effects { strange: true, ..SOMEWHERE };
+
+/// It writes, and to which tables cannot be told.
+const SOMEWHERE: Effects = Effects {
+    writes_anything: true,
+    may_commit: true,
+    beyond_session: true,
+    strange: false,
+    bounds: false,
+    savepoints: false,
+    our_savepoints: false,
+    writes: false,
+    schema: false,
+    session: false,
+    journal_mode: JournalMode::Untouched,
+};
+
+/// It does nothing.
+const TELLS: Effects = Effects { beyond_session: true, ..Effects::NONE };
+
+impl Effects {
+    const NONE: Self = Self { writes_anything: false, may_commit: false, beyond_session: false, ..SOMEWHERE };
+
+    /// Of this and another statement.
+    fn and(self, other: Self) -> Self {
+        Self {
+            bounds: self.bounds || other.bounds,
+            savepoints: self.savepoints || other.savepoints,
+            our_savepoints: self.our_savepoints || other.our_savepoints,
+            writes: self.writes || other.writes,
+            writes_anything: self.writes_anything || other.writes_anything,
+            schema: self.schema || other.schema,
+            session: self.session || other.session,
+            beyond_session: self.beyond_session || other.beyond_session,
+            journal_mode: self.journal_mode.and(other.journal_mode),
+            may_commit: self.may_commit || other.may_commit,
+            strange: self.strange || other.strange,
+        }
+    }
+}
+
+impl JournalMode {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (JournalMode::Untouched, mode) | (mode, JournalMode::Untouched) => mode,
+            (one, other) if one == other => one,
+            _ => JournalMode::Other,
+        }
+    }
+
+    fn of(body: &PragmaBody) -> Self {
+        let (PragmaBody::Equals(value) | PragmaBody::Call(value)) = body;
+        let said = value.to_string();
+        let said = said.trim_matches(['\'', '"', '`', '[', ']']);
+        match (said.eq_ignore_ascii_case("wal"), said.eq_ignore_ascii_case("mvcc")) {
+            (true, _) => JournalMode::Wal,
+            (_, true) => JournalMode::Mvcc,
+            _ => JournalMode::Other,
+        }
+    }
+}
+
+fn plain(kind: Kind) -> Text {
+    with(kind, TELLS)
+}
+
+fn with(kind: Kind, effects: Effects) -> Text {
+    Text { kind, effects: Effects { beyond_session: true, ..effects }, ..Text::default() }
+}
+
+/// A statement of the database, or of something temporary: that is its connection's, and gone with it.
+fn temporary_or(is_temporary: bool, text: Text) -> Text {
+    let Text { effects, .. } = text;
+    let session = effects.session || is_temporary;
+    Text { effects: Effects { session, beyond_session: !is_temporary, ..effects }, ..text }
+}
+
+fn of(statement: &Stmt) -> Text {
+    match statement {
+        Stmt::Select(select) => {
+            let walked = walk(select);
+            match walked.acts {
+                true => with(Kind::Query, Effects { writes: true, ..ANYTHING }),
+                false => Text { reads: walked.same_again.then_some(walked.reads), ..plain(Kind::Query) },
+            }
+        }
+        Stmt::Insert { tbl_name: table, .. } | Stmt::Delete { tbl_name: table, .. } => rows(table),
+        Stmt::Update(update) => rows(&update.tbl_name),
+        Stmt::Begin { typ: None | Some(TransactionType::Deferred), .. } => boundary(Kind::BeginDeferred),
+        Stmt::Begin { .. } => boundary(Kind::Begin),
+        Stmt::Commit { .. } => {
+            let Text { effects, .. } = boundary(Kind::Commit);
+            with(Kind::Commit, Effects { may_commit: true, ..effects })
+        }
+        Stmt::Rollback { savepoint_name: Some(name), .. } => savepoint(Kind::RollbackTo, name, false),
+        Stmt::Rollback { savepoint_name: None, .. } => boundary(Kind::Rollback),
+        Stmt::Savepoint { name } => savepoint(Kind::Savepoint, name, false),
+        Stmt::Release { name } => savepoint(Kind::Release, name, true),
+        Stmt::Pragma { name, body } => of_pragma(&lower(&name.name), body.as_ref()),
+        Stmt::CreateTable { temporary, tbl_name: name, .. }
+        | Stmt::CreateTrigger { temporary, trigger_name: name, .. }
+        | Stmt::CreateView { temporary, view_name: name, .. } => schema(name, *temporary, SOMEWHERE),
+        Stmt::AlterTable(alter) => schema(&alter.name, false, SOMEWHERE),
+        Stmt::CreateIndex { idx_name: name, .. }
+        | Stmt::DropIndex { idx_name: name, .. }
+        | Stmt::DropTable { tbl_name: name, .. }
+        | Stmt::DropTrigger { trigger_name: name, .. }
+        | Stmt::DropView { view_name: name, .. } => schema(name, false, SOMEWHERE),
+        Stmt::Analyze { name: Some(name) } | Stmt::Reindex { name: Some(name) } => schema(name, false, SOMEWHERE),
+        Stmt::Analyze { name: None } | Stmt::Reindex { name: None } => whole(SOMEWHERE),
+        // The rest is rare, or new: whatever it is, nothing is taken for granted after it.
+        Stmt::CreateMaterializedView { view_name: name, .. }
+        | Stmt::CreateSequence { seq_name: name, .. }
+        | Stmt::DropSequence { seq_name: name, .. }
+        | Stmt::Optimize { idx_name: Some(name) } => schema(name, false, ANYTHING),
+        Stmt::CreateVirtualTable(table) => schema(&table.tbl_name, false, ANYTHING),
+        Stmt::CreateType { .. }
+        | Stmt::DropType { .. }
+        | Stmt::CreateDomain { .. }
+        | Stmt::DropDomain { .. }
+        | Stmt::Optimize { idx_name: None } => whole(ANYTHING),
+        // It runs in no transaction, and so in no savepoint.
+        Stmt::Vacuum { .. } => with(Kind::Schema, Effects { schema: true, ..SOMEWHERE }),
+        Stmt::Attach { .. } | Stmt::Detach { .. } => {
+            with(Kind::Schema, Effects { schema: true, session: true, ..ANYTHING })
+        }
+    }
+}
+
+fn boundary(kind: Kind) -> Text {
+    with(kind, Effects { bounds: true, ..Effects::NONE })
+}
+
+fn savepoint(kind: Kind, name: &Name, may_commit: bool) -> Text {
+    let name = lower(name);
+    let our_savepoints = SAVEPOINTS.contains(&name.as_str());
+    with(kind, Effects { savepoints: true, our_savepoints, may_commit, ..Effects::NONE })
+}
+
+fn rows(table: &QualifiedName) -> Text {
+    let name = lower(&table.name);
+    let is_told = is_ours(table) && !name.starts_with("sqlite_") && !name.starts_with("__turso_internal_");
+    let text = with(Kind::Rows, Effects { writes: true, writes_anything: !is_told, ..Effects::NONE });
+    let written = if is_told { vec![name.into_boxed_str()] } else { Vec::new() };
+    temporary_or(is_temporary(table), Text { written, ..text })
+}
+
+/// A change of the schema, of an object by that name.
+fn schema(name: &QualifiedName, temporary: bool, effects: Effects) -> Text {
+    let Text { effects, .. } = whole(effects);
+    let strange = effects.strange || temporary || !is_ours(name);
+    temporary_or(temporary || is_temporary(name), with(Kind::Schema, Effects { strange, ..effects }))
+}
+
+/// A change of the schema as a whole.
+fn whole(effects: Effects) -> Text {
+    with(Kind::Schema, Effects { writes: true, schema: true, ..effects })
+}
+
+fn of_pragma(name: &str, body: Option<&PragmaBody>) -> Text {
+    let (about, is_harmless) = pragma::about(name);
+    // Whether statements after it write what they say.
+    let effects = if body.is_some() && !is_harmless { ANYTHING } else { TELLS };
+    let kind = match (about, body) {
+        (About::Telling | About::Acting, _) | (_, None) => Kind::Telling,
+        (_, Some(_)) => Kind::Pragma,
+    };
+    let effects = match (about, body) {
+        (About::Telling, _) | (About::Database | About::Connection | About::JournalMode, None) => TELLS,
+        (About::Acting, _) | (About::Database, Some(_)) => Effects { session: true, ..effects },
+        (About::Connection, Some(_)) => Effects { session: true, beyond_session: false, ..effects },
+        (About::JournalMode, Some(body)) => Effects { session: true, journal_mode: JournalMode::of(body), ..effects },
+        (About::Unknown, body) => Effects { session: true, beyond_session: body.is_none(), ..ANYTHING },
+    };
+    Text { kind, effects, ..Text::default() }
+}
+
+/// As the engine folds it: by ASCII alone.
+pub(super) fn lower(name: &Name) -> String {
+    name.as_str().to_ascii_lowercase()
+}
+
+/// Whether the name is of the database that the pool opened.
+pub(super) fn is_ours(name: &QualifiedName) -> bool {
+    name.db_name.as_ref().is_none_or(|database| lower(database) == "main")
+}
+
+fn is_temporary(name: &QualifiedName) -> bool {
+    name.db_name.as_ref().is_some_and(|database| lower(database) == "temp")
+}

@@ -1,0 +1,169 @@
+//! What a statement changes of its connection, by a pragma or something temporary, reaches nobody else; how the log is kept is
+//! changed by nobody; and what is told of a statement that has an effect and gives rows is what became of it.
+
+use poolproof::{
+    Ack, Behavior, Connection, ConnectionPool, Error, HookFuture, Hooks, Mode, PooledDatabaseWriter, Result,
+    WriterConfig,
+};
+
+use crate::world::{column, writer, writer_of};
+
+/// Every way to make something temporary that the engine takes, of an object called `temp.t` or `temp.x`.
+const TEMPORARY: &[&str] = &[
+    "CREATE TABLE temp.t (x)",
+    "CREATE TEMP TABLE t (x)",
+    "CREATE TEMPORARY TABLE IF NOT EXISTS \"t\" (x)",
+    "CREATE TABLE IF NOT EXISTS \"TEMP\".t (x)",
+    "CREATE TABLE [temp].t AS SELECT 1 AS x",
+    "/* so */ CREATE TABLE -- and so\n temp . t (x)",
+    "CREATE TEMP VIEW t AS SELECT 7 AS x",
+    "CREATE VIEW temp.t AS SELECT 7 AS x",
+    "CREATE TEMP TRIGGER x AFTER INSERT ON t WHEN NEW.x > 3 BEGIN DELETE FROM t; END",
+    "CREATE TRIGGER temp.x AFTER INSERT ON main.t WHEN NEW.x > 3 BEGIN DELETE FROM t; END",
+];
+
+/// The first statement of a session; the next writer of `t` writes into the database.
+#[tokio::test]
+async fn something_temporary_is_gone_with_the_write_that_made_it_however_it_is_said() {
+    let mut taken = 0;
+    for sql in TEMPORARY {
+        let (db, _folder) = writer().await;
+        let made: Result<Ack<()>> = db.write(async move |tx| tx.execute(sql, ()).await.map(|_| ())).await;
+        taken += u32::from(made.is_ok());
+        // Of those, some share a commit.
+        let (one, other) =
+            tokio::join!(db.execute("INSERT INTO t VALUES (1)", ()), db.execute("INSERT INTO main.t VALUES (2)", ()),);
+        one.unwrap();
+        other.unwrap();
+        let batch = db.execute_batch(format!("{sql}; INSERT INTO main.t VALUES (3)")).await;
+        db.execute("INSERT INTO t VALUES (4)", ()).await.unwrap();
+        let found = column(&db, "t").await;
+        assert_eq!(found, if batch.is_ok() { vec![1, 2, 3, 4] } else { vec![1, 2, 4] }, "{sql}: {batch:?}");
+    }
+    assert!(taken >= 6, "the engine takes most of them: {taken}");
+}
+
+/// What is on a guard is on no other.
+#[tokio::test]
+async fn something_temporary_of_a_guard_is_on_no_other() {
+    for sql in TEMPORARY {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(1).build().await.unwrap();
+        let mut guard = pool.get().await.unwrap();
+        guard.execute("CREATE TABLE main.t (x)", ()).await.unwrap();
+        for way in 0..3 {
+            let made = match way {
+                0 => guard.execute(sql, ()).await.map(|_| ()),
+                1 => guard.run(sql).await,
+                _ => guard.execute_batch(sql).await,
+            };
+            drop(guard);
+            guard = pool.get().await.unwrap();
+            guard.execute("INSERT INTO t VALUES (5)", ()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let mut rows = guard.query("SELECT count(*) FROM main.t", ()).await.unwrap();
+            assert_eq!(rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap(), way + 1, "{sql}: {made:?}");
+        }
+    }
+}
+
+async fn journal_mode(db: &PooledDatabaseWriter) -> String {
+    let mut guard = db.pool().get().await.unwrap();
+    let mut rows = guard.query("PRAGMA journal_mode", ()).await.unwrap();
+    rows.next().await.unwrap().unwrap().get(0).unwrap()
+}
+
+#[tokio::test]
+async fn the_journal_mode_is_changed_by_nobody_and_a_schema_that_names_the_one_there_is_is_run() {
+    for mode in [Mode::Wal, Mode::Mvcc] {
+        let (db, _folder) = writer_of(WriterConfig { mode, ..WriterConfig::default() }).await;
+        let (is, other) = if mode == Mode::Wal { ("wal", "mvcc") } else { ("mvcc", "wal") };
+        for wanted in [other, "DELETE", "off"] {
+            for sql in [
+                format!("PRAGMA journal_mode = '{wanted}'"),
+                format!("pragma main.Journal_Mode({wanted})"),
+                format!("EXPLAIN PRAGMA journal_mode = {wanted}"),
+            ] {
+                let refused = |outcome: Result<()>| {
+                    let error = outcome.expect_err(&sql);
+                    assert!(matches!(error.cause(), Error::Misuse(_)), "{sql}: {error}");
+                    assert!(error.to_string().contains("WriterConfig::mode"), "{sql}: {error}");
+                };
+                refused(db.execute(sql.as_str(), ()).await.map(drop));
+                refused(db.execute_batch(sql.as_str()).await.map(drop));
+                let text = sql.clone();
+                refused(db.write(async move |tx| tx.execute(&text, ()).await).await.map(drop));
+                let mut guard = db.pool().get().await.unwrap();
+                refused(guard.execute(&sql, ()).await.map(drop));
+                refused(guard.run(&sql).await);
+                refused(guard.execute_batch(&format!("CREATE TABLE u (x); {sql}")).await);
+                refused(guard.query(&sql, ()).await.map(drop));
+                let mut tx = guard.begin(Behavior::Immediate).await.unwrap();
+                refused(tx.execute(&sql, ()).await.map(drop));
+                tx.rollback().await.unwrap();
+                drop(guard);
+                assert_eq!(journal_mode(&db).await, is, "{sql}");
+            }
+        }
+        let schema = format!("PRAGMA journal_mode = {is}; CREATE TABLE v (x); INSERT INTO v VALUES (1);");
+        db.execute_batch(schema).await.unwrap();
+        db.execute(format!("PRAGMA journal_mode = '{is}'"), ()).await.unwrap();
+        assert_eq!((column(&db, "v").await, journal_mode(&db).await.as_str()), (vec![1], is));
+    }
+}
+
+/// A pragma that writes what it is given: told as done if it is, and only then.
+#[tokio::test]
+async fn a_pragma_that_has_an_effect_is_told_by_that() {
+    let (db, _folder) = writer().await;
+    db.execute("PRAGMA user_version = 7", ()).await.unwrap();
+    db.execute("PRAGMA application_id(9)", ()).await.unwrap();
+    let mut guard = db.pool().get().await.unwrap();
+    for (sql, value) in [("PRAGMA user_version", 7), ("PRAGMA application_id", 9)] {
+        let mut rows = guard.query(sql, ()).await.unwrap();
+        assert_eq!(rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap(), value, "{sql}");
+    }
+    // It gives a row, and has an effect.
+    guard.execute("PRAGMA cache_size = 100", ()).await.unwrap();
+    // It tells, or tells what became of it, which `execute` has no place for.
+    for sql in [
+        "PRAGMA user_version",
+        "PRAGMA table_info(t)",
+        "PRAGMA synchronous",
+        "PRAGMA journal_mode",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    ] {
+        assert!(matches!(guard.execute(sql, ()).await, Err(Error::Misuse(_))), "{sql}");
+        assert!(matches!(db.execute(sql, ()).await.unwrap_err().cause(), Error::Misuse(_)), "{sql}");
+    }
+}
+
+fn runs(sql: &'static str) -> impl for<'c> Fn(&'c mut Connection) -> HookFuture<'c> + Send + Sync {
+    move |connection| Box::pin(async move { Ok(connection.run(sql).await?) })
+}
+
+/// A hook may set what it likes of a connection; but that a write is told as committed means that it is synced. (That it is,
+/// the simulated power failures tell: `tests/harness/sim/mutants/volatile.rs`.)
+#[tokio::test]
+async fn a_hook_does_not_take_the_sync_from_the_writers_commits() {
+    for mode in [Mode::Wal, Mode::Mvcc] {
+        for sql in ["PRAGMA synchronous = OFF", "PRAGMA main.synchronous = 'normal'", "PRAGMA synchronous(0)"] {
+            let folder = tempfile::tempdir().unwrap();
+            let hooks = Hooks::new().after_connect(runs(sql)).before_acquire(runs(sql));
+            let pool = ConnectionPool::builder(folder.path().join("t.db")).hooks(hooks).build().await.unwrap();
+            let db = PooledDatabaseWriter::with_config(pool, WriterConfig { mode, ..WriterConfig::default() })
+                .await
+                .unwrap();
+            db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+            for _ in 0..2 {
+                let said: Ack<i64> = db
+                    .write(async |tx| {
+                        let mut rows = tx.query("PRAGMA synchronous", ()).await?;
+                        rows.next().await?.expect("a row").get::<i64>(0)
+                    })
+                    .await
+                    .unwrap_or_else(|error: Error| panic!("{sql}: {error}"));
+                assert_eq!(said.value, 2, "{sql}, {mode:?}: FULL");
+            }
+        }
+    }
+}
