@@ -1,9 +1,9 @@
 //! What the texts of the schema say of its tables and views, for who keeps answers of queries.
 
+use turso::core::{Dialect, SqliteDialect};
 use turso_parser::ast::{
     Cmd, ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt, TableConstraint,
 };
-use turso_parser::parser::Parser;
 
 use super::Reads;
 use super::read::lower;
@@ -43,8 +43,8 @@ pub(crate) fn table(sql: &str) -> Option<Vec<String>> {
 }
 
 fn statement(sql: &str) -> Option<Stmt> {
-    match Parser::new(sql.as_bytes()).next_cmd() {
-        Ok(Some(Cmd::Stmt(statement))) => Some(statement),
+    match SqliteDialect.parse(sql) {
+        Ok((Some(Cmd::Stmt(statement)), _)) => Some(statement),
         _ => None,
     }
 }

@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::iter;
 use std::panic::catch_unwind;
 
+use turso::core::{Dialect, SqliteDialect};
 use turso_parser::ast::fmt::{BlankContext, ToTokens, TokenStream};
 use turso_parser::ast::{Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionType};
 use turso_parser::lexer::Lexer;
-use turso_parser::parser::Parser;
 use turso_parser::token::TokenType;
 
 use super::pragma::{self, About};
@@ -54,10 +54,10 @@ impl TokenStream for Variables {
 fn commands(sql: &str) -> impl Iterator<Item = (Cmd, &str)> {
     let mut rest = sql;
     iter::from_fn(move || {
-        let mut parser = Parser::new(rest.as_bytes());
-        let command = parser.next_cmd().ok().flatten()?;
-        rest = rest.get(parser.offset()..).unwrap_or_default();
-        Some((command, rest))
+        // That this compiles says that its parser is the engine's own, and of the same release.
+        let (command, end) = SqliteDialect.parse(rest).ok()?;
+        rest = rest.get(end..).unwrap_or_default();
+        Some((command?, rest))
     })
 }
 

@@ -1,5 +1,8 @@
 //! What is told of texts of all kinds.
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
 use super::*;
 
 fn written(text: &Text) -> Vec<&str> {
@@ -330,5 +333,90 @@ fn the_statements_of_a_text_are_all_of_it_and_what_cannot_be_read_is_the_last() 
     ];
     for (sql, expected) in cases {
         assert_eq!(Text::of(sql).statements(sql).collect::<Vec<_>>(), *expected, "{sql}");
+    }
+}
+
+/// Statements, what each is, and whether it bounds a transaction, changes the schema, or its connection.
+const STATEMENTS: &[(&str, Kind, [bool; 3])] = &[
+    ("SELECT ';' AS \"a;b\", `c--d`, 'it''s /* */'", Kind::Query, [false, false, false]),
+    ("VALUES (1), ('--')", Kind::Query, [false, false, false]),
+    ("WITH a AS (SELECT 1) SELECT CASE 1 WHEN 1 THEN 2 END FROM a", Kind::Query, [false, false, false]),
+    ("INSERT INTO t VALUES ('BEGIN; COMMIT', x'00')", Kind::Rows, [false, false, false]),
+    ("REPLACE INTO [t;u] VALUES (1) RETURNING a", Kind::Rows, [false, false, false]),
+    ("UPDATE t SET \"end\" = 1", Kind::Rows, [false, false, false]),
+    ("WITH a AS (SELECT 1) DELETE FROM t", Kind::Rows, [false, false, false]),
+    ("DELETE FROM temp.t", Kind::Rows, [false, false, true]),
+    ("BEGIN", Kind::BeginDeferred, [true, false, false]),
+    ("BEGIN DEFERRED TRANSACTION", Kind::BeginDeferred, [true, false, false]),
+    ("BEGIN IMMEDIATE", Kind::Begin, [true, false, false]),
+    ("COMMIT", Kind::Commit, [true, false, false]),
+    ("END TRANSACTION", Kind::Commit, [true, false, false]),
+    ("ROLLBACK", Kind::Rollback, [true, false, false]),
+    ("ROLLBACK TRANSACTION TO SAVEPOINT s", Kind::RollbackTo, [false, false, false]),
+    ("SAVEPOINT \"commit\"", Kind::Savepoint, [false, false, false]),
+    ("RELEASE s", Kind::Release, [false, false, false]),
+    ("CREATE TABLE t (\"temp\" TEXT)", Kind::Schema, [false, true, false]),
+    ("CREATE TABLE \"temp\".t (a)", Kind::Schema, [false, true, true]),
+    ("CREATE TEMP TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; DELETE FROM u; END", Kind::Schema, [false, true, true]),
+    (
+        "CREATE TRIGGER r AFTER INSERT ON t BEGIN INSERT INTO r (start, end) VALUES (1, 2); END",
+        Kind::Schema,
+        [false, true, false],
+    ),
+    ("ALTER TABLE temp.t ADD COLUMN b", Kind::Schema, [false, true, true]),
+    ("DROP INDEX temp.i", Kind::Schema, [false, true, true]),
+    ("ATTACH 'x' AS y", Kind::Schema, [false, true, true]),
+    ("PRAGMA synchronous = OFF", Kind::Pragma, [false, false, true]),
+    ("PRAGMA table_info('t;u')", Kind::Telling, [false, false, false]),
+    ("EXPLAIN PRAGMA foreign_keys = 0", Kind::Pragma, [false, false, true]),
+    ("EXPLAIN QUERY PLAN SELECT 1", Kind::Explain, [false, false, false]),
+];
+
+/// What may stand between two words, and between two statements.
+const BLANKS: &[&str] =
+    &[" ", "\n", "\t ", "/**/", "/*/ ' /*/", "/* ; COMMIT; */", " -- it's; BEGIN\n", " --\n", "/*\"*/ "];
+
+/// As many texts as `POOLPROOF_TEXTS` says, made of one to four statements, with blanks and comments of all kinds between their
+/// words: where each ends, what the first is and what all of them do is known from how they were made.
+#[test]
+fn texts_of_any_statements_are_read_as_they_were_made() {
+    let count = std::env::var("POOLPROOF_TEXTS").map_or(10_000, |count| count.parse().expect("a number"));
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let mut below = |limit: usize| (random.next_u64() % limit as u64) as usize;
+    for number in 0..count {
+        let (mut sql, mut ends, mut made) = (String::new(), Vec::new(), Vec::new());
+        for _ in 0..=below(4) {
+            let (statement, kind, does) = STATEMENTS[below(STATEMENTS.len())];
+            // A blank inside a quoted text stays; so only one that comes before any quote is another blank.
+            let plain = statement.find(['\'', '"', '`', '[']).unwrap_or(statement.len());
+            let (words, rest) = statement.split_at(plain);
+            for word in words.split_inclusive(' ') {
+                let (word, is_apart) = word.strip_suffix(' ').map_or((word, false), |word| (word, true));
+                let as_is = below(2) == 0;
+                sql.extend(word.chars().map(|letter| if as_is { letter } else { letter.to_ascii_lowercase() }));
+                sql.push_str(if is_apart { BLANKS[below(BLANKS.len())] } else { "" });
+            }
+            sql.push_str(rest);
+            for _ in 0..below(3) {
+                sql.push_str(BLANKS[below(BLANKS.len())]);
+            }
+            for _ in 0..=below(2) {
+                sql.push(';');
+                sql.push_str(BLANKS[below(BLANKS.len())]);
+            }
+            ends.push(sql.len());
+            made.push((kind, does));
+        }
+        let text = Text::of(&sql);
+        assert_eq!(text.kind(), made[0].0, "{number}: {sql}");
+        let lengths = text.statements(&sql).scan(0, |end, piece| {
+            *end += piece.len();
+            Some(*end)
+        });
+        assert_eq!(lengths.collect::<Vec<_>>(), ends, "{number}: {sql}");
+        let any = |which: usize| made.iter().any(|(_, does)| does[which]);
+        let Effects { bounds, schema, session, .. } = text.effects();
+        assert_eq!([bounds, schema, session], [any(0), any(1), any(2)], "{number}: {sql}");
+        assert_eq!(text.is_query(), matches!(made[0].0, Kind::Query | Kind::Explain), "{number}: {sql}");
     }
 }
