@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::catch::message;
 use crate::constraint::Constraint;
 use crate::pool::{AcquireTimeout, HolderReport, HookError};
+use crate::sql::{Text, TooDeep};
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,6 +45,15 @@ pub enum Error {
     Closed,
     /// Something that cannot work, and what to do instead. It had no effect.
     Misuse(Cow<'static, str>),
+    /// A statement goes so deep that the engine would overflow the stack of the thread, which ends the process. It was not run.
+    TooDeep {
+        /// What it has too many of.
+        what: &'static str,
+        /// As many of them, or more.
+        found: usize,
+        /// How many it may have.
+        limit: usize,
+    },
     /// A constraint refused a statement. It had no effect (see [`Constraint`] for `OR FAIL`); a transaction that it was part of
     /// is still open.
     Constraint(Constraint),
@@ -87,6 +97,11 @@ impl fmt::Display for Error {
             Error::Hook(error) => write!(f, "a hook turned a new connection down: {error}"),
             Error::Closed => f.write_str("the pool, or its writer, is closed: open the database again to go on"),
             Error::Misuse(why) => f.write_str(why),
+            Error::TooDeep { what, found, limit } => write!(
+                f,
+                "the statement has at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the \
+                 stack: make several of it, or put the values into a table; it was not run"
+            ),
             Error::Constraint(constraint) => constraint.fmt(f),
             Error::RolledBack { cause } => write!(f, "{cause}; nothing was written"),
             Error::Unknown { cause } => write!(f, "it is unknown whether this was written: {cause}"),
@@ -203,6 +218,15 @@ impl Error {
         match self.cause() {
             Error::Constraint(constraint) => Some(constraint),
             _ => None,
+        }
+    }
+
+    /// # Errors
+    /// [`Error::TooDeep`], if the text is.
+    pub(crate) fn unless_too_deep(text: &Text) -> Result<()> {
+        match text.too_deep() {
+            Some(TooDeep { what, found, limit }) => Err(Error::TooDeep { what, found, limit }),
+            None => Ok(()),
         }
     }
 

@@ -2,12 +2,13 @@
 //! what it does to the transaction, to its connection and to the schema, which tables it reads and writes.
 //!
 //! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
-//! it; connections, transactions, the lane and the read cache ask that. Rooms: `read` (from the parser's tree to a
-//! [`Text`]), `walk` (through the expressions of a query), `pragma` (what each pragma does), `object` (what the schema's own
+//! it; connections, transactions, the lane and the read cache ask that. Rooms: `depth` (what is refused before it is
+//! read), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a query), `pragma` (what each pragma does), `object` (what the schema's own
 //! texts say, for the read cache).
 //!
 //! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
 
+mod depth;
 #[cfg(feature = "cache")]
 pub(crate) mod object;
 mod pragma;
@@ -16,6 +17,7 @@ mod read;
 mod tests;
 mod walk;
 
+pub(crate) use self::depth::TooDeep;
 use std::mem;
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub(crate) struct Text {
     effects: Effects,
     /// The tables whose rows it writes by name.
     written: Vec<Box<str>>,
+    /// It is not to be read by anybody.
+    too_deep: Option<TooDeep>,
     /// What it reads, if it is one query that gives the same rows as long as its tables stay the same.
     reads: Option<Reads>,
 }
@@ -116,6 +120,11 @@ pub(crate) struct Reads {
 impl Text {
     pub(crate) fn of(sql: &str) -> Arc<Self> {
         Arc::new(read::read(sql))
+    }
+
+    /// What of it goes deeper than the stack of a thread may bear.
+    pub(crate) fn too_deep(&self) -> Option<TooDeep> {
+        self.too_deep
     }
 
     pub(crate) fn kind(&self) -> Kind {

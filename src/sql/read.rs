@@ -10,11 +10,16 @@ use turso_parser::ast::{Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionT
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
+use super::depth::too_deep;
 use super::pragma::{self, About};
 use super::walk::walk;
 use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
 
 pub(super) fn read(sql: &str) -> Text {
+    let too_deep = too_deep(sql);
+    if too_deep.is_some() {
+        return Text { too_deep, ..Text::default() };
+    }
     // The parser asserts; a text that it cannot bear is the engine's to refuse, and to panic at in its turn.
     catch_unwind(|| statements(sql)).unwrap_or_else(|_| Text { effects: ANYTHING, ..Text::default() })
 }
@@ -25,6 +30,7 @@ pub(super) fn has_parameters(sql: &str) -> bool {
     let mut tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
     // The tree has none that the text has not.
     tokens.any(|token| token.token_type == TokenType::TK_VARIABLE)
+        && too_deep(sql).is_none()
         && catch_unwind(|| commands(sql).any(|(command, _)| Variables::of(&command))).unwrap_or_default()
 }
 

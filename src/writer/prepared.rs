@@ -51,7 +51,9 @@ impl PooledDatabaseWriter {
     /// Dropped half-way, nothing happened.
     pub async fn prepare<P: IntoParams>(&self, sql: impl Into<Arc<str>>) -> Result<Prepared<P>> {
         let sql = sql.into();
-        if Text::of(&sql).kind() != sql::Kind::Rows {
+        let text = Text::of(&sql);
+        Error::unless_too_deep(&text)?;
+        if text.kind() != sql::Kind::Rows {
             return Err(Error::misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
         }
         self.pool.get().await?.check(&sql).await?;

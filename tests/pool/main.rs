@@ -3,6 +3,7 @@
 
 mod alarm;
 mod config;
+mod depth;
 mod forensics;
 mod hooks;
 mod lifecycle;

@@ -315,10 +315,10 @@ impl Connection {
 
     /// The same, if `judge` lets it.
     pub(super) async fn execute_batch_if(&mut self, batch: &str, judge: Judge) -> Result<()> {
-        takes_none(batch)?;
         self.settle().await?;
         let text = Text::of(batch);
         self.admit(&text, judge).await?;
+        takes_none(batch)?;
         self.alters(&text);
         let begins_in_one = !self.is_autocommit();
         let (bounds, has_savepoints) = (text.effects().bounds, text.effects().savepoints);
@@ -430,6 +430,7 @@ impl Connection {
         match kept {
             Some(kept) => Ok(kept),
             None => {
+                Error::unless_too_deep(&text)?;
                 only_one(&text)?;
                 let mut statement = engine(self.raw.prepare(sql)).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
@@ -441,6 +442,7 @@ impl Connection {
     /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
     /// transaction that a pragma is in.
     async fn admit(&mut self, text: &Text, judge: Judge) -> Result<()> {
+        Error::unless_too_deep(text)?;
         judge(text)?;
         let wanted = match text.effects().journal_mode {
             JournalMode::Untouched => return Ok(()),

@@ -1,0 +1,170 @@
+//! A statement that would overflow the stack of the thread that prepares it, which ends the process, is refused before.
+
+use std::process::Command;
+
+use poolproof::{Error, PooledDatabaseWriter, Result};
+
+/// A statement of a shape, the deeper the larger `n` is.
+fn statement(shape: &str, n: usize) -> String {
+    let each =
+        |begin: &str, each: &str, between: &str, end: &str| format!("{begin}{}{end}", vec![each; n].join(between));
+    match shape {
+        "union" => each("", "SELECT 1", " UNION ALL ", ""),
+        "insert-union" => each("INSERT INTO t ", "SELECT 1", " UNION ALL ", ""),
+        "except" => each("", "SELECT 1", " EXCEPT ", ""),
+        "values" => each("VALUES ", "(1)", ", ", ""),
+        "insert-values" => each("INSERT INTO t VALUES ", "(1)", ", ", ""),
+        "from-values" => each("SELECT * FROM (VALUES ", "(1)", ", ", ")"),
+        "from" => format!("{}SELECT 1{}", "SELECT * FROM (".repeat(n), ")".repeat(n)),
+        "parens" => format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n)),
+        "from-parens" => format!("SELECT * FROM {}t{}", "(".repeat(n), ")".repeat(n)),
+        "with-nested" => format!("{}SELECT 1{}", "WITH a AS (".repeat(n), ") SELECT * FROM a".repeat(n)),
+        "scalar" => format!("SELECT {}1{}", "(SELECT ".repeat(n), ")".repeat(n)),
+        "exists" => format!("SELECT {}1{}", "EXISTS (SELECT ".repeat(n), ")".repeat(n)),
+        "in" => format!("SELECT {}1{}", "1 IN (SELECT ".repeat(n), ")".repeat(n)),
+        "and" => each("SELECT ", "1", " AND ", ""),
+        "concat" => each("SELECT ", "'a'", " || ", ""),
+        "not" => format!("SELECT {}1", "NOT ".repeat(n)),
+        "minus" => format!("SELECT {}1", "- ".repeat(n)),
+        "case" => format!("SELECT {}1{}", "CASE WHEN 1 THEN ".repeat(n), " END".repeat(n)),
+        "in-list" => each("SELECT 1 IN (", "1", ", ", ")"),
+        "columns" => each("SELECT ", "1", ", ", ""),
+        "joins" => each("SELECT 1 FROM ", "t", ", ", ""),
+        "ctes" => {
+            let chain: Vec<_> = (1..n).map(|i| format!(", c{i} AS (SELECT * FROM c{})", i - 1)).collect();
+            format!("WITH c0 AS (SELECT 1){} SELECT * FROM c{}", chain.concat(), n - 1)
+        }
+        "ctes-apart" => {
+            let many: Vec<_> = (0..n).map(|i| format!("c{i} AS (SELECT 1)")).collect();
+            format!("WITH {} SELECT 1", many.join(", "))
+        }
+        "check" => format!("CREATE TABLE u (x CHECK ({}1))", "x + ".repeat(n)),
+        "index" => format!("CREATE INDEX i ON t ({}1)", "x + ".repeat(n)),
+        _ => panic!("no such shape"),
+    }
+}
+
+/// At the limit of each shape, beyond it, and far beyond.
+const SHAPES: &[(&str, usize)] = &[
+    ("union", 200),
+    ("insert-union", 200),
+    ("except", 200),
+    ("from", 24),
+    ("with-nested", 24),
+    ("scalar", 24),
+    ("exists", 24),
+    ("in", 24),
+    ("ctes", 100),
+    ("ctes-apart", 100),
+    // The engine's own limits.
+    ("from-parens", 0),
+    ("parens", 49),
+    ("and", 49),
+    ("concat", 49),
+    ("not", 49),
+    ("minus", 49),
+    ("case", 49),
+    ("joins", 49),
+    ("check", 49),
+    ("index", 49),
+    // No limit.
+    ("values", 3000),
+    ("insert-values", 3000),
+    ("from-values", 3000),
+    ("in-list", 3000),
+    ("columns", 1500),
+];
+
+/// Who runs a statement, and so on whose stack.
+const WAYS: [&str; 6] = ["guard", "worker", "batch", "lane", "write", "read"];
+
+fn runtime(way: &str) -> tokio::runtime::Runtime {
+    let mut builder = match way {
+        "guard" | "batch" => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().unwrap()
+}
+
+async fn run(way: &'static str, sql: String, db: &PooledDatabaseWriter) -> Result<()> {
+    match way {
+        "guard" => db.pool().get().await?.run(&sql).await,
+        "worker" => {
+            let pool = db.pool().clone();
+            tokio::spawn(async move { pool.get().await?.run(&sql).await }).await.unwrap()
+        }
+        "batch" => db.pool().get().await?.execute_batch(&sql).await,
+        "lane" => match db.execute(sql.as_str(), ()).await {
+            // It gives rows: it got as far as that.
+            Err(error) if matches!(error.cause(), Error::Misuse(why) if why.contains("gives rows")) => Ok(()),
+            outcome => outcome.map(drop),
+        },
+        "write" => db.write(async move |tx| tx.query(&sql, ()).await?.next().await.map(drop)).await.map(drop),
+        "read" => {
+            db.read(async move |snapshot| match snapshot.query(&sql, ()).await {
+                // It writes.
+                Err(Error::Misuse(_)) => Ok(()),
+                Err(error) => Err(error),
+                Ok(mut rows) => rows.next().await.map(drop),
+            })
+            .await
+        }
+        _ => panic!("no such way"),
+    }
+}
+
+/// Run in a process of its own: what is asked of it may end it.
+#[test]
+#[ignore = "a child"]
+fn a_child_runs_what_it_is_told() {
+    let Ok(told) = std::env::var("WAY") else { return };
+    let way = WAYS.into_iter().find(|way| *way == told).expect("a way");
+    // As large as a new thread's and a worker's, and smaller than a main thread's.
+    let work = move || {
+        runtime(way).block_on(async {
+            for (shape, limit) in SHAPES {
+                for n in [1, *limit, limit + 1, 10 * limit, 3000] {
+                    let folder = tempfile::tempdir().unwrap();
+                    let db = PooledDatabaseWriter::open(folder.path().join("t.db")).await.unwrap();
+                    db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+                    print!("{shape} {n}: ");
+                    let outcome = run(way, statement(shape, n.max(1)), &db).await;
+                    println!("{}", outcome.map_or_else(|error| error.cause().to_string(), |()| "ok".to_owned()));
+                    db.close().await;
+                }
+            }
+        });
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+}
+
+#[test]
+fn no_statement_overflows_the_stack_of_whoever_runs_it() {
+    for way in WAYS {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--ignored", "--exact", "depth::a_child_runs_what_it_is_told", "--nocapture"]).env("WAY", way);
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let last = || said.lines().rev().take(3).collect::<Vec<_>>();
+        assert!(
+            output.status.success(),
+            "{way}: {:?}, {:?}, {}",
+            output.status,
+            last(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let outcome = |shape: &str, n: usize| {
+            let line = said.lines().find_map(|line| line.split_once(&format!("{shape} {n}: ")));
+            line.unwrap_or_else(|| panic!("{way}: nothing is said of {shape} {n}")).1
+        };
+        for (shape, limit) in SHAPES.iter().filter(|(_, limit)| *limit > 0) {
+            assert_eq!(outcome(shape, *limit), "ok", "{way}: {shape} {limit}");
+        }
+        for (shape, limit) in &SHAPES[..10] {
+            for n in [limit + 1, 10 * limit, 3000] {
+                let said = outcome(shape, n);
+                assert!(said.contains("is the limit") && said.contains("it was not run"), "{way}: {shape} {n}: {said}");
+            }
+        }
+    }
+}
