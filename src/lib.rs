@@ -76,6 +76,7 @@ pub mod runs;
 #[cfg(feature = "service")]
 pub mod service;
 mod sql;
+mod stack;
 mod sync;
 mod writer;
 

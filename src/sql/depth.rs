@@ -2,7 +2,7 @@
 //!
 //! The engine's parser and compiler (0.8.3) call themselves for each level of a query, and a stack that overflows ends the
 //! process. It bounds the depth of an expression (at 100) and the number of joined tables (63), and nothing else; the limits here
-//! bound the rest, so that an unoptimised build of the engine stays within the 2 MiB that tokio's workers and new threads have
+//! bound the rest, so that an unoptimised build of the engine stays within the [`ROOM`](crate::stack::ROOM) that it is given
 //! (`tests/pool/depth.rs`). Found by the lexer alone, which calls nobody.
 
 use turso_parser::lexer::Lexer;

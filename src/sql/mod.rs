@@ -17,9 +17,11 @@ mod read;
 mod tests;
 mod walk;
 
-pub(crate) use self::depth::TooDeep;
 use std::mem;
 use std::sync::Arc;
+
+pub(crate) use self::depth::TooDeep;
+use crate::stack::with_room;
 
 /// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.
 pub(crate) const SAVEPOINTS: [&str; 2] = ["poolproof_write", "poolproof_statement"];
@@ -119,7 +121,7 @@ pub(crate) struct Reads {
 
 impl Text {
     pub(crate) fn of(sql: &str) -> Arc<Self> {
-        Arc::new(read::read(sql))
+        Arc::new(with_room(sql, || read::read(sql)))
     }
 
     /// What of it goes deeper than the stack of a thread may bear.
@@ -183,5 +185,5 @@ impl Text {
 
 /// Whether a statement of the text has a parameter: `?`, `?1`, `:name`, `@name` or `$name`.
 pub(crate) fn has_parameters(sql: &str) -> bool {
-    read::has_parameters(sql)
+    with_room(sql, || read::has_parameters(sql))
 }

@@ -8,9 +8,14 @@ use turso_parser::ast::{
 use super::Reads;
 use super::read::lower;
 use super::walk::{Walked, walk};
+use crate::stack::with_room;
 
 /// What a view reads, if it gives the same rows as long as that stays the same.
 pub(crate) fn view(sql: &str) -> Option<Reads> {
+    with_room(sql, || read_view(sql))
+}
+
+fn read_view(sql: &str) -> Option<Reads> {
     let Some(Stmt::CreateView { select, .. }) = statement(sql) else { return None };
     match walk(&select) {
         Walked { reads, same_again: true, acts: false } => Some(reads),
@@ -20,6 +25,10 @@ pub(crate) fn view(sql: &str) -> Option<Reads> {
 
 /// The tables whose writes act on this one by a foreign key of it; `None` if it is no plain table.
 pub(crate) fn table(sql: &str) -> Option<Vec<String>> {
+    with_room(sql, || read_table(sql))
+}
+
+fn read_table(sql: &str) -> Option<Vec<String>> {
     // The schema has the columns of a table that was made of a query, too.
     let Some(Stmt::CreateTable { body: CreateTableBody::ColumnsAndConstraints { columns, constraints, .. }, .. }) =
         statement(sql)

@@ -15,6 +15,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 
 use super::files::Identity;
+use crate::stack::ROOM;
 
 /// A future that is made where it will be polled, and never leaves that thread. What may panic in it is caught in it, wakers of
 /// its callers excepted; if one does panic, that ends it and nothing else, and whoever waits for it is told.
@@ -53,7 +54,7 @@ impl Executor for Threads {
         // Started by the thread itself: a runtime must not be dropped inside another, as it would be if the thread could
         // not be started.
         let (started, starting) = std::sync::mpsc::sync_channel(1);
-        thread::Builder::new().name("poolproof-lane".to_owned()).spawn(move || {
+        thread::Builder::new().name("poolproof-lane".to_owned()).stack_size(ROOM).spawn(move || {
             match Builder::new_current_thread().enable_time().build() {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));

@@ -31,6 +31,7 @@ use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
 use crate::sql::{self, JournalMode, Kind, Text};
+use crate::stack::await_with_room;
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
 pub struct Connection {
@@ -350,7 +351,7 @@ impl Connection {
     async fn run_each(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
         for sql in statements {
             self.give_way().await;
-            let mut statement = engine(self.raw.prepare(sql)).await?;
+            let mut statement = await_with_room(sql, engine(self.raw.prepare(sql))).await?;
             let mut rows = engine(statement.query(())).await?;
             while engine(rows.next()).await?.is_some() {}
         }
@@ -432,7 +433,7 @@ impl Connection {
             None => {
                 Error::unless_too_deep(&text)?;
                 only_one(&text)?;
-                let mut statement = engine(self.raw.prepare(sql)).await?;
+                let mut statement = await_with_room(sql, engine(self.raw.prepare(sql))).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
                 Ok(Prepared::new(sql, text, statement, parameters))
             }

@@ -1,0 +1,35 @@
+//! Room on the stack for who calls itself.
+//!
+//! The engine's parser and compiler do, for each level of a statement, and an unoptimised build of them (0.8.3) needs more than the
+//! 2 MiB of a worker of tokio's for 49 terms with AND between them: the process would end. So a text that may be deep is
+//! parsed and compiled with [`ROOM`], on whatever thread; what needs more than that is refused before
+//! (`sql/depth.rs`).
+
+use std::future::poll_fn;
+use std::pin::pin;
+
+/// The stack that a thread of ours has, and what others get for as long as they need it. Only what is touched takes memory.
+pub(crate) const ROOM: usize = 16 << 20;
+
+/// With so much left a thread needs no more.
+const ENOUGH: usize = 12 << 20;
+
+/// A text that is not longer has no depth.
+const SHORT: usize = 48;
+
+/// Calls `work`, about a text of SQL, with room.
+pub(crate) fn with_room<T>(sql: &str, work: impl FnOnce() -> T) -> T {
+    match sql.len() > SHORT {
+        true => stacker::maybe_grow(ENOUGH, ROOM, work),
+        false => work(),
+    }
+}
+
+/// Awaits `work`, about a text of SQL, with room.
+///
+/// # Cancel safety
+/// That of `work`.
+pub(crate) async fn await_with_room<T>(sql: &str, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| with_room(sql, || work.as_mut().poll(context))).await
+}
