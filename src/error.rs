@@ -159,6 +159,9 @@ impl std::error::Error for Error {
     }
 }
 
+/// What is wrong with a file that another process has.
+pub(crate) const IN_ANOTHER_PROCESS: &str = "another process has it open; stop that process, wait for it (ConnectionPoolBuilder::open_timeout), or name another file";
+
 const PANICKED: &str = "the engine panicked: ";
 
 /// A part of a write that has a limit in time.
@@ -312,6 +315,10 @@ impl Error {
         Error::Open { path: path.to_owned(), problem: nothing_to_open(path).unwrap_or_else(|| why_not_open(source)) }
     }
 
+    pub(crate) fn open_in_another_process(path: &Path) -> Self {
+        Error::Open { path: path.to_owned(), problem: IN_ANOTHER_PROCESS.to_owned() }
+    }
+
     /// The same, of a file on a disk of the caller's own, which the operating system knows nothing of.
     pub(crate) fn open_elsewhere(path: &Path, source: &turso::Error) -> Self {
         Error::Open { path: path.to_owned(), problem: why_not_open(source) }
@@ -344,9 +351,7 @@ fn why_not_open(source: &turso::Error) -> String {
         turso::Error::IoError(std::io::ErrorKind::PermissionDenied, _) => {
             "permission denied; allow this user to write the file and its folder".to_owned()
         }
-        _ if text.contains("locked by another process") => {
-            "another process has it open; stop that process, or name another file".to_owned()
-        }
+        _ if text.contains("locked by another process") => IN_ANOTHER_PROCESS.to_owned(),
         _ => text,
     }
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::clock;
 use super::config::PoolConfig;
 use super::connection::Connection;
 use super::database::ConnectionPool;
 use super::engine::engine;
+use super::file::{self, Opened};
 use super::generic::Pool;
 use super::hooks::Hooks;
 use super::manage::{Activity, Manage};
-use super::statements::Schema;
 use crate::changes::Changes;
-use crate::error::{Error, Result};
+use crate::error::{Error, IN_ANOTHER_PROCESS, Result};
 
 /// What every connection runs first, and why.
 pub(crate) const PRAGMAS: [&str; 4] = [
@@ -41,6 +42,8 @@ pub struct ConnectionPoolBuilder {
     config: PoolConfig,
     hooks: Hooks<Connection>,
     statement_cache: usize,
+    read_only: bool,
+    open_timeout: Duration,
     io: Option<Io>,
 }
 
@@ -60,6 +63,8 @@ impl ConnectionPoolBuilder {
             config: PoolConfig::default(),
             hooks: Hooks::new(),
             statement_cache: STATEMENT_CACHE,
+            read_only: false,
+            open_timeout: Duration::ZERO,
             io: None,
         }
     }
@@ -96,6 +101,19 @@ impl ConnectionPoolBuilder {
         self
     }
 
+    /// Opens the database for reading alone: a file, or a folder, that this user may not write. What writes is refused by the
+    /// engine, and a file that is not there is an error. Not so unless set.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// How long to wait for another process to close the database, as in a rolling restart. Not at all unless set.
+    pub fn open_timeout(mut self, timeout: Duration) -> Self {
+        self.open_timeout = timeout;
+        self
+    }
+
     /// How the engine reaches its files, instead of the operating system's calls: a disk that fails on purpose, for example.
     pub fn io(mut self, io: Arc<dyn turso::core::IO>) -> Self {
         self.io = Some(Io(io));
@@ -117,26 +135,61 @@ impl ConnectionPoolBuilder {
         if self.path.as_os_str().is_empty() {
             return Err(Error::Config { field: "path", problem: "is empty: name the database's file".to_owned() });
         }
-        let Some(name) = self.path.to_str() else {
+        let path = match &self.io {
+            None => file::locate(&self.path)?,
+            Some(_) => self.path.clone(),
+        };
+        let began = clock::now();
+        let turso = loop {
+            match self.open(&path).await {
+                Err(error) if is_elsewhere(&error) && began.elapsed() < self.open_timeout => {
+                    clock::sleep(OPEN_PAUSE).await;
+                }
+                outcome => break outcome?,
+            }
+        };
+        let opened = Arc::clone(&turso.opened);
+        #[cfg(feature = "cache")]
+        let changes = Arc::clone(&turso.changes);
+        let mut config = self.config;
+        config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
+        let pool = Pool::with_hooks(turso, config, self.hooks.then(Connection::keep_changes))?;
+        Ok(ConnectionPool {
+            pool,
+            path,
+            is_of_a_file: self.io.is_none(),
+            identity: opened.identity(),
+            has_lane: Arc::default(),
+            #[cfg(feature = "cache")]
+            changes,
+        })
+    }
+
+    /// Opens it once.
+    async fn open(&self, path: &Path) -> Result<Turso> {
+        let Some(name) = path.to_str() else {
             let problem = "its name is not UTF-8, which the engine needs; rename it".to_owned();
-            return Err(Error::Open { path: self.path, problem });
+            return Err(Error::Open { path: path.to_owned(), problem });
+        };
+        let opened = match &self.io {
+            None => Opened::open(path, self.read_only)?.ok_or_else(|| Error::open_in_another_process(path))?,
+            Some(_) => Opened::alone(),
         };
         let failed = |error: &turso::Error| match &self.io {
-            None => Error::open(&self.path, error),
-            Some(_) => Error::open_elsewhere(&self.path, error),
+            None => Error::open(path, error),
+            Some(_) => Error::open_elsewhere(path, error),
         };
-        let mut builder = turso::Builder::new_local(name);
+        let mut builder = turso::Builder::new_local(name).read_only(self.read_only);
         if let Some(Io(io)) = &self.io {
             builder = builder.with_io_impl(Arc::clone(io));
         }
         let database = builder.build().await.map_err(|error| failed(&error))?;
-        let changes = Changes::of(&self.path);
         let turso = Turso {
             database,
             statement_cache: self.statement_cache,
-            schema: Arc::default(),
-            changes: Arc::clone(&changes),
+            changes: Changes::of(path),
             stray: Arc::default(),
+            opened,
         };
         match turso.connect().await {
             Ok(mut connection) => match connection.run("SELECT COUNT(*) FROM sqlite_schema").await {
@@ -147,27 +200,31 @@ impl ConnectionPoolBuilder {
             Err(Error::Engine(error)) => return Err(failed(&error)),
             Err(error) => return Err(error),
         }
-        let mut config = self.config;
-        config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
-        let pool = Pool::with_hooks(turso, config, self.hooks.then(Connection::keep_changes))?;
-        Ok(ConnectionPool {
-            pool,
-            path: self.path,
-            is_of_a_file: self.io.is_none(),
-            has_lane: Arc::default(),
-            #[cfg(feature = "cache")]
-            changes,
-        })
+        let is_there = std::fs::metadata(path).map(|file| file::identity_of(&file)).ok();
+        if turso.opened.identity().is_some() && turso.opened.identity() != is_there {
+            let problem = "it was removed or replaced while it was opened; open it again".to_owned();
+            return Err(Error::Open { path: path.to_owned(), problem });
+        }
+        Ok(turso)
     }
+}
+
+/// How long to wait before another try at a database that another process has open.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether another process has it open.
+fn is_elsewhere(error: &Error) -> bool {
+    matches!(error, Error::Open { problem, .. } if problem == IN_ANOTHER_PROCESS)
 }
 
 /// The manager of the engine's connections.
 pub(super) struct Turso {
     database: turso::Database,
     statement_cache: usize,
-    schema: Arc<Schema>,
     changes: Arc<Changes>,
     stray: Arc<AtomicBool>,
+    /// After the engine's handle.
+    opened: Arc<Opened>,
 }
 
 impl Manage for Turso {
@@ -175,12 +232,12 @@ impl Manage for Turso {
     type Error = Error;
 
     async fn connect(&self) -> Result<Connection> {
-        let (schema, changes) = (Arc::clone(&self.schema), Arc::clone(&self.changes));
+        let (opened, changes) = (Arc::clone(&self.opened), Arc::clone(&self.changes));
         let raw = engine(async { self.database.connect() }).await;
         if raw.as_ref().is_err_and(Error::is_io) {
             self.stray.store(true, Ordering::Relaxed);
         }
-        let mut connection = Connection::new(raw?, self.statement_cache, schema, changes, Arc::clone(&self.stray));
+        let mut connection = Connection::new(raw?, self.statement_cache, opened, changes, Arc::clone(&self.stray));
         for pragma in PRAGMAS {
             connection.run_as_is(pragma).await?;
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::builder::{ConnectionPoolBuilder, Turso};
 use super::connection::Connection;
 use super::failure::{AcquireError, StillOpen};
+use super::file::Identity;
 use super::forensics::HolderReport;
 use super::generic::Pool;
 use super::guard::Pooled;
@@ -49,6 +50,8 @@ pub struct ConnectionPool {
     pub(super) path: PathBuf,
     /// Whether the operating system's files are where it is, and not a disk of the caller's own.
     pub(super) is_of_a_file: bool,
+    /// Which of them it was when it was opened.
+    pub(super) identity: Option<Identity>,
     /// Whether a writer's lane writes through it.
     pub(super) has_lane: Arc<AtomicBool>,
     #[cfg(feature = "cache")]
@@ -177,6 +180,11 @@ impl ConnectionPool {
     }
 
     /// Whether others could open what is at its path.
+    /// Which file it was when it was opened, as far as that can be told.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
     pub(crate) fn is_of_a_file(&self) -> bool {
         self.is_of_a_file
     }

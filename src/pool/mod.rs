@@ -5,6 +5,7 @@
 //! (what is done to a connection between two users), `generic` and `guard` (any kind of connection, with `config`, `clock`,
 //! `hooks`, `maintenance`, `observe`, `failure`, `forensics` and `status` around it), `connection` (the engine's, with its
 //! `statements`, their `parameters` and `control`, and the `transaction`s that borrow it), `builder` (opening a database),
+//! `file` (which file that is),
 //! `database` (the face).
 
 mod activity;
@@ -18,6 +19,7 @@ pub(crate) mod core;
 mod database;
 mod engine;
 mod failure;
+pub(crate) mod file;
 mod forensics;
 mod generic;
 mod guard;

@@ -3,8 +3,8 @@
 //! A statement in use is taken out of the cache and put back when it is done with, so a busy one is never handed out twice.
 //! The engine prepares a statement again by itself when the schema has changed, but not well (0.8.3): it counts the columns
 //! of the first row before, it takes a schema that was rolled back for a later one with the same number, and in a
-//! transaction that began before the change it fails. So none is kept over a change that anybody makes through the same
-//! pool, and while somebody is changing it none is kept at all.
+//! transaction that began before the change it fails. So none is kept over a change that anybody makes through a pool
+//! of this process, and while somebody is changing it none is kept at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::sql::{Kind, Text};
 /// as long.
 const LONGEST: usize = 16 * 1024;
 
-/// The changes of the schema that are made through one pool.
+/// The changes of a file's schema that are made through pools of this process.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
     /// How often it was changed, times [`CHANGE`], and how many are changing it now.

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::door::Shared;
 use super::executor::Executor;
-use super::files::Identity;
 use crate::error::{Error, Result};
+use crate::pool::file::Identity;
 use crate::pool::{ConnectionPool, LaneClaim};
 use crate::sync::Mutex;
 

@@ -14,7 +14,7 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 
-use super::files::Identity;
+use crate::pool::file::{Identity, identity_of};
 use crate::stack::ROOM;
 
 /// A future that is made where it will be polled, and never leaves that thread. What may panic in it is caught in it, wakers of
@@ -76,13 +76,6 @@ impl Executor for Threads {
 
     fn file(&self, path: &Path) -> Option<FileStatus> {
         let file = std::fs::metadata(path).ok()?;
-        #[cfg(unix)]
-        let identity = {
-            use std::os::unix::fs::MetadataExt;
-            (file.dev(), file.ino())
-        };
-        #[cfg(not(unix))]
-        let identity = (0, 0);
-        Some(FileStatus { len: file.len(), identity })
+        Some(FileStatus { len: file.len(), identity: identity_of(&file) })
     }
 }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use super::executor::Executor;
 use crate::error::Error;
-
-/// Which file it is, among all of the machine.
-pub(super) type Identity = (u64, u64);
+use crate::pool::ConnectionPool;
+use crate::pool::file::Identity;
 
 /// A database's two files, and which they were when they were first seen.
 #[derive(Debug)]
@@ -21,12 +20,18 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn of(files: [PathBuf; 2], executor: &Arc<dyn Executor>) -> Self {
-        let files = files.map(|path| {
-            let identity = executor.file(&path).map(|file| file.identity);
-            (path, identity)
-        });
-        Self { executor: Arc::clone(executor), files }
+    /// The database of a pool, which counts from when that was opened, and its log.
+    ///
+    /// # Errors
+    /// [`Error::Open`] if the database is not there any more.
+    pub(super) fn of(pool: &ConnectionPool, log: PathBuf, executor: &Arc<dyn Executor>) -> Result<Self, Error> {
+        let seen = |path: &Path| executor.file(path).map(|file| file.identity);
+        let database = pool.identity().or_else(|| seen(pool.path()));
+        let identity = seen(&log);
+        let files = [(pool.path().to_owned(), database), (log, identity)];
+        let mut files = Self { executor: Arc::clone(executor), files };
+        files.look()?;
+        Ok(files)
     }
 
     /// What is wrong, if one of the files is not where it was. The log counts from when it is first seen.
@@ -52,9 +57,4 @@ pub(super) fn log_of(database: &Path) -> PathBuf {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     log.into()
-}
-
-/// The log of a database in MVCC mode, which the engine names so whatever the database is called.
-pub(super) fn logical_log_of(database: &Path) -> PathBuf {
-    database.with_extension("db-log")
 }

@@ -41,7 +41,7 @@ impl Lane {
         claim.is_for(&shared);
         shared.wal.look(&*shared.executor);
         let (alive, ended) = watch::channel(());
-        let files = Files::of([pool.path().to_owned(), log_of(pool.path())], &shared.executor);
+        let files = Files::of(pool, log_of(pool.path()), &shared.executor)?;
         let works = Works { queue: Refuses(Arc::clone(&shared)), connection, _claim: claim, _alive: alive };
         let task = Box::new(move || Box::pin(work(works, files)) as _);
         shared.executor.lane(task).map_err(|error| Error::Config {

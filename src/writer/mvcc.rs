@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::claim::Claim;
 use super::door::Shared;
-use super::files::{Files, logical_log_of};
+use super::files::Files;
 use super::job::{self, Answer, End, Job, Kind};
 use super::lane::discard;
 use super::queue::Priority;
@@ -29,6 +29,7 @@ use super::retry::Backoff;
 use crate::catch::catch;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
+use crate::pool::file::{has_its_own_log, logical_log_of};
 use crate::pool::{ConnectionPool, Hindrance, PooledConnection, clock};
 use crate::sync::Mutex;
 
@@ -73,13 +74,15 @@ impl SideBySide {
     pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: Claim) -> Result<Self> {
         // From now on whoever opens the file waits for this one to end, whatever becomes of it.
         claim.is_for(&shared);
+        if pool.is_of_a_file() {
+            has_its_own_log(pool.path())?;
+        }
         let (claim, mode) = switch(pool, &shared, claim).await?;
         if mode != MVCC {
             let problem = format!("is Mvcc, and the database stays in mode {mode}: close whatever else has it open");
             return Err(Error::Config { field: "mode", problem });
         }
-        let files = [pool.path().to_owned(), logical_log_of(pool.path())];
-        let files = Mutex::new(Files::of(files, &shared.executor));
+        let files = Mutex::new(Files::of(pool, logical_log_of(pool.path()), &shared.executor)?);
         let side = Arc::new(Side { shared, files, writes: AtomicU64::new(0) });
         Ok(Self { side, pool: pool.clone(), claim: Mutex::new(Some(Arc::new(claim))) })
     }

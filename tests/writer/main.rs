@@ -19,6 +19,8 @@ mod failing;
 mod files;
 mod late;
 mod leaving;
+#[cfg(unix)]
+mod location;
 mod messages;
 mod mvcc;
 mod order;

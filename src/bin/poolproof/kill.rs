@@ -37,7 +37,7 @@ impl ValueEnum for Killed {
             Subject::Forgetful => "the same, on a disk that forgets the unsynced",
             Subject::EarlyAck => "control: acknowledges before it commits",
             Subject::Pieces => "control: commits statement by statement",
-            Subject::Unsynced => "control: synchronous OFF, on such a disk",
+            Subject::Unsynced => "control: such a disk, and the log is not synced",
             _ => "",
         };
         Some(clap::builder::PossibleValue::new(self.0.name()).help(help))

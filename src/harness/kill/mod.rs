@@ -58,7 +58,7 @@ pub enum Subject {
     EarlyAck,
     /// Control: a lane whose transactions commit statement by statement.
     Pieces,
-    /// Control: the writer with synchronous OFF, on a disk that forgets what was not synced.
+    /// Control: the writer on a disk that forgets what was not synced, and that does not sync the log.
     Unsynced,
 }
 

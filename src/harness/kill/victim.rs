@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use turso::core::LimboError;
 
 use super::volatile::Volatile;
 use super::work::{COUNT, INSERT, Write};
 use super::{Subject, multi_threaded};
 use crate::error::Error;
-use crate::pool::{Connection, ConnectionPool, Hooks, PRAGMAS};
+use crate::pool::{ConnectionPool, PRAGMAS};
 use crate::writer::PooledDatabaseWriter;
 
 /// Callers at once.
@@ -100,15 +101,11 @@ impl Hand {
     async fn open(orders: &Orders) -> Result<Self, String> {
         let Orders { subject, database, .. } = orders;
         let builder = ConnectionPool::builder(database).max_connections(2);
-        let volatile = || Volatile::new().map(Arc::new).map_err(|error| error.to_string());
+        let disk = |disk: Result<Volatile, LimboError>| disk.map(Arc::new).map_err(|error| error.to_string());
         let builder = match subject {
             Subject::Writer => builder,
-            Subject::Forgetful => builder.io(volatile()?),
-            Subject::Unsynced => {
-                builder.io(volatile()?).hooks(Hooks::new().after_connect(|connection: &mut Connection| {
-                    Box::pin(async move { Ok(connection.run("PRAGMA synchronous = OFF").await?) })
-                }))
-            }
+            Subject::Forgetful => builder.io(disk(Volatile::new())?),
+            Subject::Unsynced => builder.io(disk(Volatile::that_lies())?),
             Subject::EarlyAck => return broken(database, early_ack).await,
             Subject::Pieces => return broken(database, pieces).await,
         };

@@ -20,12 +20,19 @@ use turso::core::{
 /// The disk. Everything opened through it shares one image a file.
 pub(super) struct Volatile {
     platform: PlatformIO,
+    /// It says that a log is synced, and does not.
+    lies: bool,
     files: Mutex<HashMap<String, Arc<Cached>>>,
 }
 
 impl Volatile {
     pub(super) fn new() -> Result<Self, LimboError> {
-        Ok(Self { platform: PlatformIO::new()?, files: Mutex::default() })
+        Ok(Self { platform: PlatformIO::new()?, lies: false, files: Mutex::default() })
+    }
+
+    /// One that does not sync a log, as with `PRAGMA synchronous = OFF`.
+    pub(super) fn that_lies() -> Result<Self, LimboError> {
+        Ok(Self { lies: true, ..Self::new()? })
     }
 }
 
@@ -47,7 +54,9 @@ impl IO for Volatile {
         }
         let create = flags.contains(OpenFlags::Create);
         let opened = fs::File::options().read(true).write(true).create(create).open(path);
-        let file = opened.and_then(Cached::new).map_err(|error| io_error(error, "open"))?;
+        let file = opened
+            .and_then(|file| Cached::new(file, self.lies && path.ends_with("-wal")))
+            .map_err(|error| io_error(error, "open"))?;
         let file = Arc::new(file);
         files.insert(path.to_owned(), Arc::clone(&file));
         Ok(file)
@@ -68,15 +77,16 @@ struct State {
     durable: fs::File,
     image: Vec<u8>,
     unsynced: Vec<Change>,
+    lies: bool,
 }
 
 struct Cached(Mutex<State>);
 
 impl Cached {
-    fn new(mut durable: fs::File) -> io::Result<Self> {
+    fn new(mut durable: fs::File, lies: bool) -> io::Result<Self> {
         let mut image = Vec::new();
         durable.read_to_end(&mut image)?;
-        Ok(Self(Mutex::new(State { durable, image, unsynced: Vec::new() })))
+        Ok(Self(Mutex::new(State { durable, image, unsynced: Vec::new(), lies })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,10 +102,15 @@ impl State {
             self.image.resize(end, 0);
         }
         self.image[start..end].copy_from_slice(bytes);
-        self.unsynced.push(Change::Write { at, bytes: bytes.to_vec() });
+        if !self.lies {
+            self.unsynced.push(Change::Write { at, bytes: bytes.to_vec() });
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        if self.lies {
+            return Ok(());
+        }
         for change in self.unsynced.drain(..) {
             match change {
                 Change::Write { at, bytes } => {

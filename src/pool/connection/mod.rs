@@ -25,8 +25,9 @@ pub use self::rows::Rows;
 use super::activity::Doing;
 use super::control::{Control, Controls};
 use super::engine::engine;
+use super::file::Opened;
 use super::parameters::Parameters;
-use super::statements::{Prepared, Schema, Statements};
+use super::statements::{Prepared, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
@@ -71,6 +72,8 @@ pub struct Connection {
     /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
     /// runs any more (FINDINGS.md).
     stray: Arc<AtomicBool>,
+    /// After the raw connection, which keeps the file open.
+    _opened: Arc<Opened>,
 }
 
 /// Whether `PRAGMA query_only` is on. The engine prepares every statement anew that was prepared before it changed; so it
@@ -121,13 +124,13 @@ impl Connection {
     pub(super) fn new(
         raw: turso::Connection,
         statement_cache: usize,
-        schema: Arc<Schema>,
+        opened: Arc<Opened>,
         changes: Arc<Changes>,
         stray: Arc<AtomicBool>,
     ) -> Self {
         Self {
             open: None,
-            statements: Statements::new(statement_cache, schema),
+            statements: Statements::new(statement_cache, Arc::clone(&opened.schema)),
             controls: Controls::default(),
             raw,
             changes: Tracker::new(changes),
@@ -145,13 +148,14 @@ impl Connection {
             undo_due: false,
             calls: 0,
             stray,
+            _opened: opened,
         }
     }
 
     /// One that no pool has: what the harness's controls share.
     #[cfg(feature = "harness")]
     pub(crate) fn unpooled(raw: turso::Connection) -> Self {
-        Self::new(raw, 0, Arc::default(), Arc::default(), Arc::default())
+        Self::new(raw, 0, Opened::alone(), Arc::default(), Arc::default())
     }
 
     /// Whether a read lock may be left that nobody has.

@@ -1,0 +1,222 @@
+//! Which file a database is, found once, before the engine opens anything; and what all pools of the process on it share.
+//!
+//! The engine names its log after the path that it is given: through a link it would write a log beside the link, which nobody
+//! finds who opens the file itself; and a relative path is another one after `chdir`. So the path is made absolute, links
+//! followed.
+//!
+//! The engine keeps other processes out by a POSIX lock, which its process loses as soon as any descriptor of the file is closed
+//! (fcntl(2)): by SQLite's check of the file, or a copy of it. So the process holds another lock, by `flock`, on a descriptor that
+//! is opened before the engine's first and closed after its last.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::statements::Schema;
+use crate::error::{Error, Result};
+use crate::sync::Mutex;
+
+/// Which file it is, among all of the machine; the same for all where the operating system does not tell.
+pub(crate) type Identity = (u64, u64);
+
+/// What is no file.
+const MEMORY: &str = ":memory:";
+
+/// The databases that pools of this process have open.
+static OPEN: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+struct Entry {
+    path: PathBuf,
+    identity: Identity,
+    /// Pools, and connections that outlive theirs.
+    users: usize,
+    schema: Arc<Schema>,
+    /// Closed when the last of them is gone.
+    _lock: File,
+}
+
+/// A database that is open, for as long as somebody has a handle of the engine's on it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// `None`: no file of the operating system's.
+    identity: Option<Identity>,
+    pub(super) schema: Arc<Schema>,
+}
+
+impl Opened {
+    /// One that no other pool can have: on a disk of the caller's own, or in memory.
+    pub(super) fn alone() -> Arc<Self> {
+        Arc::new(Self { identity: None, schema: Arc::default() })
+    }
+
+    /// The database at `path`, which is [located](locate). `None` if another process has it open. A file that is not there is
+    /// made, unless it is only read.
+    ///
+    /// # Errors
+    /// [`Error::Open`], if another database of this process would share its log.
+    pub(super) fn open(path: &Path, read_only: bool) -> Result<Option<Arc<Self>>> {
+        if path == Path::new(MEMORY) || fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+            return Ok(Some(Self::alone()));
+        }
+        OPEN.with(|open| {
+            let known = fs::metadata(path).ok().and_then(|file| {
+                let identity = identity_of(&file);
+                open.iter_mut().find(|entry| is_same(entry, identity, path))
+            });
+            if let Some(entry) = known {
+                entry.users += 1;
+                let opened = Self { identity: Some(entry.identity), schema: Arc::clone(&entry.schema) };
+                return Ok(Some(Arc::new(opened)));
+            }
+            let log = logical_log_of(path);
+            let other = open.iter().find(|entry| logical_log_of(&entry.path) == log && log.exists());
+            if let Some(other) = other {
+                return Err(shares_its_log(path, &other.path));
+            }
+            // What cannot be opened is for the engine to say.
+            let opened = match read_only {
+                true => File::open(path),
+                false => OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path),
+            };
+            let Ok(file) = opened.or_else(|_| File::open(path)) else { return Ok(Some(Self::alone())) };
+            let Ok(metadata) = file.metadata() else { return Ok(Some(Self::alone())) };
+            if !locks(&file, read_only) {
+                return Ok(None);
+            }
+            let (identity, schema) = (identity_of(&metadata), Arc::default());
+            open.push(Entry { path: path.to_owned(), identity, users: 1, schema: Arc::clone(&schema), _lock: file });
+            Ok(Some(Arc::new(Self { identity: Some(identity), schema })))
+        })
+    }
+
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let Some(identity) = self.identity else { return };
+        // Closed before another can open it: it would find its own process's lock.
+        OPEN.with(|open| {
+            let place =
+                open.iter().position(|entry| Arc::ptr_eq(&entry.schema, &self.schema) && entry.identity == identity);
+            let Some(place) = place else { return };
+            open[place].users -= 1;
+            if open[place].users == 0 {
+                open.swap_remove(place);
+            }
+        });
+    }
+}
+
+fn is_same(entry: &Entry, identity: Identity, path: &Path) -> bool {
+    entry.identity == identity && (identity != (0, 0) || entry.path == path)
+}
+
+/// Takes the lock, as far as there is one: elsewhere than on Unix it would keep the engine itself out.
+fn locks(file: &File, shared: bool) -> bool {
+    let outcome = match (cfg!(unix), shared) {
+        (false, _) => return true,
+        (true, true) => file.try_lock_shared(),
+        (true, false) => file.try_lock(),
+    };
+    // A file system without locks has none to offer.
+    !matches!(outcome, Err(TryLockError::WouldBlock))
+}
+
+pub(crate) fn identity_of(file: &fs::Metadata) -> Identity {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (file.dev(), file.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        (0, 0)
+    }
+}
+
+/// The path as the engine is given it: absolute, links followed, whether or not the file is there yet.
+///
+/// # Errors
+/// [`Error::Config`] for an address, which would be taken for a name; [`Error::Open`] for a link that leads nowhere.
+pub(super) fn locate(path: &Path) -> Result<PathBuf> {
+    let text = path.to_string_lossy();
+    if text.starts_with("file:") || text.contains("://") {
+        let problem = format!(
+            "is \"{text}\", an address: name the file itself; ConnectionPoolBuilder::read_only opens one that is only read"
+        );
+        return Err(Error::Config { field: "path", problem });
+    }
+    if path == Path::new(MEMORY) {
+        return Ok(path.to_owned());
+    }
+    let failed =
+        |error: io::Error| Error::Open { path: path.to_owned(), problem: format!("it cannot be located: {error}") };
+    let mut path = path.to_owned();
+    // As many links as Linux follows.
+    for _ in 0..40 {
+        if let Ok(located) = path.canonicalize() {
+            return Ok(located);
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => std::env::current_dir().map_err(failed)?,
+        };
+        match fs::read_link(&path) {
+            Ok(target) => path = folder.join(target),
+            Err(_) => {
+                // If the folder is not there, the engine's opening says so.
+                let folder = folder.canonicalize().or_else(|_| std::path::absolute(&folder)).map_err(failed)?;
+                return Ok(path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name)));
+            }
+        }
+    }
+    Err(failed(io::Error::other("too many links lead to each other")))
+}
+
+/// The log of a database in MVCC mode, which the engine names so whatever the database is called.
+pub(crate) fn logical_log_of(database: &Path) -> PathBuf {
+    database.with_extension("db-log")
+}
+
+/// Whether a database's log in MVCC mode is its own. The engine (0.8.3) gives `shop.2024` and `shop.2025` the same, and the rows
+/// of one would become the other's.
+///
+/// # Errors
+/// [`Error::Open`] names the other one.
+pub(crate) fn has_its_own_log(database: &Path) -> Result<()> {
+    let log = logical_log_of(database);
+    let other = OPEN.with(|open| {
+        let mut others = open.iter().filter(|entry| entry.path != database && logical_log_of(&entry.path) == log);
+        others.next().map(|entry| entry.path.clone())
+    });
+    let Some(folder) = database.parent().filter(|_| other.is_none()) else {
+        return other.map_or(Ok(()), |other| Err(shares_its_log(database, &other)));
+    };
+    // A folder that cannot be read has nothing to say.
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+    let mut others = files.filter(|file| file != database && *file != log && logical_log_of(file) == log);
+    match others.find(|file| is_a_database(file)) {
+        Some(other) => Err(shares_its_log(database, &other)),
+        None => Ok(()),
+    }
+}
+
+/// By its first bytes; or it is empty, and all that it has is in its log. (None that this process has open is asked.)
+fn is_a_database(file: &Path) -> bool {
+    let mut first = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(16).read_to_end(&mut first));
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    read.is_ok() && (first == *b"SQLite format 3\0" || first.is_empty() && Path::new(&log).exists())
+}
+
+fn shares_its_log(path: &Path, other: &Path) -> Error {
+    let (log, other) = (logical_log_of(path), other.display());
+    let problem = format!("in MVCC mode {other} has the same log, {}: rename one of the two", log.display());
+    Error::Open { path: path.to_owned(), problem }
+}

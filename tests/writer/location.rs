@@ -1,0 +1,285 @@
+//! Which file is meant: by whatever path it is opened, whatever is done to it meanwhile, and whoever else has it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use poolproof::{ConnectionPool, Error, Mode, PooledDatabaseWriter, Result, WriterConfig};
+
+use crate::world::{by_sqlite, column};
+
+async fn insert(path: impl AsRef<Path>, x: i64) -> Result<()> {
+    let db = PooledDatabaseWriter::open(path).await?;
+    db.execute("CREATE TABLE IF NOT EXISTS t (x)", ()).await?;
+    db.execute("INSERT INTO t VALUES (?1)", (x,)).await?;
+    db.close().await;
+    Ok(())
+}
+
+async fn rows(path: impl AsRef<Path>) -> Vec<i64> {
+    let db = PooledDatabaseWriter::open(path).await.unwrap();
+    let found = column(&db, "t").await;
+    db.close().await;
+    found
+}
+
+/// What is acknowledged by one name is there by any other.
+#[cfg(unix)]
+#[tokio::test]
+async fn through_a_link_it_is_the_file_itself() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().unwrap();
+    let name = |name: &str| folder.path().join(name);
+    std::fs::create_dir(name("data")).unwrap();
+    symlink("data/real.db", name("link.db")).unwrap();
+    symlink(name("link.db"), name("link to link.db")).unwrap();
+    symlink("data", name("folder")).unwrap();
+    let (real, link) = (name("data/real.db"), name("link.db"));
+    // The first creates the file, through a link that leads nowhere yet.
+    insert(&link, 1).await.unwrap();
+    insert(name("link to link.db"), 2).await.unwrap();
+    insert(name("folder/real.db"), 3).await.unwrap();
+    insert(name("data/../data/./real.db"), 4).await.unwrap();
+    assert_eq!(rows(&real).await, [1, 2, 3, 4]);
+    assert_eq!(by_sqlite(&real), [1, 2, 3, 4]);
+    let pool = ConnectionPool::open(&link).await.unwrap();
+    assert_eq!(pool.path(), real.canonicalize().unwrap());
+    // It is one file: it has one writer.
+    let _db = PooledDatabaseWriter::new(pool).await.unwrap();
+    let error = PooledDatabaseWriter::open(&real).await.unwrap_err();
+    assert!(error.to_string().contains("has a writer already"), "{error}");
+
+    symlink("loop.db", name("loop.db")).unwrap();
+    let error = ConnectionPool::open(name("loop.db")).await.unwrap_err();
+    assert!(matches!(error, Error::Open { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_is_no_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for address in ["file:b.db?mode=ro", "file:b.db", "sqlite://c.db", "libsql://host/db", "http://localhost/x.db"] {
+        let error = ConnectionPool::open(address).await.unwrap_err();
+        assert!(matches!(error, Error::Config { field: "path", .. }), "{address}: {error}");
+        assert!(error.to_string().contains("read_only"), "{address}: {error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_or_removed_after_its_pool_was_opened_gets_no_writer() {
+    for replaced in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        insert(&path, 1).await.unwrap();
+        let pool = ConnectionPool::open(&path).await.unwrap();
+        // A handle of its own, so that no other file gets its number.
+        let _kept = std::fs::File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        if replaced {
+            std::fs::write(&path, "").unwrap();
+        }
+        let error = PooledDatabaseWriter::new(pool).await.unwrap_err();
+        assert!(error.to_string().contains("removed or replaced"), "{error}");
+    }
+}
+
+/// The engine's log in MVCC mode has the name of the file without its extension.
+#[tokio::test]
+async fn in_mvcc_mode_two_databases_never_share_a_log() {
+    let mvcc = || WriterConfig { mode: Mode::Mvcc, ..WriterConfig::default() };
+    let open = async |path: PathBuf, config| {
+        PooledDatabaseWriter::with_config(ConnectionPool::open(path).await?, config).await
+    };
+    for [one, other] in [["shop.2024", "shop.2025"], ["shop", "shop.db"], ["shop.db", "shop.2024"]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join(one), folder.path().join(other));
+        let first = open(one.clone(), mvcc()).await.unwrap();
+        first.execute("CREATE TABLE t (x)", ()).await.unwrap();
+        first.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+        let refused = |outcome: Result<PooledDatabaseWriter>, named: &Path| {
+            let error = outcome.map(|_| ()).expect_err(&format!("{other:?}"));
+            assert!(error.to_string().contains(&*named.to_string_lossy()), "{error}");
+        };
+        refused(open(other.clone(), mvcc()).await, &one);
+        refused(open(other.clone(), WriterConfig::default()).await, &one);
+        first.close().await;
+        drop(first);
+        // And later, when the first is closed.
+        let second = open(other.clone(), WriterConfig::default()).await;
+        if let Ok(second) = second {
+            second.execute("CREATE TABLE u (x)", ()).await.unwrap();
+            second.close().await;
+            drop(second);
+            refused(open(other.clone(), mvcc()).await, &one);
+        }
+        let again = open(one.clone(), mvcc()).await;
+        if let Ok(again) = again {
+            assert_eq!(column(&again, "t").await, [1]);
+        }
+    }
+    // Those that have a log each do not mind each other.
+    let folder = tempfile::tempdir().unwrap();
+    let one = open(folder.path().join("a.db"), mvcc()).await.unwrap();
+    let other = open(folder.path().join("b.db"), mvcc()).await.unwrap();
+    for db in [&one, &other] {
+        db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_only_read_is_read_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    insert(&path, 1).await.unwrap();
+    let readers = async || ConnectionPool::builder(&path).read_only(true).build().await;
+    let before = std::fs::read(&path).unwrap();
+    {
+        let (pool, another) = (readers().await.unwrap(), readers().await.unwrap());
+        for pool in [&pool, &another] {
+            let mut guard = pool.get().await.unwrap();
+            let mut rows = guard.query("SELECT x FROM t", ()).await.unwrap();
+            assert_eq!(rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap(), 1);
+            drop(rows);
+            for sql in ["INSERT INTO t VALUES (2)", "CREATE TABLE u (x)", "DELETE FROM t", "PRAGMA user_version = 3"] {
+                guard.execute(sql, ()).await.map(drop).expect_err(sql);
+            }
+        }
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(rows(&path).await, [1]);
+    let missing = ConnectionPool::builder(folder.path().join("none.db")).read_only(true).build().await;
+    assert!(matches!(missing, Err(Error::Open { .. })), "{missing:?}");
+    assert!(!folder.path().join("none.db").exists());
+}
+
+/// Run in a process of its own: opens what it is told, says so, and waits for its end.
+#[tokio::test]
+#[ignore = "a child"]
+async fn a_child_opens_what_it_is_told() {
+    let Some(path) = std::env::var_os("OPENS") else { return };
+    if let Some(folder) = std::env::var_os("FROM") {
+        std::env::set_current_dir(&folder).unwrap();
+    }
+    let db = match PooledDatabaseWriter::open(&path).await {
+        Ok(db) => db,
+        Err(error) => return println!("CHILD {error}"),
+    };
+    db.execute("CREATE TABLE IF NOT EXISTS t (x)", ()).await.unwrap();
+    if let Some(folder) = std::env::var_os("MOVES") {
+        std::env::set_current_dir(folder).unwrap();
+        db.execute("INSERT INTO t VALUES (7)", ()).await.unwrap();
+    }
+    println!("CHILD opened");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    db.close().await;
+}
+
+fn child(path: &Path) -> Command {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", "location::a_child_opens_what_it_is_told", "--nocapture"]).env("OPENS", path);
+    child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    child
+}
+
+/// What the child says first.
+fn says(child: &mut Child) -> String {
+    use std::io::{BufRead, BufReader};
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(std::io::Result::ok);
+    let mut said = lines.filter_map(|line| line.split_once("CHILD ").map(|(_, said)| said.to_owned()));
+    said.next().expect("it says something")
+}
+
+/// It is done when its standard input ends.
+fn ends(mut child: Child) {
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_relative_path_stays_what_it_was_wherever_the_process_goes() {
+    let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut moved = child(Path::new("t.db")).env("FROM", here.path()).env("MOVES", elsewhere.path()).spawn().unwrap();
+    assert_eq!(says(&mut moved), "opened");
+    ends(moved);
+    assert_eq!(by_sqlite(&here.path().join("t.db")), [7]);
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+}
+
+/// A POSIX lock is lost with any descriptor of the file that its process closes.
+#[cfg(unix)]
+#[tokio::test]
+async fn another_process_is_kept_out_whatever_this_one_does_with_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let db = PooledDatabaseWriter::open(&path).await.unwrap();
+    db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+    for file in ["t.db", "t.db-wal"] {
+        std::fs::read(folder.path().join(file)).unwrap();
+    }
+    by_sqlite(&path);
+    let refused = |path: &Path| {
+        let mut other = child(path).spawn().unwrap();
+        let said = says(&mut other);
+        ends(other);
+        said
+    };
+    let said = refused(&path);
+    assert!(said.contains("another process has it open"), "{said}");
+    // As long as anything of it is open: here a guard that outlives its writer.
+    let guard = db.pool().get().await.unwrap();
+    db.stop().await;
+    drop(db);
+    assert!(refused(&path).contains("another process has it open"));
+    drop(guard);
+    assert_eq!(refused(&path), "opened");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn who_has_time_waits_for_another_process_to_close_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let mut other = child(&path).spawn().unwrap();
+    assert_eq!(says(&mut other), "opened");
+    let open = async |millis| ConnectionPool::builder(&path).open_timeout(Duration::from_millis(millis)).build().await;
+    for millis in [0, 50] {
+        let error = open(millis).await.map(drop).unwrap_err();
+        assert!(error.to_string().contains("another process has it open"), "{error}");
+    }
+    let waits = async { open(60_000).await.map(drop) };
+    let ended = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        ends(other);
+    });
+    let (opened, ended) = tokio::join!(waits, ended);
+    ended.unwrap();
+    opened.unwrap();
+}
+
+/// A statement that one pool keeps is prepared anew when another pool of the process has changed the schema.
+#[tokio::test]
+async fn a_change_of_the_schema_by_one_pool_is_known_to_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let (one, other) = (ConnectionPool::open(&path).await.unwrap(), ConnectionPool::open(&path).await.unwrap());
+    let mut changes = one.get().await.unwrap();
+    changes.execute_batch("CREATE TABLE t (a, b, c); INSERT INTO t VALUES (1, 2, 3)").await.unwrap();
+    for (change, names, values) in [
+        ("ALTER TABLE t DROP COLUMN a", vec!["b", "c"], vec![2, 3]),
+        ("ALTER TABLE t ADD COLUMN d DEFAULT 4", vec!["b", "c", "d"], vec![2, 3, 4]),
+        ("ALTER TABLE t RENAME COLUMN b TO x", vec!["x", "c", "d"], vec![2, 3, 4]),
+        ("DROP TABLE t; CREATE TABLE t (y); INSERT INTO t VALUES (9)", vec!["y"], vec![9]),
+    ] {
+        let mut keeps = other.get().await.unwrap();
+        keeps.query("SELECT * FROM t", ()).await.unwrap().next().await.unwrap();
+        assert!(keeps.cached_statements() > 0);
+        changes.execute_batch(change).await.unwrap();
+        let mut rows = keeps.query("SELECT * FROM t", ()).await.unwrap();
+        assert_eq!(rows.column_names(), names, "{change}");
+        let row = rows.next().await.unwrap().unwrap();
+        let found: Vec<i64> = (0..values.len()).map(|index| row.get(index).unwrap()).collect();
+        assert_eq!(found, values, "{change}");
+    }
+}
