@@ -200,19 +200,18 @@ pub(crate) fn has_its_own_log(database: &Path) -> Result<()> {
     // A folder that cannot be read has nothing to say.
     let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
     let mut others = files.filter(|file| file != database && *file != log && logical_log_of(file) == log);
-    match others.find(|file| is_a_database(file)) {
+    match others.find(|file| is_in_mvcc_mode(file)) {
         Some(other) => Err(shares_its_log(database, &other)),
         None => Ok(()),
     }
 }
 
-/// By its first bytes; or it is empty, and all that it has is in its log. (None that this process has open is asked.)
-fn is_a_database(file: &Path) -> bool {
-    let mut first = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(16).read_to_end(&mut first));
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
-    read.is_ok() && (first == *b"SQLite format 3\0" || first.is_empty() && Path::new(&log).exists())
+/// By its first bytes, of which two say how it is kept (255 in MVCC mode, 2 with a write-ahead log; a copy of such a one does not
+/// count). None that this process has open is asked.
+fn is_in_mvcc_mode(file: &Path) -> bool {
+    let mut first = [0; 20];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut first));
+    read.is_ok() && first.starts_with(b"SQLite format 3\0") && first[18..] == [255, 255]
 }
 
 fn shares_its_log(path: &Path, other: &Path) -> Error {
