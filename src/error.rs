@@ -99,8 +99,8 @@ impl fmt::Display for Error {
             Error::Misuse(why) => f.write_str(why),
             Error::TooDeep { what, found, limit } => write!(
                 f,
-                "the statement has at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the \
-                 stack: make several of it, or put the values into a table; it was not run"
+                "there would be at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the stack: \
+                 make several statements of it, or put what is between into a table; it was not run"
             ),
             Error::Constraint(constraint) => constraint.fmt(f),
             Error::RolledBack { cause } => write!(f, "{cause}; nothing was written"),
@@ -227,10 +227,11 @@ impl Error {
     /// # Errors
     /// [`Error::TooDeep`], if the text is.
     pub(crate) fn unless_too_deep(text: &Text) -> Result<()> {
-        match text.too_deep() {
-            Some(TooDeep { what, found, limit }) => Err(Error::TooDeep { what, found, limit }),
-            None => Ok(()),
-        }
+        text.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
+    }
+
+    pub(crate) fn too_deep(TooDeep { what, found, limit }: TooDeep) -> Self {
+        Error::TooDeep { what, found, limit }
     }
 
     /// Something that cannot work, told by a fixed sentence.

@@ -1,9 +1,9 @@
 //! Room on the stack for who calls itself.
 //!
 //! The engine's parser and compiler do, for each level of a statement, and an unoptimised build of them (0.8.3) needs more than the
-//! 2 MiB of a worker of tokio's for 49 terms with AND between them: the process would end. So a text that may be deep is
-//! parsed and compiled with [`ROOM`], on whatever thread; what needs more than that is refused before
-//! (`sql/depth.rs`).
+//! 2 MiB of a worker of tokio's for 49 terms with AND between them: the process would end. So what may be deep is parsed, compiled
+//! and run with [`ROOM`], on whatever thread; what needs more than that is refused before (`sql/depth.rs`, `sql/links.rs`). It
+//! costs some microseconds where the thread has less, so what is shallow goes without.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -14,22 +14,19 @@ pub(crate) const ROOM: usize = 16 << 20;
 /// With so much left a thread needs no more.
 const ENOUGH: usize = 12 << 20;
 
-/// A text that is not longer has no depth.
-const SHORT: usize = 48;
-
-/// Calls `work`, about a text of SQL, with room.
-pub(crate) fn with_room<T>(sql: &str, work: impl FnOnce() -> T) -> T {
-    match sql.len() > SHORT {
+/// Calls `work`, with room if it may be deep.
+pub(crate) fn with_room<T>(is_deep: bool, work: impl FnOnce() -> T) -> T {
+    match is_deep {
         true => stacker::maybe_grow(ENOUGH, ROOM, work),
         false => work(),
     }
 }
 
-/// Awaits `work`, about a text of SQL, with room.
+/// Awaits `work`, with room if it may be deep.
 ///
 /// # Cancel safety
 /// That of `work`.
-pub(crate) async fn await_with_room<T>(sql: &str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn await_with_room<T>(is_deep: bool, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
-    poll_fn(|context| with_room(sql, || work.as_mut().poll(context))).await
+    poll_fn(|context| with_room(is_deep, || work.as_mut().poll(context))).await
 }

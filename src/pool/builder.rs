@@ -17,6 +17,7 @@ use super::hooks::Hooks;
 use super::manage::{Activity, Manage};
 use crate::changes::Changes;
 use crate::error::{Error, IN_ANOTHER_PROCESS, Result};
+use crate::stack::await_with_room;
 
 /// What every connection runs first, and why.
 pub(crate) const PRAGMAS: [&str; 4] = [
@@ -183,7 +184,8 @@ impl ConnectionPoolBuilder {
         if let Some(Io(io)) = &self.io {
             builder = builder.with_io_impl(Arc::clone(io));
         }
-        let database = builder.build().await.map_err(|error| failed(&error))?;
+        // It parses the whole schema.
+        let database = await_with_room(true, builder.build()).await.map_err(|error| failed(&error))?;
         let turso = Turso {
             database,
             statement_cache: self.statement_cache,
@@ -192,8 +194,15 @@ impl ConnectionPoolBuilder {
             opened,
         };
         match turso.connect().await {
-            Ok(mut connection) => match connection.run("SELECT COUNT(*) FROM sqlite_schema").await {
+            Ok(mut connection) => match connection.bears_links(std::iter::empty()).await {
                 Ok(()) => {}
+                Err(Error::TooDeep { what, found, limit }) => {
+                    let problem = format!(
+                        "it has at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the \
+                         stack; drop some of them by another tool"
+                    );
+                    return Err(Error::Open { path: path.to_owned(), problem });
+                }
                 Err(Error::Engine(error)) => return Err(failed(&error)),
                 Err(error) => return Err(error),
             },
@@ -233,7 +242,7 @@ impl Manage for Turso {
 
     async fn connect(&self) -> Result<Connection> {
         let (opened, changes) = (Arc::clone(&self.opened), Arc::clone(&self.changes));
-        let raw = engine(async { self.database.connect() }).await;
+        let raw = await_with_room(true, engine(async { self.database.connect() })).await;
         if raw.as_ref().is_err_and(Error::is_io) {
             self.stray.store(true, Ordering::Relaxed);
         }

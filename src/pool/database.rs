@@ -180,13 +180,13 @@ impl ConnectionPool {
     }
 
     /// Whether others could open what is at its path.
+    pub(crate) fn is_of_a_file(&self) -> bool {
+        self.is_of_a_file
+    }
+
     /// Which file it was when it was opened, as far as that can be told.
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.identity
-    }
-
-    pub(crate) fn is_of_a_file(&self) -> bool {
-        self.is_of_a_file
     }
 
     /// Tells it from every other pool that is alive.

@@ -29,11 +29,21 @@ static OPEN: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 struct Entry {
     path: PathBuf,
     identity: Identity,
+    read_only: bool,
+    /// A writer keeps it in MVCC mode, and so its log is taken.
+    mvcc: bool,
     /// Pools, and connections that outlive theirs.
     users: usize,
     schema: Arc<Schema>,
     /// Closed when the last of them is gone.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // Closed alone, it would be held on by a process that was forked meanwhile.
+        let _ = self.lock.unlock();
+    }
 }
 
 /// A database that is open, for as long as somebody has a handle of the engine's on it.
@@ -65,12 +75,18 @@ impl Opened {
                 open.iter_mut().find(|entry| is_same(entry, identity, path))
             });
             if let Some(entry) = known {
+                // The engine would give one the other's handle.
+                if entry.read_only != read_only {
+                    let how = if entry.read_only { "only to be read" } else { "to be written" };
+                    let problem = format!("this process has it open {how}: close that first, or open it the same way");
+                    return Err(Error::Open { path: path.to_owned(), problem });
+                }
                 entry.users += 1;
                 let opened = Self { identity: Some(entry.identity), schema: Arc::clone(&entry.schema) };
                 return Ok(Some(Arc::new(opened)));
             }
             let log = logical_log_of(path);
-            let other = open.iter().find(|entry| logical_log_of(&entry.path) == log && log.exists());
+            let other = open.iter().find(|entry| logical_log_of(&entry.path) == log && (entry.mvcc || log.exists()));
             if let Some(other) = other {
                 return Err(shares_its_log(path, &other.path));
             }
@@ -85,7 +101,9 @@ impl Opened {
                 return Ok(None);
             }
             let (identity, schema) = (identity_of(&metadata), Arc::default());
-            open.push(Entry { path: path.to_owned(), identity, users: 1, schema: Arc::clone(&schema), _lock: file });
+            let shared = Arc::clone(&schema);
+            let path = path.to_owned();
+            open.push(Entry { path, identity, read_only, mvcc: false, users: 1, schema: shared, lock: file });
             Ok(Some(Arc::new(Self { identity: Some(identity), schema })))
         })
     }
@@ -115,9 +133,10 @@ fn is_same(entry: &Entry, identity: Identity, path: &Path) -> bool {
     entry.identity == identity && (identity != (0, 0) || entry.path == path)
 }
 
-/// Takes the lock, as far as there is one: elsewhere than on Unix it would keep the engine itself out.
+/// Takes the lock, as far as there is one.
 fn locks(file: &File, shared: bool) -> bool {
-    let outcome = match (cfg!(unix), shared) {
+    // Where the two kinds of lock are one, it would keep the engine itself out (flock(2) of the BSDs and macOS).
+    let outcome = match (cfg!(any(target_os = "linux", target_os = "android")), shared) {
         (false, _) => return true,
         (true, true) => file.try_lock_shared(),
         (true, false) => file.try_lock(),
@@ -192,7 +211,11 @@ pub(crate) fn has_its_own_log(database: &Path) -> Result<()> {
     let log = logical_log_of(database);
     let other = OPEN.with(|open| {
         let mut others = open.iter().filter(|entry| entry.path != database && logical_log_of(&entry.path) == log);
-        others.next().map(|entry| entry.path.clone())
+        let other = others.next().map(|entry| entry.path.clone());
+        if other.is_none() {
+            open.iter_mut().filter(|entry| entry.path == database).for_each(|entry| entry.mvcc = true);
+        }
+        other
     });
     let Some(folder) = database.parent().filter(|_| other.is_none()) else {
         return other.map_or(Ok(()), |other| Err(shares_its_log(database, &other)));

@@ -7,7 +7,7 @@
 //! of this process, and while somebody is changing it none is kept at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use turso::Statement;
 
@@ -23,6 +23,8 @@ const LONGEST: usize = 16 * 1024;
 pub(super) struct Schema {
     /// How often it was changed, times [`CHANGE`], and how many are changing it now.
     changes: AtomicU64,
+    /// It has, or had, views, triggers or foreign keys that go on from each other: a short statement may be deep.
+    has_links: AtomicBool,
 }
 
 /// One change, over. There are never as many connections changing it at once.
@@ -37,6 +39,14 @@ impl Schema {
         self.changes.fetch_add(CHANGE - 1, Ordering::AcqRel);
     }
 
+    pub(super) fn gets_links(&self) {
+        self.has_links.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_links(&self) -> bool {
+        self.has_links.load(Ordering::Relaxed)
+    }
+
     /// What it is now; `None` while somebody is changing it.
     fn at_rest(&self) -> Option<u64> {
         Some(self.changes.load(Ordering::Acquire)).filter(|changes| changes % CHANGE == 0)
@@ -49,12 +59,20 @@ pub(super) struct Prepared {
     pub(super) text: Arc<Text>,
     pub(super) statement: Statement,
     pub(super) parameters: Parameters,
+    /// When it was prepared, or ran last; at another [generation](super::connection) the engine prepares it anew as it runs.
+    pub(super) generation: u32,
 }
 
 impl Prepared {
     /// One that was prepared just now.
-    pub(super) fn new(sql: &str, text: Arc<Text>, statement: Statement, parameters: Parameters) -> Self {
-        Self { sql: sql.to_owned(), text, statement, parameters }
+    pub(super) fn new(
+        sql: &str,
+        text: Arc<Text>,
+        statement: Statement,
+        parameters: Parameters,
+        generation: u32,
+    ) -> Self {
+        Self { sql: sql.to_owned(), text, statement, parameters, generation }
     }
 
     /// Whether whoever runs it wants its rows. (A pragma that sets something may have columns and give none.)

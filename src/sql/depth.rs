@@ -19,79 +19,167 @@ pub(crate) struct TooDeep {
 /// Parentheses in each other, those of expressions among them.
 const PARENTHESES: usize = 100;
 /// Queries in each other.
-pub(crate) const QUERIES: usize = 24;
+const QUERIES: usize = 24;
 /// Queries that UNION, EXCEPT and INTERSECT put together in one statement.
 const TERMS: usize = 200;
 /// Queries with a name (WITH) in one statement: each may read the one before.
 const NAMED: usize = 100;
-/// Views that read each other, and triggers and foreign keys that set each other off.
-pub(crate) const LINKS: usize = 24;
 
-/// A shorter text goes nowhere near.
-const SHORT: usize = 2 * QUERIES;
+/// What of a statement makes it deeper: with no more of it, 2 MiB of stack are enough for any build of the engine.
+const SHALLOW: usize = 10;
 
-/// The first limit that a statement of the text exceeds.
-pub(super) fn too_deep(sql: &str) -> Option<TooDeep> {
+/// A shorter text goes nowhere.
+const SHORT: usize = 2 * SHALLOW;
+
+/// How deep the statements of a text go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Depth {
+    /// The first limit that one of them exceeds.
+    pub(super) too_deep: Option<TooDeep>,
+    /// One of them wants more stack than any thread has.
+    pub(super) is_deep: bool,
+}
+
+pub(super) fn measure(sql: &str) -> Depth {
     if sql.len() < SHORT {
-        return None;
+        return Depth::default();
     }
-    let mut depth = Depth::default();
+    let as_names = scan(sql, true);
+    // The parser alone knows what a bracket is: around a name, of which no token counts, or around an array.
+    match sql.contains('[') && as_names.too_deep.is_none() {
+        true => {
+            let as_arrays = scan(sql, false);
+            Depth { is_deep: as_names.is_deep || as_arrays.is_deep, ..as_arrays }
+        }
+        false => as_names,
+    }
+}
+
+/// `names`: what is in brackets is passed over, as the parser does it, unread: it may hold half of a quoted text. Otherwise it is
+/// read, and nothing is taken back there: what closes or ends may be of a name.
+fn scan(sql: &str, names: bool) -> Depth {
+    let mut level = Level::default();
+    let mut is_deep = false;
     let mut last = TokenType::TK_NONE;
-    for token in Lexer::new(sql.as_bytes()).map_while(Result::ok) {
+    let (mut place, mut bracket) = (0, None);
+    let mut tokens = Lexer::new(sql.as_bytes());
+    while let Some(Ok(token)) = tokens.next() {
         if token.token_type == TokenType::TK_NONE {
             continue;
         }
-        depth.take(last, token.token_type);
+        // Some tokens are not slices of the text; they are where the last one was.
+        let offset = token.value.as_ptr().addr().wrapping_sub(sql.as_ptr().addr());
+        place = if offset < sql.len() { offset } else { place };
+        if let Some((end, depth)) = bracket
+            && place >= end
+        {
+            level.open.truncate(depth);
+            bracket = None;
+        }
+        level.take(last, token.token_type, bracket.is_some());
         last = token.token_type;
-        if let Some(too_deep) = depth.exceeds() {
-            return Some(too_deep);
+        if last == TokenType::TK_LBRACKET && bracket.is_none() {
+            let end = sql.as_bytes()[place..].iter().position(|&letter| letter == b']').map(|end| place + end);
+            match end {
+                Some(end) if names => tokens = Lexer::new(&sql.as_bytes()[end + 1..]),
+                Some(end) => bracket = Some((end, level.open.len())),
+                None => {}
+            }
+        }
+        is_deep |= level.is_deep();
+        if let Some(too_deep) = level.exceeds() {
+            return Depth { too_deep: Some(too_deep), is_deep: true };
         }
     }
-    None
+    Depth { too_deep: None, is_deep }
 }
 
-/// Of the statement that is read.
+/// Where the scan is, in the statement that it reads.
 #[derive(Default)]
-struct Depth {
+struct Level {
     /// The open parentheses; those around a query are true.
     open: Vec<bool>,
-    queries: usize,
     terms: usize,
     named: usize,
+    /// Operators, and words other than names: of those, each level of an expression has one at least.
+    operators: usize,
 }
 
-impl Depth {
-    fn take(&mut self, last: TokenType, token: TokenType) {
+impl Level {
+    fn take(&mut self, last: TokenType, token: TokenType, in_brackets: bool) {
         use TokenType::{
-            TK_AS, TK_EXCEPT, TK_INTERSECT, TK_LP, TK_MATERIALIZED, TK_RP, TK_SELECT, TK_SEMI, TK_UNION, TK_VALUES,
-            TK_WITH,
+            TK_AS, TK_BLOB, TK_COMMA, TK_DOT, TK_EXCEPT, TK_FLOAT, TK_ID, TK_INTEGER, TK_INTERSECT, TK_LP,
+            TK_MATERIALIZED, TK_RP, TK_SELECT, TK_SEMI, TK_STRING, TK_UNION, TK_VALUES, TK_VARIABLE, TK_WITH,
         };
         match token {
+            TK_SEMI | TK_RP if in_brackets => {}
             TK_SEMI => *self = Self::default(),
             TK_LP => {
                 self.open.push(false);
                 self.named += usize::from(matches!(last, TK_AS | TK_MATERIALIZED));
             }
-            TK_RP => self.queries -= usize::from(self.open.pop() == Some(true)),
-            TK_SELECT | TK_VALUES | TK_WITH if last == TK_LP => {
-                if let Some(is_query) = self.open.last_mut() {
+            TK_RP => drop(self.open.pop()),
+            TK_ID | TK_STRING | TK_INTEGER | TK_FLOAT | TK_BLOB | TK_VARIABLE | TK_COMMA | TK_DOT => {}
+            _ => {
+                self.operators += 1;
+                self.terms += usize::from(matches!(token, TK_UNION | TK_EXCEPT | TK_INTERSECT));
+                if matches!(token, TK_SELECT | TK_VALUES | TK_WITH)
+                    && last == TK_LP
+                    && let Some(is_query) = self.open.last_mut()
+                {
                     *is_query = true;
-                    self.queries += 1;
                 }
             }
-            TK_UNION | TK_EXCEPT | TK_INTERSECT => self.terms += 1,
-            _ => {}
         }
     }
 
+    fn is_deep(&self) -> bool {
+        self.open.len() > SHALLOW || self.operators > 2 * SHALLOW
+    }
+
     fn exceeds(&self) -> Option<TooDeep> {
+        // Each of them is one of the operators.
+        let queries =
+            if self.open.len() > QUERIES { self.open.iter().filter(|is_query| **is_query).count() } else { 0 };
         let found = [
             ("parentheses in each other", self.open.len(), PARENTHESES),
-            ("queries in each other", self.queries, QUERIES),
+            ("queries in each other", queries, QUERIES),
             ("queries put together by UNION, EXCEPT and INTERSECT", self.terms + 1, TERMS),
             ("queries named by WITH", self.named, NAMED),
         ];
         let exceeded = found.into_iter().find(|(_, found, limit)| found > limit)?;
         Some(TooDeep { what: exceeded.0, found: exceeded.1, limit: exceeded.2 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bracket_hides_nothing_whatever_it_is_around() {
+        let nested = |name: &str| format!("SELECT * FROM (SELECT {name} FROM ").repeat(300);
+        for name in
+            ["x", "[x]", "[)]", "[;]", "[);)]", "['] ,[)]", "[\"] ,[;]", "[/*] ,[)]", "[--] ,[)]", "ARRAY[1, 2]"]
+        {
+            assert!(measure(&nested(name)).too_deep.is_some(), "{name}");
+        }
+        let array = format!("SELECT ARRAY[{}1{}]", "(".repeat(200), ")".repeat(200));
+        assert!(measure(&array).too_deep.is_some());
+        let names = format!("SELECT {}1", "[(x], ".repeat(300));
+        assert_eq!(measure(&names).too_deep, None, "a name has no depth");
+    }
+
+    #[test]
+    fn what_is_usual_is_not_deep() {
+        for sql in [
+            "INSERT INTO t (a, b, c, d, e, f, g) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (a) DO UPDATE SET b = excluded.b",
+            "SELECT a.x, count(*) FROM a JOIN b ON a.id = b.a WHERE a.x > ?1 AND b.y IN (1, 2, 3) GROUP BY 1 ORDER BY 2 LIMIT 5",
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT NOT NULL, b TEXT, c INTEGER NOT NULL DEFAULT (0))",
+        ] {
+            assert_eq!(measure(sql), Depth::default(), "{sql}");
+        }
+        assert!(measure(&format!("SELECT {}1", "1 AND ".repeat(30))).is_deep);
+        assert!(measure(&format!("SELECT {}1{}", "(".repeat(11), ")".repeat(11))).is_deep);
     }
 }

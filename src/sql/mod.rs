@@ -3,12 +3,13 @@
 //!
 //! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
 //! it; connections, transactions, the lane and the read cache ask that. Rooms: `depth` (what is refused before it is
-//! read), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a query), `pragma` (what each pragma does), `object` (what the schema's own
+//! read, with `links` between what is in the schema), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a query), `pragma` (what each pragma does), `object` (what the schema's own
 //! texts say, for the read cache).
 //!
 //! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
 
 mod depth;
+mod links;
 #[cfg(feature = "cache")]
 pub(crate) mod object;
 mod pragma;
@@ -20,7 +21,9 @@ mod walk;
 use std::mem;
 use std::sync::Arc;
 
+use self::depth::Depth;
 pub(crate) use self::depth::TooDeep;
+pub(crate) use self::links::Links;
 use crate::stack::with_room;
 
 /// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.
@@ -40,6 +43,8 @@ pub(crate) struct Text {
     written: Vec<Box<str>>,
     /// It is not to be read by anybody.
     too_deep: Option<TooDeep>,
+    /// Whoever reads, compiles or runs it needs [room](crate::stack).
+    is_deep: bool,
     /// What it reads, if it is one query that gives the same rows as long as its tables stay the same.
     reads: Option<Reads>,
 }
@@ -87,6 +92,8 @@ pub(crate) struct Effects {
     pub(crate) writes_anything: bool,
     /// Changes the schema.
     pub(crate) schema: bool,
+    /// Makes a view, a trigger or a table, which may go on from another.
+    pub(crate) links: bool,
     /// Changes something of its connection, which the next statement, or the next user, finds changed.
     pub(crate) session: bool,
     /// Does something that is not of its connection alone.
@@ -121,12 +128,25 @@ pub(crate) struct Reads {
 
 impl Text {
     pub(crate) fn of(sql: &str) -> Arc<Self> {
-        Arc::new(with_room(sql, || read::read(sql)))
+        let Depth { too_deep, is_deep } = depth::measure(sql);
+        Arc::new(match too_deep {
+            Some(_) => Self { too_deep, ..Self::default() },
+            None => Self { is_deep, ..with_room(is_deep, || read::read(sql)) },
+        })
     }
 
     /// What of it goes deeper than the stack of a thread may bear.
     pub(crate) fn too_deep(&self) -> Option<TooDeep> {
         self.too_deep
+    }
+
+    pub(crate) fn is_deep(&self) -> bool {
+        self.is_deep
+    }
+
+    /// Whether the parser panicked at it. So would the engine, perhaps behind a statement that it has run.
+    pub(crate) fn is_unbearable(&self) -> bool {
+        self.kind == Kind::Nothing && self.effects.strange
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -185,5 +205,6 @@ impl Text {
 
 /// Whether a statement of the text has a parameter: `?`, `?1`, `:name`, `@name` or `$name`.
 pub(crate) fn has_parameters(sql: &str) -> bool {
-    with_room(sql, || read::has_parameters(sql))
+    let Depth { too_deep, is_deep } = depth::measure(sql);
+    too_deep.is_none() && with_room(is_deep, || read::has_parameters(sql))
 }

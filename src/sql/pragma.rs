@@ -18,7 +18,7 @@ pub(super) enum About {
 }
 
 /// A known pragma, and whether statements after it write what they say and no more.
-const KNOWN: [(&str, About, bool); 44] = [
+const KNOWN: [(&str, About, bool); 51] = [
     ("application_id", About::Database, true),
     ("auto_vacuum", About::Database, false),
     ("busy_timeout", About::Connection, true),
@@ -29,11 +29,13 @@ const KNOWN: [(&str, About, bool); 44] = [
     ("count_changes", About::Connection, true),
     ("data_sync_retry", About::Connection, true),
     ("database_list", About::Telling, true),
+    ("empty_result_callbacks", About::Connection, true),
     ("encoding", About::Database, true),
     ("foreign_key_list", About::Telling, true),
     ("foreign_keys", About::Connection, true),
     ("freelist_count", About::Telling, true),
     ("fts_merge_threshold", About::Database, false),
+    ("full_column_names", About::Connection, true),
     ("fullfsync", About::Connection, true),
     ("function_list", About::Telling, true),
     ("hexkey", About::Connection, false),
@@ -44,6 +46,7 @@ const KNOWN: [(&str, About, bool); 44] = [
     ("index_xinfo", About::Telling, true),
     ("integrity_check", About::Telling, true),
     ("journal_mode", About::JournalMode, false),
+    ("legacy_file_format", About::Connection, true),
     ("list_types", About::Telling, true),
     ("locking_mode", About::Connection, true),
     ("max_page_count", About::Connection, true),
@@ -56,12 +59,16 @@ const KNOWN: [(&str, About, bool); 44] = [
     ("query_only", About::Connection, true),
     ("quick_check", About::Telling, true),
     ("require_where", About::Connection, true),
+    ("schema_version", About::Database, false),
+    ("short_column_names", About::Connection, true),
     ("synchronous", About::Connection, true),
     ("table_info", About::Telling, true),
     ("table_list", About::Telling, true),
     ("table_xinfo", About::Telling, true),
     ("temp_store", About::Connection, true),
+    ("unstable_capture_data_changes_conn", About::Connection, false),
     ("user_version", About::Database, true),
+    ("vdbe_trace", About::Connection, true),
     ("wal_checkpoint", About::Acting, true),
 ];
 

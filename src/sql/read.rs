@@ -10,16 +10,11 @@ use turso_parser::ast::{Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionT
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
-use super::depth::too_deep;
 use super::pragma::{self, About};
 use super::walk::walk;
 use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
 
 pub(super) fn read(sql: &str) -> Text {
-    let too_deep = too_deep(sql);
-    if too_deep.is_some() {
-        return Text { too_deep, ..Text::default() };
-    }
     // The parser asserts; a text that it cannot bear is the engine's to refuse, and to panic at in its turn.
     catch_unwind(|| statements(sql)).unwrap_or_else(|_| Text { effects: ANYTHING, ..Text::default() })
 }
@@ -30,7 +25,6 @@ pub(super) fn has_parameters(sql: &str) -> bool {
     let mut tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
     // The tree has none that the text has not.
     tokens.any(|token| token.token_type == TokenType::TK_VARIABLE)
-        && too_deep(sql).is_none()
         && catch_unwind(|| commands(sql).any(|(command, _)| Variables::of(&command))).unwrap_or_default()
 }
 
@@ -106,6 +100,7 @@ const SOMEWHERE: Effects = Effects {
     our_savepoints: false,
     writes: false,
     schema: false,
+    links: false,
     session: false,
     journal_mode: JournalMode::Untouched,
 };
@@ -125,6 +120,7 @@ impl Effects {
             writes: self.writes || other.writes,
             writes_anything: self.writes_anything || other.writes_anything,
             schema: self.schema || other.schema,
+            links: self.links || other.links,
             session: self.session || other.session,
             beyond_session: self.beyond_session || other.beyond_session,
             journal_mode: self.journal_mode.and(other.journal_mode),
@@ -194,7 +190,9 @@ fn of(statement: &Stmt) -> Text {
         Stmt::Pragma { name, body } => of_pragma(&lower(&name.name), body.as_ref()),
         Stmt::CreateTable { temporary, tbl_name: name, .. }
         | Stmt::CreateTrigger { temporary, trigger_name: name, .. }
-        | Stmt::CreateView { temporary, view_name: name, .. } => schema(name, *temporary, SOMEWHERE),
+        | Stmt::CreateView { temporary, view_name: name, .. } => {
+            schema(name, *temporary, Effects { links: true, ..SOMEWHERE })
+        }
         Stmt::AlterTable(alter) => schema(&alter.name, false, SOMEWHERE),
         Stmt::CreateIndex { idx_name: name, .. }
         | Stmt::DropIndex { idx_name: name, .. }

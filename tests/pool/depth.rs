@@ -1,8 +1,9 @@
 //! A statement that would overflow the stack of the thread that prepares it, which ends the process, is refused before.
 
+use std::iter;
 use std::process::Command;
 
-use poolproof::{Error, PooledDatabaseWriter, Result};
+use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result};
 
 /// A statement of a shape, the deeper the larger `n` is.
 fn statement(shape: &str, n: usize) -> String {
@@ -18,6 +19,8 @@ fn statement(shape: &str, n: usize) -> String {
         "from" => format!("{}SELECT 1{}", "SELECT * FROM (".repeat(n), ")".repeat(n)),
         "parens" => format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n)),
         "from-parens" => format!("SELECT * FROM {}t{}", "(".repeat(n), ")".repeat(n)),
+        // To the lexer alone each closes what is open, or ends the statement.
+        "brackets" => format!("{}SELECT 1{}", "SELECT 1 AS [)], 2 AS [;] FROM (".repeat(n), ")".repeat(n)),
         "with-nested" => format!("{}SELECT 1{}", "WITH a AS (".repeat(n), ") SELECT * FROM a".repeat(n)),
         "scalar" => format!("SELECT {}1{}", "(SELECT ".repeat(n), ")".repeat(n)),
         "exists" => format!("SELECT {}1{}", "EXISTS (SELECT ".repeat(n), ")".repeat(n)),
@@ -50,6 +53,7 @@ const SHAPES: &[(&str, usize)] = &[
     ("insert-union", 200),
     ("except", 200),
     ("from", 24),
+    ("brackets", 24),
     ("with-nested", 24),
     ("scalar", 24),
     ("exists", 24),
@@ -163,11 +167,117 @@ fn no_statement_overflows_the_stack_of_whoever_runs_it() {
         for (shape, limit) in SHAPES.iter().filter(|(_, limit)| *limit > 0) {
             assert_eq!(outcome(shape, *limit), "ok", "{way}: {shape} {limit}");
         }
-        for (shape, limit) in &SHAPES[..10] {
+        for (shape, limit) in &SHAPES[..11] {
             for n in [limit + 1, 10 * limit, 3000] {
                 let said = outcome(shape, n);
                 assert!(said.contains("is the limit") && said.contains("it was not run"), "{way}: {shape} {n}: {said}");
             }
         }
     }
+}
+
+/// What goes on from each other: before a chain of `n`, and what sets it off.
+fn chain(shape: &str, n: usize) -> (Vec<String>, String) {
+    let table = |i: usize| format!("CREATE TABLE t{i} (x INTEGER PRIMARY KEY)");
+    match shape {
+        "views" => {
+            let views = (1..=n).map(|i| format!("CREATE VIEW t{i} AS SELECT x FROM t{}", i - 1));
+            (iter::once(table(0)).chain(views).collect(), format!("SELECT * FROM t{n}"))
+        }
+        "temporary views" => {
+            let views = (1..=n).map(|i| format!("CREATE TEMP VIEW t{i} AS SELECT x FROM t{}", i - 1));
+            (iter::once(table(0)).chain(views).collect(), format!("SELECT * FROM t{n}"))
+        }
+        "triggers" => {
+            let triggers = (1..=n).map(|i| {
+                format!("CREATE TRIGGER r{i} AFTER INSERT ON t{i} BEGIN INSERT INTO t{} VALUES (NEW.x); END", i - 1)
+            });
+            ((0..=n).map(table).chain(triggers).collect(), format!("INSERT INTO t{n} VALUES (1)"))
+        }
+        "cascades" => {
+            let tables = (1..=n)
+                .map(|i| format!("CREATE TABLE t{i} (x INTEGER PRIMARY KEY REFERENCES t{} ON DELETE CASCADE)", i - 1));
+            let rows = (0..=n).map(|i| format!("INSERT INTO t{i} VALUES (1)"));
+            (iter::once(table(0)).chain(tables).chain(rows).collect(), "DELETE FROM t0".to_owned())
+        }
+        _ => panic!("no such shape"),
+    }
+}
+
+const CHAINS: [&str; 4] = ["views", "temporary views", "triggers", "cascades"];
+
+#[test]
+#[ignore = "a child"]
+fn a_child_makes_the_chains_that_it_is_told() {
+    let Ok(told) = std::env::var("WAY") else { return };
+    let way = WAYS.into_iter().find(|way| *way == told).expect("a way");
+    let work = move || {
+        runtime(way).block_on(async {
+            for shape in CHAINS {
+                for n in [24, 25, 400] {
+                    let folder = tempfile::tempdir().unwrap();
+                    let db = PooledDatabaseWriter::open(folder.path().join("t.db")).await.unwrap();
+                    let (before, sets_it_off) = chain(shape, n);
+                    // What is temporary lives as long as the guard.
+                    let mut guard = db.pool().get().await.unwrap();
+                    let mut made = Ok(());
+                    for sql in &before {
+                        made = made.and(guard.run(sql).await);
+                    }
+                    if shape == "temporary views" {
+                        made = made.and(guard.run(&sets_it_off).await);
+                    }
+                    drop(guard);
+                    // As far as it was made.
+                    let last = if made.is_ok() { n } else { 24 };
+                    print!("{shape} {n}: ");
+                    if shape != "temporary views" {
+                        let ran = run(way, chain(shape, last).1, &db).await;
+                        ran.unwrap_or_else(|error| panic!("{shape} {last}: {error}"));
+                    }
+                    println!("{}", made.map_or_else(|error| error.to_string(), |()| "ok".to_owned()));
+                    db.close().await;
+                }
+            }
+        });
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+}
+
+/// They are made one by one, and set off by a short statement.
+#[test]
+fn no_chain_of_views_triggers_or_foreign_keys_overflows_the_stack_of_whoever_sets_it_off() {
+    for way in WAYS {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--ignored", "--exact", "depth::a_child_makes_the_chains_that_it_is_told", "--nocapture"]);
+        let output = child.env("WAY", way).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{way}: {}, {said}, {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for shape in CHAINS {
+            assert!(said.contains(&format!("{shape} 24: ok")), "{way}: {shape}: {said}");
+            for n in [25, 400] {
+                let is_refused =
+                    |line: &&str| line.starts_with(&format!("{shape} {n}: ")) && line.contains("is the limit");
+                assert_eq!(said.lines().filter(is_refused).count(), 1, "{way}: {shape} {n}: {said}");
+            }
+        }
+    }
+}
+
+/// One that was made by another tool.
+#[tokio::test]
+async fn a_file_whose_views_go_on_for_too_long_is_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let sqlite = rusqlite::Connection::open(&path).unwrap();
+    let (before, _) = chain("views", 60);
+    before.iter().for_each(|sql| sqlite.execute_batch(sql).unwrap());
+    drop(sqlite);
+    let error = ConnectionPool::open(&path).await.map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Open { .. }) && error.to_string().contains("is the limit"), "{error}");
 }

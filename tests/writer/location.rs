@@ -133,6 +133,17 @@ async fn a_database_that_is_only_read_is_read_and_not_written() {
     let path = folder.path().join("t.db");
     insert(&path, 1).await.unwrap();
     let readers = async || ConnectionPool::builder(&path).read_only(true).build().await;
+    {
+        // The two ways do not go together.
+        let _writes = ConnectionPool::open(&path).await.unwrap();
+        let error = readers().await.map(drop).unwrap_err();
+        assert!(error.to_string().contains("to be written"), "{error}");
+    }
+    {
+        let _reads = readers().await.unwrap();
+        let error = ConnectionPool::open(&path).await.map(drop).unwrap_err();
+        assert!(error.to_string().contains("only to be read"), "{error}");
+    }
     let before = std::fs::read(&path).unwrap();
     {
         let (pool, another) = (readers().await.unwrap(), readers().await.unwrap());

@@ -31,7 +31,7 @@ use super::statements::{Prepared, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
-use crate::sql::{self, JournalMode, Kind, Text};
+use crate::sql::{self, JournalMode, Kind, Links, Text};
 use crate::stack::await_with_room;
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
@@ -69,11 +69,13 @@ pub struct Connection {
     undo_due: bool,
     /// Statements and rows so far.
     calls: u32,
+    /// Settings that were changed so far: after each, the engine prepares the kept statements anew.
+    generation: u32,
     /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
     /// runs any more (FINDINGS.md).
     stray: Arc<AtomicBool>,
     /// After the raw connection, which keeps the file open.
-    _opened: Arc<Opened>,
+    opened: Arc<Opened>,
 }
 
 /// Whether `PRAGMA query_only` is on. The engine prepares every statement anew that was prepared before it changed; so it
@@ -147,8 +149,9 @@ impl Connection {
             is_fresh: false,
             undo_due: false,
             calls: 0,
+            generation: 0,
             stray,
-            _opened: opened,
+            opened,
         }
     }
 
@@ -182,7 +185,7 @@ impl Connection {
         let params = params.into_params()?;
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(&found.text, judge).await?;
+        self.admit(sql, &found.text, judge).await?;
         let undo = self.prepare_undo(found.text.effects().writes).await?;
         let begins = found.text.kind() == Kind::BeginDeferred;
         let outcome = self.execute_found(sql, found, params).await;
@@ -195,7 +198,7 @@ impl Connection {
     pub(crate) async fn execute_in_one(&mut self, sql: &str, params: Params) -> Result<u64> {
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(&found.text, anybody).await?;
+        self.admit(sql, &found.text, anybody).await?;
         self.execute_found(sql, found, params).await
     }
 
@@ -222,7 +225,8 @@ impl Connection {
             while engine(rows.next()).await?.is_some() {}
             return Ok(0);
         }
-        let changed = engine(prepared.statement.execute(params)).await?;
+        let needs_room = self.needs_room(&mut prepared);
+        let changed = await_with_room(needs_room, engine(prepared.statement.execute(params))).await?;
         self.statements.put(prepared, true);
         Ok(changed)
     }
@@ -322,7 +326,7 @@ impl Connection {
     pub(super) async fn execute_batch_if(&mut self, batch: &str, judge: Judge) -> Result<()> {
         self.settle().await?;
         let text = Text::of(batch);
-        self.admit(&text, judge).await?;
+        self.admit(batch, &text, judge).await?;
         takes_none(batch)?;
         self.alters(&text);
         let begins_in_one = !self.is_autocommit();
@@ -330,11 +334,12 @@ impl Connection {
         let undo = self.prepare_undo(!bounds && !has_savepoints).await?;
         let outcome = {
             let _flight = self.take_off(batch, &text);
+            let bounds = bounds || has_savepoints && !begins_in_one;
             self.rollback_due = bounds;
             let outcome = match text.is_refused() {
                 // Or there is none, which is fine.
-                true => engine(self.raw.execute_batch(batch)).await,
-                false => self.run_each(text.statements(batch)).await,
+                true => await_with_room(text.is_deep(), engine(self.raw.execute_batch(batch))).await,
+                false => self.run_each(text.is_deep(), text.statements(batch)).await,
             };
             self.rollback_due = false;
             self.ended(outcome)
@@ -344,7 +349,7 @@ impl Connection {
             Err(error) => {
                 // The statement that failed may be half there.
                 self.cut |= begins_in_one && has_savepoints;
-                self.rollback_due = !self.is_autocommit() && bounds;
+                self.rollback_due = !self.is_autocommit() && (bounds || has_savepoints && !begins_in_one);
                 Err(error)
             }
             outcome => outcome,
@@ -352,12 +357,13 @@ impl Connection {
     }
 
     /// Runs one after the other. Between two of them it may be cut short.
-    async fn run_each(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
+    async fn run_each(&mut self, is_deep: bool, statements: impl Iterator<Item = &str>) -> Result<()> {
         for sql in statements {
             self.give_way().await;
-            let mut statement = await_with_room(sql, engine(self.raw.prepare(sql))).await?;
+            let is_deep = is_deep || self.opened.schema.has_links();
+            let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
             let mut rows = engine(statement.query(())).await?;
-            while engine(rows.next()).await?.is_some() {}
+            while await_with_room(is_deep, engine(rows.next())).await?.is_some() {}
         }
         Ok(())
     }
@@ -381,7 +387,7 @@ impl Connection {
         self.give_way().await;
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(&found.text, judge).await?;
+        self.admit(sql, &found.text, judge).await?;
         self.alters(&found.text);
         if !found.text.effects().writes {
             return self.query_as_is(sql, found, params).await;
@@ -406,21 +412,27 @@ impl Connection {
     async fn query_as_is(&mut self, sql: &str, found: Found, params: Params) -> Result<Rows<'_>> {
         let _flight = self.take_off(sql, &found.text);
         let outcome = self.query_prepared(sql, found, params).await;
-        let (rows, prepared) = match outcome {
+        let (rows, prepared, needs_room) = match outcome {
             Ok(rows) => rows,
             Err(error) => return self.ended(Err(error)),
         };
         // It has not begun: it runs as its rows are fetched, and ends with them.
         self.in_flight = false;
-        self.open = Some(Open { rows, prepared, fetched: None, at_end: false, failed: false });
+        self.open = Some(Open { rows, prepared, needs_room, fetched: None, at_end: false, failed: false });
         Ok(Rows { connection: self })
     }
 
-    async fn query_prepared(&mut self, sql: &str, found: Found, params: Params) -> Result<(turso::Rows, Prepared)> {
+    async fn query_prepared(
+        &mut self,
+        sql: &str,
+        found: Found,
+        params: Params,
+    ) -> Result<(turso::Rows, Prepared, bool)> {
         let mut prepared = self.prepared(sql, found, &params).await?;
         prepared.parameters.are_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
-        Ok((rows, prepared))
+        let needs_room = self.needs_room(&mut prepared);
+        Ok((rows, prepared, needs_room))
     }
 
     /// The statement, if it is kept; what its text says of it, in any case.
@@ -437,18 +449,31 @@ impl Connection {
             None => {
                 Error::unless_too_deep(&text)?;
                 only_one(&text)?;
-                let mut statement = await_with_room(sql, engine(self.raw.prepare(sql))).await?;
+                let is_deep = text.is_deep() || self.opened.schema.has_links();
+                let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
-                Ok(Prepared::new(sql, text, statement, parameters))
+                Ok(Prepared::new(sql, text, statement, parameters, self.generation))
             }
         }
     }
 
+    /// Whether a statement that is about to run may be deep: by its text or, if the engine prepares it anew, by what it names.
+    fn needs_room(&self, prepared: &mut Prepared) -> bool {
+        let is_prepared_anew = std::mem::replace(&mut prepared.generation, self.generation) != self.generation;
+        prepared.text.is_deep() || is_prepared_anew && self.opened.schema.has_links()
+    }
+
     /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
     /// transaction that a pragma is in.
-    async fn admit(&mut self, text: &Text, judge: Judge) -> Result<()> {
+    async fn admit(&mut self, sql: &str, text: &Text, judge: Judge) -> Result<()> {
         Error::unless_too_deep(text)?;
+        if text.is_unbearable() {
+            return Err(Error::misuse("the engine's parser panics at this text: it was not run"));
+        }
         judge(text)?;
+        if text.effects().links {
+            self.bears_links(text.statements(sql)).await?;
+        }
         let wanted = match text.effects().journal_mode {
             JournalMode::Untouched => return Ok(()),
             JournalMode::Wal => "wal",
@@ -464,6 +489,27 @@ impl Connection {
         }
     }
 
+    /// Whether views, triggers and foreign keys may go on from each other as they would with these statements, too.
+    pub(super) async fn bears_links(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
+        let mut links = Links::default();
+        statements.for_each(|sql| links.add(sql));
+        let mut rows = self.query_own(Links::SQL).await?;
+        while let Some(row) = rows.next().await? {
+            links.add(&row.get::<String>(0)?);
+        }
+        drop(rows);
+        if self.altered || self.hooked {
+            let mut rows = self.query_own(Links::TEMPORARY_SQL).await?;
+            while let Some(row) = rows.next().await? {
+                links.add(&row.get::<String>(0)?);
+            }
+        }
+        if !links.is_empty() {
+            self.opened.schema.gets_links();
+        }
+        links.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
+    }
+
     /// Runs a statement whose rows, if any, do not matter: a pragma, for example. In a [hook](super::Hooks) what it changes
     /// of the connection stays; on a guard it costs the connection, which is discarded when it comes back.
     ///
@@ -475,7 +521,7 @@ impl Connection {
     pub async fn run(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(&found.text, anybody).await?;
+        self.admit(sql, &found.text, anybody).await?;
         self.alters(&found.text);
         let undo = self.prepare_undo(found.text.effects().writes).await?;
         let outcome = self.run_found(sql, found).await;
@@ -651,6 +697,7 @@ impl Connection {
         if text.effects().schema {
             self.statements.changes();
         }
+        self.generation = self.generation.wrapping_add(u32::from(text.kind() == Kind::Pragma));
         self.changes.begins(text, || self.raw.is_autocommit().unwrap_or(false));
         self.doing.begins(sql);
         Flight(Arc::clone(&self.doing))

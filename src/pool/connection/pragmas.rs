@@ -4,6 +4,9 @@ use super::{Connection, QueryOnly};
 use crate::error::{Error, Result};
 use crate::pool::row::FromValue;
 
+/// What the writer's promise rests on (`pool/builder.rs` says why).
+const DURABLE: [&str; 2] = ["PRAGMA synchronous = FULL", "PRAGMA data_sync_retry = 1"];
+
 impl Connection {
     /// Statements may only read from now on, until [`reads_no_more`](Connection::reads_no_more).
     pub(crate) async fn only_reads(&mut self) -> Result<()> {
@@ -35,7 +38,9 @@ impl Connection {
     /// Commits are synced from now on, and so are checkpoints, whatever a hook has set.
     pub(crate) async fn syncs_commits(&mut self) -> Result<()> {
         if self.hooked {
-            self.run_as_is("PRAGMA synchronous = FULL").await?;
+            for pragma in DURABLE {
+                self.run_as_is(pragma).await?;
+            }
             self.hooked = false;
         }
         Ok(())

@@ -8,12 +8,15 @@ use crate::error::{Error, Result};
 use crate::pool::engine::engine;
 use crate::pool::row::Row;
 use crate::pool::statements::Prepared;
+use crate::stack::await_with_room;
 
 /// What a query left open.
 pub(super) struct Open {
     pub(super) rows: turso::Rows,
     /// Goes back to the cache with the rows.
     pub(super) prepared: Prepared,
+    /// The engine may go deep to give a row.
+    pub(super) needs_room: bool,
     /// Of a statement that writes: all of its rows, for it has run.
     pub(super) fetched: Option<VecDeque<turso::Row>>,
     /// There are no more rows.
@@ -45,7 +48,7 @@ impl Rows<'_> {
         *cut |= *in_flight;
         *in_flight = true;
         doing.moves(true);
-        let row = engine(open.rows.next()).await;
+        let row = await_with_room(open.needs_room, engine(open.rows.next())).await;
         *in_flight = false;
         doing.moves(false);
         open.failed |= row.is_err();

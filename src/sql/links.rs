@@ -1,0 +1,149 @@
+//! How far views, triggers and foreign keys go on from each other. The engine compiles each of them inside whatever sets it off, so
+//! the statement that does so, short as it is, goes as deep as they do together.
+
+use std::collections::HashMap;
+
+use turso::core::{Dialect, SqliteDialect};
+use turso_parser::ast::{
+    Cmd, ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt, TableConstraint,
+};
+use turso_parser::lexer::Lexer;
+use turso_parser::token::TokenType;
+
+use super::TooDeep;
+use super::read::lower;
+use crate::stack::with_room;
+
+/// As many may go on from each other.
+const LIMIT: usize = 24;
+
+/// What each name sets off, or reads, in lower case.
+#[derive(Debug, Default)]
+pub(crate) struct Links(HashMap<String, Vec<String>>);
+
+impl Links {
+    /// The query for the texts that [`add`](Links::add) takes.
+    pub(crate) const SQL: &str = "SELECT sql FROM sqlite_schema \
+        WHERE type IN ('view', 'trigger') OR (type = 'table' AND sql LIKE '%references%')";
+
+    /// The same, of what is temporary.
+    pub(crate) const TEMPORARY_SQL: &str = "SELECT sql FROM temp.sqlite_schema WHERE type IN ('view', 'trigger')";
+
+    /// Of one statement: of a batch, or of the schema.
+    pub(crate) fn add(&mut self, sql: &str) {
+        let Ok((Some(Cmd::Stmt(statement)), _)) = with_room(true, || SqliteDialect.parse(sql)) else { return };
+        match &statement {
+            Stmt::CreateView { view_name: name, .. } | Stmt::CreateTrigger { tbl_name: name, .. } => {
+                let owner = lower(&name.name);
+                self.0.entry(owner).or_default().extend(words(sql));
+            }
+            Stmt::CreateTable { tbl_name, body, .. } => {
+                for parent in acting_parents(body) {
+                    self.0.entry(parent).or_default().push(lower(&tbl_name.name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What goes on for too long, if anything does.
+    pub(crate) fn too_deep(&self) -> Option<TooDeep> {
+        let mut known = HashMap::new();
+        let found = self.0.keys().map(|name| self.depth(name, LIMIT + 1, &mut known)).max()?.min(LIMIT + 1);
+        let what = "views, triggers and foreign keys that go on from each other";
+        (found > LIMIT).then_some(TooDeep { what, found, limit: LIMIT })
+    }
+
+    /// From this name on, as far as `most`. One that comes back to itself ends there: the engine does not run a trigger inside
+    /// itself.
+    fn depth<'l>(&'l self, name: &'l str, most: usize, known: &mut HashMap<&'l str, usize>) -> usize {
+        if let Some(depth) = known.get(name) {
+            return *depth;
+        }
+        let Some(others) = self.0.get(name).filter(|_| most > 0) else { return 0 };
+        known.insert(name, 0);
+        let beyond = others.iter().map(|other| self.depth(other, most - 1, known)).max().unwrap_or(0);
+        known.insert(name, 1 + beyond);
+        1 + beyond
+    }
+}
+
+/// The words of a text that may be names. That some are names of columns makes a link too many, at worst.
+fn words(sql: &str) -> impl Iterator<Item = String> {
+    let tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
+    let words = tokens.filter(|token| !matches!(token.token_type, TokenType::TK_NONE | TokenType::TK_STRING));
+    words.map(|token| String::from_utf8_lossy(token.value).trim_matches(['"', '`', '[', ']']).to_ascii_lowercase())
+}
+
+/// The tables whose writes act on this one by a foreign key of it.
+pub(super) fn acting_parents(body: &CreateTableBody) -> Vec<String> {
+    let mut parents = Vec::new();
+    let CreateTableBody::ColumnsAndConstraints { columns, constraints, .. } = body else { return parents };
+    for constraint in columns.iter().flat_map(|column| &column.constraints) {
+        if let ColumnConstraint::ForeignKey { clause, .. } = &constraint.constraint {
+            parents.extend(acting(clause));
+        }
+    }
+    for constraint in constraints {
+        if let TableConstraint::ForeignKey { clause, .. } = &constraint.constraint {
+            parents.extend(acting(clause));
+        }
+    }
+    parents
+}
+
+/// The table whose writes act on this one by this foreign key.
+fn acting(clause: &ForeignKeyClause) -> Option<String> {
+    let acts = clause.args.iter().any(|arg| match arg {
+        RefArg::OnDelete(act) | RefArg::OnUpdate(act) | RefArg::OnInsert(act) => {
+            matches!(act, RefAct::SetNull | RefAct::SetDefault | RefAct::Cascade)
+        }
+        RefArg::Match(_) => false,
+    });
+    acts.then(|| lower(&clause.tbl_name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deep(texts: impl IntoIterator<Item = String>) -> Option<usize> {
+        let mut links = Links::default();
+        texts.into_iter().for_each(|sql| links.add(&sql));
+        links.too_deep().map(|too_deep| too_deep.found)
+    }
+
+    #[test]
+    fn a_chain_is_as_deep_as_it_is_long_whatever_it_is_made_of() {
+        let makes: [fn(usize) -> String; 3] = [
+            |i| format!("CREATE VIEW \"V{}\" AS SELECT x FROM v{i} WHERE y IN (SELECT 1)", i + 1),
+            |i| format!("CREATE TRIGGER r{i} AFTER INSERT ON v{} BEGIN INSERT INTO V{i} VALUES (1); END", i + 1),
+            |i| format!("CREATE TABLE v{i} (x REFERENCES `v{}` ON DELETE CASCADE)", i + 1),
+        ];
+        for make in makes {
+            assert_eq!(deep((0..LIMIT).map(make)), None);
+            assert_eq!(deep((0..=LIMIT).map(make)), Some(LIMIT + 1));
+            assert_eq!(deep((0..5_000).map(make)), Some(LIMIT + 1));
+        }
+        let mixed = |i: usize| makes[i % makes.len()](i);
+        assert_eq!(deep((0..=LIMIT).map(mixed)), Some(LIMIT + 1));
+    }
+
+    #[test]
+    fn what_comes_back_to_itself_and_what_lies_beside_is_not_deep() {
+        let own = "CREATE TRIGGER r AFTER UPDATE ON t BEGIN UPDATE t SET x = 1; UPDATE u SET x = 1; END".to_owned();
+        let back = "CREATE TRIGGER s AFTER UPDATE ON u BEGIN UPDATE t SET x = 1; END".to_owned();
+        assert_eq!(deep([own, back]), None);
+        assert_eq!(deep((0..500).map(|i| format!("CREATE VIEW v{i} AS SELECT * FROM t"))), None);
+        assert_eq!(
+            deep((0..500).map(|i| format!("CREATE TABLE t{i} (x REFERENCES t{})", i + 1))),
+            None,
+            "without actions"
+        );
+        assert_eq!(deep(["CREATE TABLE t (x)".to_owned(), "and then what?".to_owned()]), None);
+    }
+}
