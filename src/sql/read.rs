@@ -10,6 +10,7 @@ use turso_parser::ast::{Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionT
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
+use super::links::acting_parents;
 use super::pragma::{self, About};
 use super::walk::walk;
 use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
@@ -188,8 +189,11 @@ fn of(statement: &Stmt) -> Text {
         Stmt::Savepoint { name } => savepoint(Kind::Savepoint, name, false),
         Stmt::Release { name } => savepoint(Kind::Release, name, true),
         Stmt::Pragma { name, body } => of_pragma(&lower(&name.name), body.as_ref()),
-        Stmt::CreateTable { temporary, tbl_name: name, .. }
-        | Stmt::CreateTrigger { temporary, trigger_name: name, .. }
+        Stmt::CreateTable { temporary, tbl_name: name, body, .. } => {
+            let links = !acting_parents(body).is_empty();
+            schema(name, *temporary, Effects { links, ..SOMEWHERE })
+        }
+        Stmt::CreateTrigger { temporary, trigger_name: name, .. }
         | Stmt::CreateView { temporary, view_name: name, .. } => {
             schema(name, *temporary, Effects { links: true, ..SOMEWHERE })
         }

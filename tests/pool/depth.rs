@@ -222,10 +222,14 @@ fn a_child_makes_the_chains_that_it_is_told() {
                     let mut guard = db.pool().get().await.unwrap();
                     let mut made = Ok(());
                     for sql in &before {
-                        made = made.and(guard.run(sql).await);
+                        made = guard.run(sql).await;
+                        if made.is_err() {
+                            break;
+                        }
                     }
                     if shape == "temporary views" {
-                        made = made.and(guard.run(&sets_it_off).await);
+                        let ran = guard.run(&sets_it_off).await;
+                        made = made.and(ran);
                     }
                     drop(guard);
                     // As far as it was made.
