@@ -16,6 +16,7 @@ mod pragma;
 mod read;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod walk;
 
 use std::mem;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use self::depth::Depth;
 pub(crate) use self::depth::TooDeep;
 pub(crate) use self::links::Links;
+pub(crate) use self::texts::Texts;
 use crate::stack::with_room;
 
 /// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.

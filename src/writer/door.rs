@@ -26,6 +26,7 @@ use super::status::Counts;
 use super::wal::Wal;
 use crate::error::{Error, Result, WriteStage};
 use crate::pool::clock;
+use crate::sql::Texts;
 use crate::sync::Mutex;
 
 /// What the lane and those who write share.
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     pub(super) wal: Wal,
     pub(super) executor: Arc<dyn Executor>,
+    /// Those of the statements that it was asked for.
+    pub(super) texts: Texts,
     /// Which writer of this process it is.
     id: u64,
     /// The number of the last commit.
@@ -60,6 +63,7 @@ impl Shared {
             counts: Counts::default(),
             wal,
             executor,
+            texts: Texts::default(),
             id: WRITERS.fetch_add(1, Ordering::Relaxed),
             commits: AtomicU64::new(0),
         }

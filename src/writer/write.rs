@@ -62,7 +62,7 @@ impl PooledDatabaseWriter {
         waits: bool,
     ) -> Result<Ack<u64>> {
         let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
-        let text = Text::of(&sql);
+        let text = self.way.shared().texts.of(&sql);
         Error::unless_too_deep(&text).map_err(Error::rolled_back)?;
         leaves_something(&text)?;
         if text.effects().bounds {
