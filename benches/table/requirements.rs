@@ -388,8 +388,10 @@ impl Requirement {
         let listed = open.iter().find(|(promise, _)| *promise == self.promise).map(|(_, listed)| *listed);
         match (verdict, figure, listed) {
             (Verdict::Missed | Verdict::Undecided, Some(Figure { value, noise }), Some(listed)) => {
-                // What is undecided may be listed with a figure below its limit.
-                let is_worse = value - noise > self.limit.map_or(listed, |limit| limit.max(listed * WORSE));
+                // What is undecided may be listed with a figure below its limit. A figure that is beside nothing is the machine's as
+                // well: the same commit's differed by half within a day.
+                let worse = self.limit.map_or(listed, |limit| limit.max(listed * WORSE));
+                let is_worse = !matches!(self.beside, Beside::Nothing) && value - noise > worse;
                 (if is_worse { Verdict::Worse(listed) } else { Verdict::Open(listed) }, figure)
             }
             _ => (verdict, figure),
@@ -536,6 +538,8 @@ mod tests {
         assert_eq!(judged(40.0, 0.0), Verdict::Holds);
         let undecided = measured(&[("ours", 45.0, 3.0), ("theirs", 100.0, 0.0)]);
         assert_eq!(HALF.judge_beside(&[("half of it", 0.3)], &undecided).0, Verdict::Open(0.3), "it may yet hold");
+        let alone = measured(&[("ours", 90.0, 0.0)]);
+        assert_eq!(AT_MOST_50.judge_beside(&[("50 ns", 60.0)], &alone).0, Verdict::Open(60.0), "beside nothing");
         assert!(Verdict::Worse(0.6).fails() && !Verdict::Open(0.6).fails());
     }
 

@@ -242,7 +242,8 @@ impl Manage for Turso {
 
     async fn connect(&self) -> Result<Connection> {
         let (opened, changes) = (Arc::clone(&self.opened), Arc::clone(&self.changes));
-        let raw = await_with_room(true, engine(async { self.database.connect() })).await;
+        let has_links = self.opened.schema.has_links();
+        let raw = await_with_room(has_links, engine(async { self.database.connect() })).await;
         if raw.as_ref().is_err_and(Error::is_io) {
             self.stray.store(true, Ordering::Relaxed);
         }

@@ -6,7 +6,7 @@
 
 use poolproof::{Behavior, Connection, Error, Mode, PooledDatabaseWriter, Result, Rows, WriterConfig};
 
-use crate::world::{hold, queue, writer, writer_of};
+use crate::world::{column, hold, queue, writer, writer_of};
 
 /// Tables, and rows that the statements below stumble over.
 const TABLES: &str = "
@@ -376,4 +376,24 @@ async fn a_statement_that_fails_leaves_nothing_in_a_temporary_table() {
         lines(&mut tx.query("SELECT x FROM part", ()).await?).await
     });
     assert_eq!(write.await.unwrap().value, Vec::<String>::new());
+}
+
+/// A savepoint outside a transaction begins one: left open, it would take the writes after it along.
+#[tokio::test]
+async fn a_batch_that_began_a_savepoint_and_failed_leaves_none_open() {
+    for batch in
+        ["SAVEPOINT a; INSERT INTO t VALUES (1); and then what?", "SAVEPOINT a; INSERT INTO t VALUES (1), (NULL)"]
+    {
+        let (db, _folder) = writer().await;
+        let mut guard = db.pool().get().await.unwrap();
+        guard.execute_batch("CREATE TABLE IF NOT EXISTS u (x NOT NULL)").await.unwrap();
+        guard
+            .execute_batch(&batch.replace("INTO t VALUES (1), (NULL)", "INTO u VALUES (1), (NULL)"))
+            .await
+            .unwrap_err();
+        guard.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+        assert!(guard.is_autocommit());
+        drop(guard);
+        assert_eq!((column(&db, "t").await, column(&db, "u").await), (vec![2], vec![]), "{batch}");
+    }
 }
