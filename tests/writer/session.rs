@@ -167,3 +167,15 @@ async fn a_hook_does_not_take_the_sync_from_the_writers_commits() {
         }
     }
 }
+
+/// Between two of its statements a batch can be cut short, and is undone.
+#[tokio::test]
+async fn a_batch_that_takes_too_long_is_undone() {
+    let write_timeout = std::time::Duration::from_millis(20);
+    let (db, _folder) = writer_of(WriterConfig { write_timeout, ..WriterConfig::default() }).await;
+    let error = db.execute_batch("INSERT INTO t VALUES (1);".repeat(50_000)).await.unwrap_err();
+    assert!(matches!(error, Error::RolledBack { .. }), "{error}");
+    assert!(matches!(error.cause(), Error::Deadline { limit, .. } if *limit == write_timeout), "{error}");
+    db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+    assert_eq!(column(&db, "t").await, [2]);
+}
