@@ -160,7 +160,8 @@ impl std::error::Error for Error {
 }
 
 /// What is wrong with a file that another process has.
-pub(crate) const IN_ANOTHER_PROCESS: &str = "another process has it open; stop that process, wait for it (ConnectionPoolBuilder::open_timeout), or name another file";
+pub(crate) const IN_ANOTHER_PROCESS: &str = "another process has it open; stop that process, wait for it \
+    (ConnectionPoolBuilder::open_timeout), or name another file";
 
 const PANICKED: &str = "the engine panicked: ";
 

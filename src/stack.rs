@@ -28,5 +28,8 @@ pub(crate) fn with_room<T>(is_deep: bool, work: impl FnOnce() -> T) -> T {
 /// That of `work`.
 pub(crate) async fn await_with_room<T>(is_deep: bool, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
-    poll_fn(|context| with_room(is_deep, || work.as_mut().poll(context))).await
+    match is_deep {
+        true => poll_fn(|context| with_room(true, || work.as_mut().poll(context))).await,
+        false => work.await,
+    }
 }

@@ -209,21 +209,18 @@ pub(crate) fn logical_log_of(database: &Path) -> PathBuf {
 /// [`Error::Open`] names the other one.
 pub(crate) fn has_its_own_log(database: &Path) -> Result<()> {
     let log = logical_log_of(database);
-    let other = OPEN.with(|open| {
-        let mut others = open.iter().filter(|entry| entry.path != database && logical_log_of(&entry.path) == log);
-        let other = others.next().map(|entry| entry.path.clone());
-        if other.is_none() {
+    let shares = |other: &Path| other != database && other != log && logical_log_of(other) == log;
+    OPEN.with(|open| match open.iter().find(|entry| shares(&entry.path)) {
+        Some(other) => Err(shares_its_log(database, &other.path)),
+        None => {
             open.iter_mut().filter(|entry| entry.path == database).for_each(|entry| entry.mvcc = true);
+            Ok(())
         }
-        other
-    });
-    let Some(folder) = database.parent().filter(|_| other.is_none()) else {
-        return other.map_or(Ok(()), |other| Err(shares_its_log(database, &other)));
-    };
+    })?;
     // A folder that cannot be read has nothing to say.
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
-    let mut others = files.filter(|file| file != database && *file != log && logical_log_of(file) == log);
-    match others.find(|file| is_in_mvcc_mode(file)) {
+    let folder = database.parent().and_then(|folder| fs::read_dir(folder).ok());
+    let mut files = folder.into_iter().flatten().flatten().map(|file| file.path());
+    match files.find(|file| shares(file) && is_in_mvcc_mode(file)) {
         Some(other) => Err(shares_its_log(database, &other)),
         None => Ok(()),
     }

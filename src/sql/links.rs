@@ -3,15 +3,12 @@
 
 use std::collections::HashMap;
 
-use turso::core::{Dialect, SqliteDialect};
-use turso_parser::ast::{
-    Cmd, ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt, TableConstraint,
-};
+use turso_parser::ast::{ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt, TableConstraint};
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
 use super::TooDeep;
-use super::read::lower;
+use super::read::{first_statement, lower};
 use crate::stack::with_room;
 
 /// As many may go on from each other.
@@ -31,7 +28,11 @@ impl Links {
 
     /// Of one statement: of a batch, or of the schema.
     pub(crate) fn add(&mut self, sql: &str) {
-        let Ok((Some(Cmd::Stmt(statement)), _)) = with_room(true, || SqliteDialect.parse(sql)) else { return };
+        with_room(true, || self.add_read(sql));
+    }
+
+    fn add_read(&mut self, sql: &str) {
+        let Some(statement) = first_statement(sql) else { return };
         match &statement {
             Stmt::CreateView { view_name: name, .. } | Stmt::CreateTrigger { tbl_name: name, .. } => {
                 let owner = lower(&name.name);

@@ -2,9 +2,10 @@
 //! what it does to the transaction, to its connection and to the schema, which tables it reads and writes.
 //!
 //! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
-//! it; connections, transactions, the lane and the read cache ask that. Rooms: `depth` (what is refused before it is
-//! read, with `links` between what is in the schema), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a query), `pragma` (what each pragma does), `object` (what the schema's own
-//! texts say, for the read cache).
+//! it; connections, transactions, the lane and the read cache ask that. Modules: `depth` and `links` (what would overflow the
+//! stack, by itself or with what it names), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a
+//! query), `pragma` (what each pragma does), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
+//! cache).
 //!
 //! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
 
@@ -167,6 +168,11 @@ impl Text {
         self.ends.iter().copied().chain(only).map(move |end| &sql[mem::replace(&mut start, end)..end])
     }
 
+    /// Whether a statement of `sql`, the text that this was made of, has a parameter: `?`, `?1`, `:name`, `@name` or `$name`.
+    pub(crate) fn has_parameters(&self, sql: &str) -> bool {
+        self.too_deep.is_none() && with_room(self.is_deep, || read::has_parameters(sql))
+    }
+
     /// Whether the engine refuses it before it runs: there is no statement, or none that can be read.
     pub(crate) fn is_refused(&self) -> bool {
         self.kind == Kind::Nothing && !self.effects.strange
@@ -203,10 +209,4 @@ impl Text {
     pub(crate) fn reads(&self) -> Option<&Reads> {
         self.reads.as_ref()
     }
-}
-
-/// Whether a statement of the text has a parameter: `?`, `?1`, `:name`, `@name` or `$name`.
-pub(crate) fn has_parameters(sql: &str) -> bool {
-    let Depth { too_deep, is_deep } = depth::measure(sql);
-    too_deep.is_none() && with_room(is_deep, || read::has_parameters(sql))
 }

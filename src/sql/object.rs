@@ -1,44 +1,31 @@
 //! What the texts of the schema say of its tables and views, for who keeps answers of queries.
 
-use turso::core::{Dialect, SqliteDialect};
-use turso_parser::ast::{Cmd, CreateTableBody, Stmt};
+use turso_parser::ast::{CreateTableBody, Stmt};
 
 use super::Reads;
 use super::links::acting_parents;
+use super::read::first_statement;
 use super::walk::{Walked, walk};
 use crate::stack::with_room;
 
 /// What a view reads, if it gives the same rows as long as that stays the same.
 pub(crate) fn view(sql: &str) -> Option<Reads> {
-    with_room(true, || read_view(sql))
-}
-
-fn read_view(sql: &str) -> Option<Reads> {
-    let Some(Stmt::CreateView { select, .. }) = statement(sql) else { return None };
-    match walk(&select) {
-        Walked { reads, same_again: true, acts: false } => Some(reads),
-        _ => None,
-    }
+    with_room(true, || {
+        let Stmt::CreateView { select, .. } = first_statement(sql)? else { return None };
+        match walk(&select) {
+            Walked { reads, same_again: true, acts: false } => Some(reads),
+            _ => None,
+        }
+    })
 }
 
 /// The tables whose writes act on this one by a foreign key of it; `None` if it is no plain table.
 pub(crate) fn table(sql: &str) -> Option<Vec<String>> {
-    with_room(true, || read_table(sql))
-}
-
-fn read_table(sql: &str) -> Option<Vec<String>> {
-    match statement(sql) {
+    with_room(true, || match first_statement(sql)? {
         // The schema has the columns of a table that was made of a query, too.
-        Some(Stmt::CreateTable { body: body @ CreateTableBody::ColumnsAndConstraints { .. }, .. }) => {
+        Stmt::CreateTable { body: body @ CreateTableBody::ColumnsAndConstraints { .. }, .. } => {
             Some(acting_parents(&body))
         }
         _ => None,
-    }
-}
-
-fn statement(sql: &str) -> Option<Stmt> {
-    match SqliteDialect.parse(sql) {
-        Ok((Some(Cmd::Stmt(statement)), _)) => Some(statement),
-        _ => None,
-    }
+    })
 }

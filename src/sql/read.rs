@@ -16,12 +16,12 @@ use super::walk::walk;
 use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
 
 pub(super) fn read(sql: &str) -> Text {
-    // The parser asserts; a text that it cannot bear is the engine's to refuse, and to panic at in its turn.
+    // The parser asserts. A text at which it panics is not handed to the engine, which would do so, too.
     catch_unwind(|| statements(sql)).unwrap_or_else(|_| Text { effects: ANYTHING, ..Text::default() })
 }
 
-/// Whether a statement that can be read has a parameter. The lexer does not tell a
-/// name in brackets, which may have a question mark, from an array; so the tokens are those of the parser's tree.
+/// Whether a statement that can be read has a parameter. The lexer does not tell a name in brackets, which may have a question
+/// mark, from an array; so the tokens are those of the parser's tree.
 pub(super) fn has_parameters(sql: &str) -> bool {
     let mut tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
     // The tree has none that the text has not.
@@ -91,27 +91,25 @@ fn statements(sql: &str) -> Text {
 const ANYTHING: Effects = Effects { strange: true, ..SOMEWHERE };
 
 /// It writes, and to which tables cannot be told.
-const SOMEWHERE: Effects = Effects {
-    writes_anything: true,
-    may_commit: true,
-    beyond_session: true,
-    strange: false,
+const SOMEWHERE: Effects = Effects { writes_anything: true, may_commit: true, ..NOTHING };
+
+/// It does nothing, and so nothing to its connection alone.
+const NOTHING: Effects = Effects {
     bounds: false,
     savepoints: false,
     our_savepoints: false,
     writes: false,
+    writes_anything: false,
     schema: false,
     links: false,
     session: false,
+    beyond_session: true,
     journal_mode: JournalMode::Untouched,
+    may_commit: false,
+    strange: false,
 };
 
-/// It does nothing.
-const TELLS: Effects = Effects { beyond_session: true, ..Effects::NONE };
-
 impl Effects {
-    const NONE: Self = Self { writes_anything: false, may_commit: false, beyond_session: false, ..SOMEWHERE };
-
     /// Of this and another statement.
     fn and(self, other: Self) -> Self {
         Self {
@@ -153,11 +151,11 @@ impl JournalMode {
 }
 
 fn plain(kind: Kind) -> Text {
-    with(kind, TELLS)
+    with(kind, NOTHING)
 }
 
 fn with(kind: Kind, effects: Effects) -> Text {
-    Text { kind, effects: Effects { beyond_session: true, ..effects }, ..Text::default() }
+    Text { kind, effects, ..Text::default() }
 }
 
 /// A statement of the database, or of something temporary: that is its connection's, and gone with it.
@@ -180,10 +178,7 @@ fn of(statement: &Stmt) -> Text {
         Stmt::Update(update) => rows(&update.tbl_name),
         Stmt::Begin { typ: None | Some(TransactionType::Deferred), .. } => boundary(Kind::BeginDeferred),
         Stmt::Begin { .. } => boundary(Kind::Begin),
-        Stmt::Commit { .. } => {
-            let Text { effects, .. } = boundary(Kind::Commit);
-            with(Kind::Commit, Effects { may_commit: true, ..effects })
-        }
+        Stmt::Commit { .. } => with(Kind::Commit, Effects { bounds: true, may_commit: true, ..NOTHING }),
         Stmt::Rollback { savepoint_name: Some(name), .. } => savepoint(Kind::RollbackTo, name, false),
         Stmt::Rollback { savepoint_name: None, .. } => boundary(Kind::Rollback),
         Stmt::Savepoint { name } => savepoint(Kind::Savepoint, name, false),
@@ -225,19 +220,19 @@ fn of(statement: &Stmt) -> Text {
 }
 
 fn boundary(kind: Kind) -> Text {
-    with(kind, Effects { bounds: true, ..Effects::NONE })
+    with(kind, Effects { bounds: true, ..NOTHING })
 }
 
 fn savepoint(kind: Kind, name: &Name, may_commit: bool) -> Text {
     let name = lower(name);
     let our_savepoints = SAVEPOINTS.contains(&name.as_str());
-    with(kind, Effects { savepoints: true, our_savepoints, may_commit, ..Effects::NONE })
+    with(kind, Effects { savepoints: true, our_savepoints, may_commit, ..NOTHING })
 }
 
 fn rows(table: &QualifiedName) -> Text {
     let name = lower(&table.name);
     let is_told = is_ours(table) && !name.starts_with("sqlite_") && !name.starts_with("__turso_internal_");
-    let text = with(Kind::Rows, Effects { writes: true, writes_anything: !is_told, ..Effects::NONE });
+    let text = with(Kind::Rows, Effects { writes: true, writes_anything: !is_told, ..NOTHING });
     let written = if is_told { vec![name.into_boxed_str()] } else { Vec::new() };
     temporary_or(is_temporary(table), Text { written, ..text })
 }
@@ -257,19 +252,27 @@ fn whole(effects: Effects) -> Text {
 fn of_pragma(name: &str, body: Option<&PragmaBody>) -> Text {
     let (about, is_harmless) = pragma::about(name);
     // Whether statements after it write what they say.
-    let effects = if body.is_some() && !is_harmless { ANYTHING } else { TELLS };
+    let effects = if body.is_some() && !is_harmless { ANYTHING } else { NOTHING };
     let kind = match (about, body) {
         (About::Telling | About::Acting, _) | (_, None) => Kind::Telling,
         (_, Some(_)) => Kind::Pragma,
     };
     let effects = match (about, body) {
-        (About::Telling, _) | (About::Database | About::Connection | About::JournalMode, None) => TELLS,
+        (About::Telling, _) | (About::Database | About::Connection | About::JournalMode, None) => NOTHING,
         (About::Acting, _) | (About::Database, Some(_)) => Effects { session: true, ..effects },
         (About::Connection, Some(_)) => Effects { session: true, beyond_session: false, ..effects },
         (About::JournalMode, Some(body)) => Effects { session: true, journal_mode: JournalMode::of(body), ..effects },
         (About::Unknown, body) => Effects { session: true, beyond_session: body.is_none(), ..ANYTHING },
     };
-    Text { kind, effects, ..Text::default() }
+    with(kind, effects)
+}
+
+/// The first statement of a text that can be read, if it is not explained.
+pub(super) fn first_statement(sql: &str) -> Option<Stmt> {
+    match commands(sql).next()? {
+        (Cmd::Stmt(statement), _) => Some(statement),
+        _ => None,
+    }
 }
 
 /// As the engine folds it: by ASCII alone.

@@ -292,7 +292,7 @@ fn a_parameter_of_a_batch_is_seen_and_what_only_looks_like_one_is_not() {
         "INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = :a RETURNING b",
         "EXPLAIN SELECT ?",
     ] {
-        assert!(has_parameters(sql), "{sql}");
+        assert!(Text::of(sql).has_parameters(sql), "{sql}");
     }
     for sql in [
         "SELECT '?', \":a\", `@a`, [$a] -- ?1",
@@ -301,7 +301,7 @@ fn a_parameter_of_a_batch_is_seen_and_what_only_looks_like_one_is_not() {
         "SELECT 1 : 2",
         "",
     ] {
-        assert!(!has_parameters(sql), "{sql}");
+        assert!(!Text::of(sql).has_parameters(sql), "{sql}");
     }
 }
 

@@ -117,49 +117,50 @@ async fn run(way: &'static str, sql: String, db: &PooledDatabaseWriter) -> Resul
     }
 }
 
+/// Runs `work` as the environment says, if it does, on a stack as large as a new thread's and a worker's.
+fn on_a_small_stack(work: impl AsyncFnOnce(&'static str) + Send + 'static) {
+    let Ok(told) = std::env::var("WAY") else { return };
+    let way = WAYS.into_iter().find(|way| *way == told).expect("a way");
+    let run = move || runtime(way).block_on(work(way));
+    std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
+}
+
+/// What a child test says of this way.
+fn child_says(test: &str, way: &str) -> String {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", test, "--nocapture"]).env("WAY", way);
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{way}: {}, {said}, {}", output.status, String::from_utf8_lossy(&output.stderr));
+    said
+}
+
 /// Run in a process of its own: what is asked of it may end it. By hand, `SHAPE=union N=100 WAY=guard` is tried alone.
 #[test]
 #[ignore = "a child"]
 fn a_child_runs_what_it_is_told() {
-    let Ok(told) = std::env::var("WAY") else { return };
-    let way = WAYS.into_iter().find(|way| *way == told).expect("a way");
-    // As large as a new thread's and a worker's, and smaller than a main thread's.
-    let work = move || {
-        runtime(way).block_on(async {
-            let probed = |name: &str| std::env::var(name).ok();
-            for (shape, limit) in SHAPES.iter().filter(|(shape, _)| probed("SHAPE").is_none_or(|only| only == *shape)) {
-                let all = [1, *limit, limit + 1, 10 * limit, 3000];
-                let only = probed("N").map(|n| n.parse::<usize>().expect("a number"));
-                for n in only.map_or(all.to_vec(), |n| vec![n]) {
-                    let folder = tempfile::tempdir().unwrap();
-                    let db = PooledDatabaseWriter::open(folder.path().join("t.db")).await.unwrap();
-                    db.execute("CREATE TABLE t (x)", ()).await.unwrap();
-                    print!("{shape} {n}: ");
-                    let outcome = run(way, statement(shape, n.max(1)), &db).await;
-                    println!("{}", outcome.map_or_else(|error| error.cause().to_string(), |()| "ok".to_owned()));
-                    db.close().await;
-                }
+    on_a_small_stack(async |way| {
+        let probed = |name: &str| std::env::var(name).ok();
+        for (shape, limit) in SHAPES.iter().filter(|(shape, _)| probed("SHAPE").is_none_or(|only| only == *shape)) {
+            let all = [1, *limit, limit + 1, 10 * limit, 3000];
+            let only = probed("N").map(|n| n.parse::<usize>().expect("a number"));
+            for n in only.map_or(all.to_vec(), |n| vec![n]) {
+                let folder = tempfile::tempdir().unwrap();
+                let db = PooledDatabaseWriter::open(folder.path().join("t.db")).await.unwrap();
+                db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+                print!("{shape} {n}: ");
+                let outcome = run(way, statement(shape, n.max(1)), &db).await;
+                println!("{}", outcome.map_or_else(|error| error.cause().to_string(), |()| "ok".to_owned()));
+                db.close().await;
             }
-        });
-    };
-    std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+        }
+    });
 }
 
 #[test]
 fn no_statement_overflows_the_stack_of_whoever_runs_it() {
     for way in WAYS {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--ignored", "--exact", "depth::a_child_runs_what_it_is_told", "--nocapture"]).env("WAY", way);
-        let output = child.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let last = || said.lines().rev().take(3).collect::<Vec<_>>();
-        assert!(
-            output.status.success(),
-            "{way}: {:?}, {:?}, {}",
-            output.status,
-            last(),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let said = child_says("depth::a_child_runs_what_it_is_told", way);
         let outcome = |shape: &str, n: usize| {
             let line = said.lines().find_map(|line| line.split_once(&format!("{shape} {n}: ")));
             line.unwrap_or_else(|| panic!("{way}: nothing is said of {shape} {n}")).1
@@ -209,59 +210,45 @@ const CHAINS: [&str; 4] = ["views", "temporary views", "triggers", "cascades"];
 #[test]
 #[ignore = "a child"]
 fn a_child_makes_the_chains_that_it_is_told() {
-    let Ok(told) = std::env::var("WAY") else { return };
-    let way = WAYS.into_iter().find(|way| *way == told).expect("a way");
-    let work = move || {
-        runtime(way).block_on(async {
-            for shape in CHAINS {
-                for n in [24, 25, 400] {
-                    let folder = tempfile::tempdir().unwrap();
-                    let db = PooledDatabaseWriter::open(folder.path().join("t.db")).await.unwrap();
-                    let (before, sets_it_off) = chain(shape, n);
-                    // What is temporary lives as long as the guard.
-                    let mut guard = db.pool().get().await.unwrap();
-                    let mut made = Ok(());
-                    for sql in &before {
-                        made = guard.run(sql).await;
-                        if made.is_err() {
-                            break;
-                        }
+    on_a_small_stack(async |way| {
+        for shape in CHAINS {
+            for n in [24, 25, 400] {
+                let folder = tempfile::tempdir().unwrap();
+                let db = PooledDatabaseWriter::open(folder.path().join("t.db")).await.unwrap();
+                let (before, sets_it_off) = chain(shape, n);
+                // What is temporary lives as long as the guard.
+                let mut guard = db.pool().get().await.unwrap();
+                let mut made = Ok(());
+                for sql in &before {
+                    made = guard.run(sql).await;
+                    if made.is_err() {
+                        break;
                     }
-                    if shape == "temporary views" {
-                        let ran = guard.run(&sets_it_off).await;
-                        made = made.and(ran);
-                    }
-                    drop(guard);
-                    // As far as it was made.
-                    let last = if made.is_ok() { n } else { 24 };
-                    print!("{shape} {n}: ");
-                    if shape != "temporary views" {
-                        let ran = run(way, chain(shape, last).1, &db).await;
-                        ran.unwrap_or_else(|error| panic!("{shape} {last}: {error}"));
-                    }
-                    println!("{}", made.map_or_else(|error| error.to_string(), |()| "ok".to_owned()));
-                    db.close().await;
                 }
+                if shape == "temporary views" {
+                    let ran = guard.run(&sets_it_off).await;
+                    made = made.and(ran);
+                }
+                drop(guard);
+                // As far as it was made.
+                let last = if made.is_ok() { n } else { 24 };
+                print!("{shape} {n}: ");
+                if shape != "temporary views" {
+                    let ran = run(way, chain(shape, last).1, &db).await;
+                    ran.unwrap_or_else(|error| panic!("{shape} {last}: {error}"));
+                }
+                println!("{}", made.map_or_else(|error| error.to_string(), |()| "ok".to_owned()));
+                db.close().await;
             }
-        });
-    };
-    std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+        }
+    });
 }
 
 /// They are made one by one, and set off by a short statement.
 #[test]
 fn no_chain_of_views_triggers_or_foreign_keys_overflows_the_stack_of_whoever_sets_it_off() {
     for way in WAYS {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--ignored", "--exact", "depth::a_child_makes_the_chains_that_it_is_told", "--nocapture"]);
-        let output = child.env("WAY", way).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{way}: {}, {said}, {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let said = child_says("depth::a_child_makes_the_chains_that_it_is_told", way);
         for shape in CHAINS {
             assert!(said.contains(&format!("{shape} 24: ok")), "{way}: {shape}: {said}");
             for n in [25, 400] {

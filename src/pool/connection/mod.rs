@@ -31,7 +31,7 @@ use super::statements::{Prepared, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
-use crate::sql::{self, JournalMode, Kind, Links, Text};
+use crate::sql::{JournalMode, Kind, Links, Text};
 use crate::stack::await_with_room;
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
@@ -98,10 +98,19 @@ impl QueryOnly {
     }
 }
 
-/// A statement that is about to run: what its text says of it and, if that is kept, what the engine prepared of it.
-struct Found {
-    text: Arc<Text>,
-    kept: Option<Prepared>,
+/// A statement that is about to run: what the engine prepared of it, if that is kept, or else what its text says of it.
+enum Found {
+    Kept(Prepared),
+    New(Arc<Text>),
+}
+
+impl Found {
+    fn text(&self) -> &Text {
+        match self {
+            Found::Kept(prepared) => &prepared.text,
+            Found::New(text) => text,
+        }
+    }
 }
 
 /// Whether somebody lets a text run.
@@ -185,9 +194,9 @@ impl Connection {
         let params = params.into_params()?;
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(sql, &found.text, judge).await?;
-        let undo = self.prepare_undo(found.text.effects().writes).await?;
-        let begins = found.text.kind() == Kind::BeginDeferred;
+        self.admit(sql, found.text(), judge).await?;
+        let undo = self.prepare_undo(found.text().effects().writes).await?;
+        let begins = found.text().kind() == Kind::BeginDeferred;
         let outcome = self.execute_found(sql, found, params).await;
         self.is_fresh = begins && outcome.is_ok() && !self.is_autocommit();
         self.undo_if_failed(undo, outcome).await
@@ -198,14 +207,14 @@ impl Connection {
     pub(crate) async fn execute_in_one(&mut self, sql: &str, params: Params) -> Result<u64> {
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(sql, &found.text, anybody).await?;
+        self.admit(sql, found.text(), anybody).await?;
         self.execute_found(sql, found, params).await
     }
 
     async fn execute_found(&mut self, sql: &str, found: Found, params: Params) -> Result<u64> {
         self.give_way().await;
-        self.alters(&found.text);
-        let _flight = self.take_off(sql, &found.text);
+        self.alters(found.text());
+        let _flight = self.take_off(sql, found.text());
         let outcome = self.execute_prepared(sql, found, params).await;
         self.ended(outcome)
     }
@@ -299,8 +308,8 @@ impl Connection {
     /// Prepares a statement that writes and gives no rows, to see whether it could run.
     pub(crate) async fn check(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
-        let found = Found { text: Text::of(sql), kept: None };
-        let _flight = self.take_off(sql, &found.text);
+        let found = Found::New(Text::of(sql));
+        let _flight = self.take_off(sql, found.text());
         let outcome = self.prepared(sql, found, &Params::None).await;
         match self.ended(outcome)?.gives_rows() {
             true => Err(GIVES_ROWS),
@@ -327,14 +336,15 @@ impl Connection {
         self.settle().await?;
         let text = Text::of(batch);
         self.admit(batch, &text, judge).await?;
-        takes_none(batch)?;
+        takes_none(batch, &text)?;
         self.alters(&text);
         let begins_in_one = !self.is_autocommit();
-        let (bounds, has_savepoints) = (text.effects().bounds, text.effects().savepoints);
+        let has_savepoints = text.effects().savepoints;
+        // A savepoint outside a transaction begins one.
+        let bounds = text.effects().bounds || has_savepoints && !begins_in_one;
         let undo = self.prepare_undo(!bounds && !has_savepoints).await?;
         let outcome = {
             let _flight = self.take_off(batch, &text);
-            let bounds = bounds || has_savepoints && !begins_in_one;
             self.rollback_due = bounds;
             let outcome = match text.is_refused() {
                 // Or there is none, which is fine.
@@ -349,7 +359,7 @@ impl Connection {
             Err(error) => {
                 // The statement that failed may be half there.
                 self.cut |= begins_in_one && has_savepoints;
-                self.rollback_due = !self.is_autocommit() && (bounds || has_savepoints && !begins_in_one);
+                self.rollback_due = !self.is_autocommit() && bounds;
                 Err(error)
             }
             outcome => outcome,
@@ -387,9 +397,9 @@ impl Connection {
         self.give_way().await;
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(sql, &found.text, judge).await?;
-        self.alters(&found.text);
-        if !found.text.effects().writes {
+        self.admit(sql, found.text(), judge).await?;
+        self.alters(found.text());
+        if !found.text().effects().writes {
             return self.query_as_is(sql, found, params).await;
         }
         let undo = self.prepare_undo(true).await?;
@@ -410,7 +420,7 @@ impl Connection {
 
     /// A query that is the pool's own, or known to change nothing but the database.
     async fn query_as_is(&mut self, sql: &str, found: Found, params: Params) -> Result<Rows<'_>> {
-        let _flight = self.take_off(sql, &found.text);
+        let _flight = self.take_off(sql, found.text());
         let outcome = self.query_prepared(sql, found, params).await;
         let (rows, prepared, needs_room) = match outcome {
             Ok(rows) => rows,
@@ -438,15 +448,13 @@ impl Connection {
     /// The statement, if it is kept; what its text says of it, in any case.
     fn find(&mut self, sql: &str) -> Found {
         let kept = self.statements.take(sql, self.is_autocommit());
-        let text = kept.as_ref().map_or_else(|| Text::of(sql), |kept| Arc::clone(&kept.text));
-        Found { text, kept }
+        kept.map_or_else(|| Found::New(Text::of(sql)), Found::Kept)
     }
 
     async fn prepared(&mut self, sql: &str, found: Found, params: &Params) -> Result<Prepared> {
-        let Found { text, kept } = found;
-        match kept {
-            Some(kept) => Ok(kept),
-            None => {
+        match found {
+            Found::Kept(prepared) => Ok(prepared),
+            Found::New(text) => {
                 Error::unless_too_deep(&text)?;
                 only_one(&text)?;
                 let is_deep = text.is_deep() || self.opened.schema.has_links();
@@ -496,13 +504,9 @@ impl Connection {
     pub(super) async fn bears_links(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
         let mut links = Links::default();
         statements.for_each(|sql| links.add(sql));
-        let mut rows = self.query_own(Links::SQL).await?;
-        while let Some(row) = rows.next().await? {
-            links.add(&row.get::<String>(0)?);
-        }
-        drop(rows);
-        if self.altered || self.hooked {
-            let mut rows = self.query_own(Links::TEMPORARY_SQL).await?;
+        let temporary = (self.altered || self.hooked).then_some(Links::TEMPORARY_SQL);
+        for sql in [Links::SQL].into_iter().chain(temporary) {
+            let mut rows = self.query_own(sql).await?;
             while let Some(row) = rows.next().await? {
                 links.add(&row.get::<String>(0)?);
             }
@@ -524,9 +528,9 @@ impl Connection {
     pub async fn run(&mut self, sql: &str) -> Result<()> {
         self.settle().await?;
         let found = self.find(sql);
-        self.admit(sql, &found.text, anybody).await?;
-        self.alters(&found.text);
-        let undo = self.prepare_undo(found.text.effects().writes).await?;
+        self.admit(sql, found.text(), anybody).await?;
+        self.alters(found.text());
+        let undo = self.prepare_undo(found.text().effects().writes).await?;
         let outcome = self.run_found(sql, found).await;
         self.undo_if_failed(undo, outcome).await
     }
@@ -753,8 +757,8 @@ fn only_one(text: &Text) -> Result<()> {
 }
 
 /// The engine would take each parameter of a batch for NULL.
-fn takes_none(batch: &str) -> Result<()> {
-    match sql::has_parameters(batch) {
+fn takes_none(batch: &str, text: &Text) -> Result<()> {
+    match text.has_parameters(batch) {
         true => {
             Err(Error::misuse("execute_batch gives no parameters; use execute for a statement with some: none was run"))
         }
