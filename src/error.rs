@@ -45,13 +45,13 @@ pub enum Error {
     Closed,
     /// Something that cannot work, and what to do instead. It had no effect.
     Misuse(Cow<'static, str>),
-    /// A statement goes so deep that the engine would overflow the stack of the thread, which ends the process. It was not run.
+    /// A statement is nested so deeply that the engine might overflow the stack, which aborts the process. It was not run.
     TooDeep {
-        /// What it has too many of.
+        /// What exceeds its limit: nested subqueries, for example.
         what: &'static str,
-        /// As many of them, or more.
+        /// How many there are, at least.
         found: usize,
-        /// How many it may have.
+        /// The limit.
         limit: usize,
     },
     /// A constraint refused a statement. It had no effect (see [`Constraint`] for `OR FAIL`); a transaction that it was part of
@@ -99,8 +99,8 @@ impl fmt::Display for Error {
             Error::Misuse(why) => f.write_str(why),
             Error::TooDeep { what, found, limit } => write!(
                 f,
-                "there would be at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the stack: \
-                 make several statements of it, or put what is between into a table; it was not run"
+                "at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the stack: split the \
+                 statement, or store intermediate results in a table; it was not run"
             ),
             Error::Constraint(constraint) => constraint.fmt(f),
             Error::RolledBack { cause } => write!(f, "{cause}; nothing was written"),
@@ -227,7 +227,7 @@ impl Error {
 
     /// # Errors
     /// [`Error::TooDeep`], if the text is.
-    pub(crate) fn unless_too_deep(text: &Text) -> Result<()> {
+    pub(crate) fn check_depth(text: &Text) -> Result<()> {
         text.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
     }
 

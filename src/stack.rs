@@ -1,9 +1,9 @@
-//! Room on the stack for who calls itself.
+//! A larger stack for what recurses.
 //!
-//! The engine's parser and compiler do, for each level of a statement, and an unoptimised build of them (0.8.3) needs more than the
-//! 2 MiB of a worker of tokio's for 49 terms with AND between them: the process would end. So what may be deep is parsed, compiled
-//! and run with [`ROOM`], on whatever thread; what needs more than that is refused before (`sql/depth.rs`, `sql/links.rs`). It
-//! costs some microseconds where the thread has less, so what is shallow goes without.
+//! The engine's parser and compiler recurse for each level of a statement, and an unoptimised build of them (0.8.3) needs more than
+//! the 2 MiB of a tokio worker for 49 terms with AND between them; a stack overflow aborts the process. So deeply nested SQL is
+//! parsed, compiled and run with [`ROOM`], on whatever thread; what needs more is refused before (`sql/depth.rs`,
+//! `sql/nesting.rs`). Growing the stack takes some microseconds, so shallow SQL runs without.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -102,14 +102,16 @@ impl ConnectionPoolBuilder {
         self
     }
 
-    /// Opens the database for reading alone: a file, or a folder, that this user may not write. What writes is refused by the
-    /// engine, and a file that is not there is an error. Not so unless set.
+    /// Opens the database read-only, as for a file or a folder that this user may not write. The engine refuses writes, and a
+    /// missing file is an error. `false` unless set.
+    ///
+    /// All pools of a process on one file have the same setting.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// How long to wait for another process to close the database, as in a rolling restart. Not at all unless set.
+    /// How long to wait for another process to close the database, as in a rolling restart. Zero unless set.
     pub fn open_timeout(mut self, timeout: Duration) -> Self {
         self.open_timeout = timeout;
         self
@@ -194,12 +196,12 @@ impl ConnectionPoolBuilder {
             opened,
         };
         match turso.connect().await {
-            Ok(mut connection) => match connection.bears_links(std::iter::empty()).await {
+            Ok(mut connection) => match connection.check_nesting(std::iter::empty()).await {
                 Ok(()) => {}
                 Err(Error::TooDeep { what, found, limit }) => {
                     let problem = format!(
                         "it has at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the \
-                         stack; drop some of them by another tool"
+                         stack; drop some of them with another tool"
                     );
                     return Err(Error::Open { path: path.to_owned(), problem });
                 }
@@ -242,8 +244,8 @@ impl Manage for Turso {
 
     async fn connect(&self) -> Result<Connection> {
         let (opened, changes) = (Arc::clone(&self.opened), Arc::clone(&self.changes));
-        let has_links = self.opened.schema.has_links();
-        let raw = await_with_room(has_links, engine(async { self.database.connect() })).await;
+        let has_nesting = self.opened.schema.has_nesting();
+        let raw = await_with_room(has_nesting, engine(async { self.database.connect() })).await;
         if raw.as_ref().is_err_and(Error::is_io) {
             self.stray.store(true, Ordering::Relaxed);
         }

@@ -332,7 +332,7 @@ impl PooledConnection {
             // The engine's own panics are errors already: what panics here is a hook.
             catch(self.guard.renew()).await.map_err(Error::of_a_hooks_panic)??;
         }
-        self.guard.syncs_commits().await
+        self.guard.restore_durability().await
     }
 }
 

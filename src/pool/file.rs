@@ -166,7 +166,7 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf> {
     let text = path.to_string_lossy();
     if text.starts_with("file:") || text.contains("://") {
         let problem = format!(
-            "is \"{text}\", an address: name the file itself; ConnectionPoolBuilder::read_only opens one that is only read"
+            "is \"{text}\", a URI: give the path of the file; ConnectionPoolBuilder::read_only opens it read-only"
         );
         return Err(Error::Config { field: "path", problem });
     }

@@ -23,8 +23,8 @@ const LONGEST: usize = 16 * 1024;
 pub(super) struct Schema {
     /// How often it was changed, times [`CHANGE`], and how many are changing it now.
     changes: AtomicU64,
-    /// It has, or had, views, triggers or foreign keys that go on from each other: a short statement may be deep.
-    has_links: AtomicBool,
+    /// It has, or had, views, triggers or foreign key actions, so that a short statement may be deeply nested.
+    has_nesting: AtomicBool,
 }
 
 /// One change, over. There are never as many connections changing it at once.
@@ -39,12 +39,12 @@ impl Schema {
         self.changes.fetch_add(CHANGE - 1, Ordering::AcqRel);
     }
 
-    pub(super) fn gets_links(&self) {
-        self.has_links.store(true, Ordering::Relaxed);
+    pub(super) fn mark_nesting(&self) {
+        self.has_nesting.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn has_links(&self) -> bool {
-        self.has_links.load(Ordering::Relaxed)
+    pub(super) fn has_nesting(&self) -> bool {
+        self.has_nesting.load(Ordering::Relaxed)
     }
 
     /// What it is now; `None` while somebody is changing it.

@@ -1,14 +1,14 @@
-//! How deep a statement goes, before anybody goes there.
+//! The nesting depth of a statement, measured before it is parsed.
 //!
-//! The engine's parser and compiler (0.8.3) call themselves for each level of a query, and a stack that overflows ends the
-//! process. It bounds the depth of an expression (at 100) and the number of joined tables (63), and nothing else; the limits here
-//! bound the rest, so that an unoptimised build of the engine stays within the [`ROOM`](crate::stack::ROOM) that it is given
-//! (`tests/pool/depth.rs`). Found by the lexer alone, which calls nobody.
+//! The engine's parser and compiler (0.8.3) recurse for each level of a query, and a stack overflow aborts the process. The engine
+//! limits the depth of an expression (100) and the number of joined tables (63), and nothing else. The limits here cover the rest,
+//! so that even an unoptimised build of the engine stays within the [`ROOM`](crate::stack::ROOM) that it is given
+//! (`tests/pool/depth.rs`). Measured by the lexer alone, which does not recurse.
 
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
-/// What goes too deep, and the limit.
+/// A limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooDeep {
     pub(crate) what: &'static str,
@@ -16,22 +16,23 @@ pub(crate) struct TooDeep {
     pub(crate) limit: usize,
 }
 
-/// Parentheses in each other, those of expressions among them.
+/// Maximum number of nested parentheses, those of expressions included.
 const PARENTHESES: usize = 100;
-/// Queries in each other.
+/// Maximum number of nested subqueries.
 const QUERIES: usize = 24;
-/// Queries that UNION, EXCEPT and INTERSECT put together in one statement.
+/// Maximum number of terms of compound queries (UNION, EXCEPT, INTERSECT) in one statement.
 const TERMS: usize = 200;
-/// Queries with a name (WITH) in one statement: each may read the one before.
+/// Maximum number of common table expressions in one statement: each may read the one before.
 const NAMED: usize = 100;
 
-/// What of a statement makes it deeper: with no more of it, 2 MiB of stack are enough for any build of the engine.
+/// Number of nested parentheses, and half the number of operators, up to which 2 MiB of stack are enough for any build of the
+/// engine.
 const SHALLOW: usize = 10;
 
-/// A shorter text goes nowhere.
+/// Length of a text, in bytes, below which it cannot be deep.
 const SHORT: usize = 2 * SHALLOW;
 
-/// How deep the statements of a text go.
+/// The nesting depth of the statements of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Depth {
     /// The first limit that one of them exceeds.
@@ -142,10 +143,10 @@ impl Level {
         let queries =
             if self.open.len() > QUERIES { self.open.iter().filter(|is_query| **is_query).count() } else { 0 };
         let found = [
-            ("parentheses in each other", self.open.len(), PARENTHESES),
-            ("queries in each other", queries, QUERIES),
-            ("queries put together by UNION, EXCEPT and INTERSECT", self.terms + 1, TERMS),
-            ("queries named by WITH", self.named, NAMED),
+            ("nested parentheses", self.open.len(), PARENTHESES),
+            ("nested subqueries", queries, QUERIES),
+            ("terms of compound queries", self.terms + 1, TERMS),
+            ("common table expressions", self.named, NAMED),
         ];
         let exceeded = found.into_iter().find(|(_, found, limit)| found > limit)?;
         Some(TooDeep { what: exceeded.0, found: exceeded.1, limit: exceeded.2 })

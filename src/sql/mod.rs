@@ -2,7 +2,7 @@
 //! what it does to the transaction, to its connection and to the schema, which tables it reads and writes.
 //!
 //! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
-//! it; connections, transactions, the lane and the read cache ask that. Modules: `depth` and `links` (what would overflow the
+//! it; connections, transactions, the lane and the read cache ask that. Modules: `depth` and `nesting` (what would overflow the
 //! stack, by itself or with what it names), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a
 //! query), `pragma` (what each pragma does), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
 //! cache).
@@ -10,7 +10,7 @@
 //! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
 
 mod depth;
-mod links;
+mod nesting;
 #[cfg(feature = "cache")]
 pub(crate) mod object;
 mod pragma;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use self::depth::Depth;
 pub(crate) use self::depth::TooDeep;
-pub(crate) use self::links::Links;
+pub(crate) use self::nesting::Nesting;
 pub(crate) use self::texts::Texts;
 use crate::stack::with_room;
 
@@ -44,7 +44,7 @@ pub(crate) struct Text {
     effects: Effects,
     /// The tables whose rows it writes by name.
     written: Vec<Box<str>>,
-    /// It is not to be read by anybody.
+    /// The limit of nesting that it exceeds; then nothing else is known of it.
     too_deep: Option<TooDeep>,
     /// Whoever reads, compiles or runs it needs [room](crate::stack).
     is_deep: bool,
@@ -95,8 +95,8 @@ pub(crate) struct Effects {
     pub(crate) writes_anything: bool,
     /// Changes the schema.
     pub(crate) schema: bool,
-    /// Makes a view, a trigger or a table, which may go on from another.
-    pub(crate) links: bool,
+    /// Creates a view, a trigger or a foreign key action, which may be nested in others.
+    pub(crate) nests: bool,
     /// Changes something of its connection, which the next statement, or the next user, finds changed.
     pub(crate) session: bool,
     /// Does something that is not of its connection alone.
@@ -138,7 +138,7 @@ impl Text {
         })
     }
 
-    /// What of it goes deeper than the stack of a thread may bear.
+    /// The limit of nesting that it exceeds.
     pub(crate) fn too_deep(&self) -> Option<TooDeep> {
         self.too_deep
     }
@@ -148,7 +148,7 @@ impl Text {
     }
 
     /// Whether the parser panicked at it. So would the engine, perhaps behind a statement that it has run.
-    pub(crate) fn is_unbearable(&self) -> bool {
+    pub(crate) fn panics_the_parser(&self) -> bool {
         self.kind == Kind::Nothing && self.effects.strange
     }
 

@@ -3,7 +3,7 @@
 use turso_parser::ast::{CreateTableBody, Stmt};
 
 use super::Reads;
-use super::links::acting_parents;
+use super::nesting::acting_parents;
 use super::read::first_statement;
 use super::walk::{Walked, walk};
 use crate::stack::with_room;

@@ -10,7 +10,7 @@ use turso_parser::ast::{Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionT
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
-use super::links::acting_parents;
+use super::nesting::acting_parents;
 use super::pragma::{self, About};
 use super::walk::walk;
 use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
@@ -101,7 +101,7 @@ const NOTHING: Effects = Effects {
     writes: false,
     writes_anything: false,
     schema: false,
-    links: false,
+    nests: false,
     session: false,
     beyond_session: true,
     journal_mode: JournalMode::Untouched,
@@ -119,7 +119,7 @@ impl Effects {
             writes: self.writes || other.writes,
             writes_anything: self.writes_anything || other.writes_anything,
             schema: self.schema || other.schema,
-            links: self.links || other.links,
+            nests: self.nests || other.nests,
             session: self.session || other.session,
             beyond_session: self.beyond_session || other.beyond_session,
             journal_mode: self.journal_mode.and(other.journal_mode),
@@ -185,12 +185,12 @@ fn of(statement: &Stmt) -> Text {
         Stmt::Release { name } => savepoint(Kind::Release, name, true),
         Stmt::Pragma { name, body } => of_pragma(&lower(&name.name), body.as_ref()),
         Stmt::CreateTable { temporary, tbl_name: name, body, .. } => {
-            let links = !acting_parents(body).is_empty();
-            schema(name, *temporary, Effects { links, ..SOMEWHERE })
+            let nests = !acting_parents(body).is_empty();
+            schema(name, *temporary, Effects { nests, ..SOMEWHERE })
         }
         Stmt::CreateTrigger { temporary, trigger_name: name, .. }
         | Stmt::CreateView { temporary, view_name: name, .. } => {
-            schema(name, *temporary, Effects { links: true, ..SOMEWHERE })
+            schema(name, *temporary, Effects { nests: true, ..SOMEWHERE })
         }
         Stmt::AlterTable(alter) => schema(&alter.name, false, SOMEWHERE),
         Stmt::CreateIndex { idx_name: name, .. }

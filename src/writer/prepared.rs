@@ -52,7 +52,7 @@ impl PooledDatabaseWriter {
     pub async fn prepare<P: IntoParams>(&self, sql: impl Into<Arc<str>>) -> Result<Prepared<P>> {
         let sql = sql.into();
         let text = Text::of(&sql);
-        Error::unless_too_deep(&text)?;
+        Error::check_depth(&text)?;
         if text.kind() != sql::Kind::Rows {
             return Err(Error::misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
         }

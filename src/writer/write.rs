@@ -63,7 +63,7 @@ impl PooledDatabaseWriter {
     ) -> Result<Ack<u64>> {
         let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
         let text = self.way.shared().texts.of(&sql);
-        Error::unless_too_deep(&text).map_err(Error::rolled_back)?;
+        Error::check_depth(&text).map_err(Error::rolled_back)?;
         leaves_something(&text)?;
         if text.effects().bounds {
             let why = "execute runs one statement by itself; use write for a transaction: it was not run";

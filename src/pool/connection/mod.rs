@@ -31,7 +31,7 @@ use super::statements::{Prepared, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
-use crate::sql::{JournalMode, Kind, Links, Text};
+use crate::sql::{JournalMode, Kind, Nesting, Text};
 use crate::stack::await_with_room;
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
@@ -370,7 +370,7 @@ impl Connection {
     async fn run_each(&mut self, is_deep: bool, statements: impl Iterator<Item = &str>) -> Result<()> {
         for sql in statements {
             self.give_way().await;
-            let is_deep = is_deep || self.opened.schema.has_links();
+            let is_deep = is_deep || self.opened.schema.has_nesting();
             let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
             let mut rows = engine(statement.query(())).await?;
             while await_with_room(is_deep, engine(rows.next())).await?.is_some() {}
@@ -455,9 +455,9 @@ impl Connection {
         match found {
             Found::Kept(prepared) => Ok(prepared),
             Found::New(text) => {
-                Error::unless_too_deep(&text)?;
+                Error::check_depth(&text)?;
                 only_one(&text)?;
-                let is_deep = text.is_deep() || self.opened.schema.has_links();
+                let is_deep = text.is_deep() || self.opened.schema.has_nesting();
                 let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
                 Ok(Prepared::new(sql, text, statement, parameters, self.generation))
@@ -468,7 +468,7 @@ impl Connection {
     /// Whether a statement that is about to run may be deep: by its text or, if the engine prepares it anew, by what it names.
     fn needs_room(&self, prepared: &mut Prepared) -> bool {
         let is_prepared_anew = std::mem::replace(&mut prepared.generation, self.generation) != self.generation;
-        prepared.text.is_deep() || is_prepared_anew && self.opened.schema.has_links()
+        prepared.text.is_deep() || is_prepared_anew && self.opened.schema.has_nesting()
     }
 
     /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
@@ -477,13 +477,13 @@ impl Connection {
         if text.repeats() {
             return judge(text);
         }
-        Error::unless_too_deep(text)?;
-        if text.is_unbearable() {
+        Error::check_depth(text)?;
+        if text.panics_the_parser() {
             return Err(Error::misuse("the engine's parser panics at this text: it was not run"));
         }
         judge(text)?;
-        if text.effects().links {
-            self.bears_links(text.statements(sql)).await?;
+        if text.effects().nests {
+            self.check_nesting(text.statements(sql)).await?;
         }
         let wanted = match text.effects().journal_mode {
             JournalMode::Untouched => return Ok(()),
@@ -500,21 +500,24 @@ impl Connection {
         }
     }
 
-    /// Whether views, triggers and foreign keys may go on from each other as they would with these statements, too.
-    pub(super) async fn bears_links(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
-        let mut links = Links::default();
-        statements.for_each(|sql| links.add(sql));
-        let temporary = (self.altered || self.hooked).then_some(Links::TEMPORARY_SQL);
-        for sql in [Links::SQL].into_iter().chain(temporary) {
+    /// Checks the nesting of views, triggers and foreign key actions, of the schema and of these statements together.
+    ///
+    /// # Errors
+    /// [`Error::TooDeep`].
+    pub(super) async fn check_nesting(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
+        let mut nesting = Nesting::default();
+        statements.for_each(|sql| nesting.add(sql));
+        let temporary = (self.altered || self.hooked).then_some(Nesting::TEMPORARY_SQL);
+        for sql in [Nesting::SQL].into_iter().chain(temporary) {
             let mut rows = self.query_own(sql).await?;
             while let Some(row) = rows.next().await? {
-                links.add(&row.get::<String>(0)?);
+                nesting.add(&row.get::<String>(0)?);
             }
         }
-        if !links.is_empty() {
-            self.opened.schema.gets_links();
+        if !nesting.is_empty() {
+            self.opened.schema.mark_nesting();
         }
-        links.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
+        nesting.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
     }
 
     /// Runs a statement whose rows, if any, do not matter: a pragma, for example. In a [hook](super::Hooks) what it changes

@@ -4,7 +4,7 @@ use super::{Connection, QueryOnly};
 use crate::error::{Error, Result};
 use crate::pool::row::FromValue;
 
-/// What the writer's promise rests on (`pool/builder.rs` says why).
+/// Pragmas that the writer's promise needs (`pool/builder.rs` says why).
 const DURABLE: [&str; 2] = ["PRAGMA synchronous = FULL", "PRAGMA data_sync_retry = 1"];
 
 impl Connection {
@@ -35,8 +35,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Commits are synced from now on, and so are checkpoints, whatever a hook has set.
-    pub(crate) async fn syncs_commits(&mut self) -> Result<()> {
+    /// Makes commits and checkpoints durable again if a hook has run pragmas.
+    pub(crate) async fn restore_durability(&mut self) -> Result<()> {
         if self.hooked {
             for pragma in DURABLE {
                 self.run_as_is(pragma).await?;

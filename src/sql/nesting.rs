@@ -1,5 +1,5 @@
-//! How far views, triggers and foreign keys go on from each other. The engine compiles each of them inside whatever sets it off, so
-//! the statement that does so, short as it is, goes as deep as they do together.
+//! The nesting depth of views, triggers and foreign key actions. The engine compiles each of them inside the statement, view or
+//! trigger that uses it, so a short statement is nested as deeply as all that it uses together.
 
 use std::collections::HashMap;
 
@@ -11,22 +11,22 @@ use super::TooDeep;
 use super::read::{first_statement, lower};
 use crate::stack::with_room;
 
-/// As many may go on from each other.
+/// Maximum nesting depth.
 const LIMIT: usize = 24;
 
-/// What each name sets off, or reads, in lower case.
+/// The names that each view reads, and that a write to each table reaches by triggers and foreign key actions, in lower case.
 #[derive(Debug, Default)]
-pub(crate) struct Links(HashMap<String, Vec<String>>);
+pub(crate) struct Nesting(HashMap<String, Vec<String>>);
 
-impl Links {
-    /// The query for the texts that [`add`](Links::add) takes.
+impl Nesting {
+    /// The query for the texts that [`add`](Nesting::add) takes.
     pub(crate) const SQL: &str = "SELECT sql FROM sqlite_schema \
         WHERE type IN ('view', 'trigger') OR (type = 'table' AND sql LIKE '%references%')";
 
     /// The same, of what is temporary.
     pub(crate) const TEMPORARY_SQL: &str = "SELECT sql FROM temp.sqlite_schema WHERE type IN ('view', 'trigger')";
 
-    /// Of one statement: of a batch, or of the schema.
+    /// Adds a statement, of a batch or of the schema; one that nests nothing has no effect.
     pub(crate) fn add(&mut self, sql: &str) {
         with_room(true, || self.add_read(sql));
     }
@@ -51,16 +51,15 @@ impl Links {
         self.0.is_empty()
     }
 
-    /// What goes on for too long, if anything does.
+    /// The nesting depth, if it is over the limit.
     pub(crate) fn too_deep(&self) -> Option<TooDeep> {
         let mut known = HashMap::new();
         let found = self.0.keys().map(|name| self.depth(name, LIMIT + 1, &mut known)).max()?.min(LIMIT + 1);
-        let what = "views, triggers and foreign keys that go on from each other";
+        let what = "nested views, triggers and foreign key actions";
         (found > LIMIT).then_some(TooDeep { what, found, limit: LIMIT })
     }
 
-    /// From this name on, as far as `most`. One that comes back to itself ends there: the engine does not run a trigger inside
-    /// itself.
+    /// The depth below this name, `most` at most. A cycle ends where it closes: the engine does not run a trigger inside itself.
     fn depth<'l>(&'l self, name: &'l str, most: usize, known: &mut HashMap<&'l str, usize>) -> usize {
         if let Some(depth) = known.get(name) {
             return *depth;
@@ -73,7 +72,7 @@ impl Links {
     }
 }
 
-/// The words of a text that may be names. That some are names of columns makes a link too many, at worst.
+/// The words of a text that may be names. A column that is called like a view makes the depth too large, at worst.
 fn words(sql: &str) -> impl Iterator<Item = String> {
     let tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
     let words = tokens.filter(|token| !matches!(token.token_type, TokenType::TK_NONE | TokenType::TK_STRING));
@@ -113,9 +112,9 @@ mod tests {
     use super::*;
 
     fn deep(texts: impl IntoIterator<Item = String>) -> Option<usize> {
-        let mut links = Links::default();
-        texts.into_iter().for_each(|sql| links.add(&sql));
-        links.too_deep().map(|too_deep| too_deep.found)
+        let mut nesting = Nesting::default();
+        texts.into_iter().for_each(|sql| nesting.add(&sql));
+        nesting.too_deep().map(|too_deep| too_deep.found)
     }
 
     #[test]
