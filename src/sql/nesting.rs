@@ -2,8 +2,12 @@
 //! trigger that uses it, so a short statement is nested as deeply as all that it uses together.
 
 use std::collections::HashMap;
+use std::slice::from_ref;
 
-use turso_parser::ast::{ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt, TableConstraint};
+use turso_parser::ast::{
+    AlterTable, AlterTableBody, ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt,
+    TableConstraint,
+};
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
@@ -38,9 +42,9 @@ impl Nesting {
                 let owner = lower(&name.name);
                 self.0.entry(owner).or_default().extend(words(sql));
             }
-            Stmt::CreateTable { tbl_name, body, .. } => {
-                for parent in acting_parents(body) {
-                    self.0.entry(parent).or_default().push(lower(&tbl_name.name));
+            Stmt::CreateTable { tbl_name: name, .. } | Stmt::AlterTable(AlterTable { name, .. }) => {
+                for parent in acting_parents(&statement) {
+                    self.0.entry(parent).or_default().push(lower(&name.name));
                 }
             }
             _ => {}
@@ -79,21 +83,28 @@ fn words(sql: &str) -> impl Iterator<Item = String> {
     words.map(|token| String::from_utf8_lossy(token.value).trim_matches(['"', '`', '[', ']']).to_ascii_lowercase())
 }
 
-/// The tables whose writes act on this one by a foreign key of it.
-pub(super) fn acting_parents(body: &CreateTableBody) -> Vec<String> {
-    let mut parents = Vec::new();
-    let CreateTableBody::ColumnsAndConstraints { columns, constraints, .. } = body else { return parents };
-    for constraint in columns.iter().flat_map(|column| &column.constraints) {
-        if let ColumnConstraint::ForeignKey { clause, .. } = &constraint.constraint {
-            parents.extend(acting(clause));
+/// The tables whose writes act on this one by a foreign key that the statement gives it.
+pub(super) fn acting_parents(statement: &Stmt) -> Vec<String> {
+    let (columns, constraints) = match statement {
+        Stmt::CreateTable { body: CreateTableBody::ColumnsAndConstraints { columns, constraints, .. }, .. } => {
+            (&columns[..], &constraints[..])
         }
-    }
-    for constraint in constraints {
-        if let TableConstraint::ForeignKey { clause, .. } = &constraint.constraint {
-            parents.extend(acting(clause));
-        }
-    }
-    parents
+        Stmt::AlterTable(AlterTable {
+            body: AlterTableBody::AddColumn(column) | AlterTableBody::AlterColumn { new: column, .. },
+            ..
+        }) => (from_ref(column), &[][..]),
+        _ => return Vec::new(),
+    };
+    let of_columns =
+        columns.iter().flat_map(|column| &column.constraints).filter_map(|named| match &named.constraint {
+            ColumnConstraint::ForeignKey { clause, .. } => acting(clause),
+            _ => None,
+        });
+    let of_table = constraints.iter().filter_map(|named| match &named.constraint {
+        TableConstraint::ForeignKey { clause, .. } => acting(clause),
+        _ => None,
+    });
+    of_columns.chain(of_table).collect()
 }
 
 /// The table whose writes act on this one by this foreign key.
@@ -119,10 +130,11 @@ mod tests {
 
     #[test]
     fn a_chain_is_as_deep_as_it_is_long_whatever_it_is_made_of() {
-        let makes: [fn(usize) -> String; 3] = [
+        let makes: [fn(usize) -> String; 4] = [
             |i| format!("CREATE VIEW \"V{}\" AS SELECT x FROM v{i} WHERE y IN (SELECT 1)", i + 1),
             |i| format!("CREATE TRIGGER r{i} AFTER INSERT ON v{} BEGIN INSERT INTO V{i} VALUES (1); END", i + 1),
             |i| format!("CREATE TABLE v{i} (x REFERENCES `v{}` ON DELETE CASCADE)", i + 1),
+            |i| format!("ALTER TABLE v{i} ADD COLUMN x REFERENCES v{} ON UPDATE SET NULL", i + 1),
         ];
         for make in makes {
             assert_eq!(deep((0..LIMIT).map(make)), None);

@@ -23,8 +23,8 @@ pub(crate) fn view(sql: &str) -> Option<Reads> {
 pub(crate) fn table(sql: &str) -> Option<Vec<String>> {
     with_room(true, || match first_statement(sql)? {
         // The schema has the columns of a table that was made of a query, too.
-        Stmt::CreateTable { body: body @ CreateTableBody::ColumnsAndConstraints { .. }, .. } => {
-            Some(acting_parents(&body))
+        table @ Stmt::CreateTable { body: CreateTableBody::ColumnsAndConstraints { .. }, .. } => {
+            Some(acting_parents(&table))
         }
         _ => None,
     })

@@ -184,15 +184,16 @@ fn of(statement: &Stmt) -> Text {
         Stmt::Savepoint { name } => savepoint(Kind::Savepoint, name, false),
         Stmt::Release { name } => savepoint(Kind::Release, name, true),
         Stmt::Pragma { name, body } => of_pragma(&lower(&name.name), body.as_ref()),
-        Stmt::CreateTable { temporary, tbl_name: name, body, .. } => {
-            let nests = !acting_parents(body).is_empty();
-            schema(name, *temporary, Effects { nests, ..SOMEWHERE })
+        Stmt::CreateTable { temporary, tbl_name: name, .. } => {
+            schema(name, *temporary, Effects { nests: !acting_parents(statement).is_empty(), ..SOMEWHERE })
         }
         Stmt::CreateTrigger { temporary, trigger_name: name, .. }
         | Stmt::CreateView { temporary, view_name: name, .. } => {
             schema(name, *temporary, Effects { nests: true, ..SOMEWHERE })
         }
-        Stmt::AlterTable(alter) => schema(&alter.name, false, SOMEWHERE),
+        Stmt::AlterTable(alter) => {
+            schema(&alter.name, false, Effects { nests: !acting_parents(statement).is_empty(), ..SOMEWHERE })
+        }
         Stmt::CreateIndex { idx_name: name, .. }
         | Stmt::DropIndex { idx_name: name, .. }
         | Stmt::DropTable { tbl_name: name, .. }

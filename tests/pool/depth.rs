@@ -195,6 +195,12 @@ fn chain(shape: &str, n: usize) -> (Vec<String>, String) {
             });
             ((0..=n).map(table).chain(triggers).collect(), format!("INSERT INTO t{n} VALUES (1)"))
         }
+        "added cascades" => {
+            let add = (1..=n).map(|i| format!("ALTER TABLE t{i} ADD COLUMN y REFERENCES t{} ON DELETE CASCADE", i - 1));
+            let rows = (1..=n).map(|i| format!("INSERT INTO t{i} VALUES (1, 1)"));
+            let first = iter::once("INSERT INTO t0 VALUES (1)".to_owned());
+            ((0..=n).map(table).chain(add).chain(first).chain(rows).collect(), "DELETE FROM t0".to_owned())
+        }
         "cascades" => {
             let tables = (1..=n)
                 .map(|i| format!("CREATE TABLE t{i} (x INTEGER PRIMARY KEY REFERENCES t{} ON DELETE CASCADE)", i - 1));
@@ -205,7 +211,7 @@ fn chain(shape: &str, n: usize) -> (Vec<String>, String) {
     }
 }
 
-const CHAINS: [&str; 4] = ["views", "temporary views", "triggers", "cascades"];
+const CHAINS: [&str; 5] = ["views", "temporary views", "triggers", "cascades", "added cascades"];
 
 #[test]
 #[ignore = "a child"]
