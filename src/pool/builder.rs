@@ -187,7 +187,13 @@ impl ConnectionPoolBuilder {
             builder = builder.with_io_impl(Arc::clone(io));
         }
         // It parses the whole schema.
-        let database = await_with_room(true, builder.build()).await.map_err(|error| failed(&error))?;
+        let database = await_with_room(true, builder.build()).await.map_err(|error| match &self.io {
+            // The engine calls the database corrupt then.
+            None if error.to_string().contains("MVCC logical log file exists") => {
+                file::other_in_mvcc_mode(path).unwrap_or_else(|| failed(&error))
+            }
+            _ => failed(&error),
+        })?;
         let turso = Turso {
             database,
             statement_cache: self.statement_cache,

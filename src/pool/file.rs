@@ -85,9 +85,8 @@ impl Opened {
                 let opened = Self { identity: Some(entry.identity), schema: Arc::clone(&entry.schema) };
                 return Ok(Some(Arc::new(opened)));
             }
-            let log = logical_log_of(path);
-            let other = open.iter().find(|entry| logical_log_of(&entry.path) == log && (entry.mvcc || log.exists()));
-            if let Some(other) = other {
+            let has_log = |entry: &Entry| entry.mvcc || logical_log_of(path).exists();
+            if let Some(other) = open.iter().find(|entry| share_a_log(path, &entry.path) && has_log(entry)) {
                 return Err(shares_its_log(path, &other.path));
             }
             // What cannot be opened is for the engine to say.
@@ -202,28 +201,33 @@ pub(crate) fn logical_log_of(database: &Path) -> PathBuf {
     database.with_extension("db-log")
 }
 
-/// Whether a database's log in MVCC mode is its own. The engine (0.8.3) gives `shop.2024` and `shop.2025` the same, and the rows
-/// of one would become the other's.
+/// Reserves a database's log for MVCC mode. The engine (0.8.3) gives `shop.2024` and `shop.2025` the same, and the rows of one would
+/// become the other's.
 ///
 /// # Errors
-/// [`Error::Open`] names the other one.
-pub(crate) fn has_its_own_log(database: &Path) -> Result<()> {
-    let log = logical_log_of(database);
-    let shares = |other: &Path| other != database && other != log && logical_log_of(other) == log;
-    OPEN.with(|open| match open.iter().find(|entry| shares(&entry.path)) {
+/// [`Error::Open`] names the other database that has it.
+pub(crate) fn reserve_logical_log(database: &Path) -> Result<()> {
+    OPEN.with(|open| match open.iter().find(|entry| share_a_log(database, &entry.path)) {
         Some(other) => Err(shares_its_log(database, &other.path)),
         None => {
             open.iter_mut().filter(|entry| entry.path == database).for_each(|entry| entry.mvcc = true);
             Ok(())
         }
     })?;
+    other_in_mvcc_mode(database).map_or(Ok(()), Err)
+}
+
+/// Why a database cannot have its log: another file in its folder is in MVCC mode and has the same one.
+pub(super) fn other_in_mvcc_mode(database: &Path) -> Option<Error> {
     // A folder that cannot be read has nothing to say.
-    let folder = database.parent().and_then(|folder| fs::read_dir(folder).ok());
-    let mut files = folder.into_iter().flatten().flatten().map(|file| file.path());
-    match files.find(|file| shares(file) && is_in_mvcc_mode(file)) {
-        Some(other) => Err(shares_its_log(database, &other)),
-        None => Ok(()),
-    }
+    let files = fs::read_dir(database.parent()?).ok()?.flatten().map(|file| file.path());
+    let mut others = files.filter(|file| share_a_log(database, file) && is_in_mvcc_mode(file));
+    others.next().map(|other| shares_its_log(database, &other))
+}
+
+fn share_a_log(database: &Path, other: &Path) -> bool {
+    let log = logical_log_of(database);
+    database != other && other != log && logical_log_of(other) == log
 }
 
 /// By its first bytes, of which two say how it is kept (255 in MVCC mode, 2 with a write-ahead log; a copy of such a one does not

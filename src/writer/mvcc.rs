@@ -29,7 +29,7 @@ use super::retry::Backoff;
 use crate::catch::catch;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
-use crate::pool::file::{has_its_own_log, logical_log_of};
+use crate::pool::file::{logical_log_of, reserve_logical_log};
 use crate::pool::{ConnectionPool, Hindrance, PooledConnection, clock};
 use crate::sync::Mutex;
 
@@ -75,7 +75,7 @@ impl SideBySide {
         // From now on whoever opens the file waits for this one to end, whatever becomes of it.
         claim.is_for(&shared);
         if pool.is_of_a_file() {
-            has_its_own_log(pool.path())?;
+            reserve_logical_log(pool.path())?;
         }
         let (claim, mode) = switch(pool, &shared, claim).await?;
         if mode != MVCC {
