@@ -1,12 +1,13 @@
-//! Which file a database is, found once, before the engine opens anything; and what all pools of the process on it share.
+//! Which file a database is, determined once, before the engine opens anything; and the state that all pools of the process on
+//! that file share.
 //!
-//! The engine names its log after the path that it is given: through a link it would write a log beside the link, which nobody
-//! finds who opens the file itself; and a relative path is another one after `chdir`. So the path is made absolute, links
-//! followed.
+//! The engine names its WAL after the path that it is given. Through a symbolic link it would write a WAL beside the link, which is
+//! not found when the file itself is opened; and a relative path names another file after `chdir`. So the path is made absolute
+//! and symbolic links are followed. (A hard link is another name, with a WAL of its own: SQLite, too, warns of those.)
 //!
-//! The engine keeps other processes out by a POSIX lock, which its process loses as soon as any descriptor of the file is closed
-//! (fcntl(2)): by SQLite's check of the file, or a copy of it. So the process holds another lock, by `flock`, on a descriptor that
-//! is opened before the engine's first and closed after its last.
+//! The engine keeps other processes out by a POSIX lock, which a process loses as soon as it closes any descriptor of the file
+//! (fcntl(2)): SQLite's integrity check does that, or a copy of the file. So the process also holds a lock by flock(2), on a
+//! descriptor that is opened before the engine's first and closed after its last.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -46,7 +47,7 @@ impl Drop for Entry {
     }
 }
 
-/// A database that is open, for as long as somebody has a handle of the engine's on it.
+/// A database that is open, for as long as a handle of the engine's on it exists.
 #[derive(Debug)]
 pub(super) struct Opened {
     /// `None`: no file of the operating system's.

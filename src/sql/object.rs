@@ -1,4 +1,4 @@
-//! What the texts of the schema say of its tables and views, for who keeps answers of queries.
+//! What the SQL of the schema says of its tables and views, for the read cache.
 
 use turso_parser::ast::{CreateTableBody, Stmt};
 
