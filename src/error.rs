@@ -82,6 +82,8 @@ pub enum Error {
         /// The time that it had.
         limit: Duration,
     },
+    /// A read took longer than [`WriterConfig::read_timeout`](crate::WriterConfig::read_timeout), which this is.
+    ReadTimeout(Duration),
     /// The writer's queue has no room.
     Full(usize),
     /// The engine's own error.
@@ -114,6 +116,9 @@ impl fmt::Display for Error {
                 holders.iter().take(3).try_for_each(|holder| write!(f, "; a transaction at {holder}"))
             }
             Error::Deadline { stage, limit } => write!(f, "{stage} took longer than {limit:?}; {}", stage.mend()),
+            Error::ReadTimeout(limit) => {
+                write!(f, "the read took longer than {limit:?}; read less at once, or raise WriterConfig::read_timeout")
+            }
             Error::Full(queue) => write!(
                 f,
                 "the writer's queue is full: {queue} writes wait; wait for room, as execute and write do, or raise \

@@ -1,11 +1,14 @@
 //! The pool's face for Turso: lending the connections of one database.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::builder::{ConnectionPoolBuilder, Turso};
@@ -15,6 +18,7 @@ use super::file::Identity;
 use super::forensics::HolderReport;
 use super::generic::Pool;
 use super::guard::Pooled;
+use super::inside::inside;
 use super::status::Status;
 use super::transaction::Snapshot;
 use crate::catch::catch;
@@ -206,12 +210,18 @@ impl ConnectionPool {
         &self.path
     }
 
-    /// Refuses everybody who waits or comes later, drops what is idle, and resolves when no connection is alive.
+    /// Refuses everybody who waits or comes later, drops what is idle, and resolves when no connection is alive. Inside the closure
+    /// of a read or a write it does not wait, for that has a connection itself.
     ///
     /// # Cancel safety
     /// The pool is closed from the first poll on, whether or not this is awaited to its end; it may be called again.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let mut closing = pin!(self.pool.close());
+        poll_fn(|context| match (closing.as_mut().poll(context), inside()) {
+            (Poll::Pending, None) => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
     }
 
     /// [Closes](ConnectionPool::close) the pool, and waits at most `limit` for what is in use.
@@ -309,9 +319,9 @@ impl PooledConnection {
         self.guard.a_lock_may_be_left() || !self.others_who_read().is_empty()
     }
 
-    /// Takes a snapshot; it borrows this guard.
-    pub(crate) async fn snapshot(&mut self) -> Result<Snapshot<'_>> {
-        Snapshot::take(&mut self.guard).await
+    /// Takes a snapshot; it borrows this guard. `limit`: how long it may be used.
+    pub(crate) async fn snapshot(&mut self, limit: Option<Duration>) -> Result<Snapshot<'_>> {
+        Snapshot::take(&mut self.guard, limit).await
     }
 
     /// Drops the engine's connection now, which rolls back and frees the write lock; the guard keeps its slot, and must be

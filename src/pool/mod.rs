@@ -5,8 +5,7 @@
 //! (what is done to a connection between two users), `generic` and `guard` (any kind of connection, with `config`, `clock`,
 //! `hooks`, `maintenance`, `observe`, `failure`, `forensics` and `status` around it), `connection` (the engine's, with its
 //! `statements`, their `parameters` and `control`, and the `transaction`s that borrow it), `builder` (opening a database),
-//! `file` (which file that is),
-//! `database` (the face).
+//! `file` (which file that is), `inside` (whether the caller is in a writer's closure), `database` (the face).
 
 mod activity;
 mod alarm;
@@ -24,6 +23,7 @@ mod forensics;
 mod generic;
 mod guard;
 mod hooks;
+pub(crate) mod inside;
 mod maintenance;
 mod manage;
 mod observe;

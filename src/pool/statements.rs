@@ -9,14 +9,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use turso::Statement;
+use turso::params::Params;
+use turso::{Statement, Value};
 
 use super::parameters::Parameters;
+use crate::error::Result;
 use crate::sql::{Kind, Text};
 
-/// A longer text is not kept: it has its values in it and will not come again, and what is prepared of it is five times
-/// as long.
-const LONGEST: usize = 16 * 1024;
+/// A longer text is not kept: it has its values in it and will not come again.
+const LONGEST: usize = 8 * 1024;
+
+/// So long may all of those be together that a connection keeps. What is prepared of them takes 5 to 150 times as many bytes (the
+/// most if they name many values, each of which is three instructions), so at most some MiB.
+const ALL: usize = 32 * 1024;
+
+/// With parameters of more bytes a statement is not kept: it would hold them until it runs again, and to prepare it anew costs less
+/// than to do something with so many.
+const HEAVY: usize = 64 * 1024;
 
 /// The changes of a file's schema that are made through pools of this process.
 #[derive(Debug, Default)]
@@ -59,6 +68,8 @@ pub(super) struct Prepared {
     pub(super) text: Arc<Text>,
     pub(super) statement: Statement,
     pub(super) parameters: Parameters,
+    /// It was given more than it may hold until it runs again.
+    pub(super) is_heavy: bool,
     /// When it was prepared, or ran last; at another [generation](super::connection) the engine prepares it anew as it runs.
     pub(super) generation: u32,
 }
@@ -72,7 +83,16 @@ impl Prepared {
         parameters: Parameters,
         generation: u32,
     ) -> Self {
-        Self { sql: sql.to_owned(), text, statement, parameters, generation }
+        Self { sql: sql.to_owned(), text, statement, parameters, is_heavy: false, generation }
+    }
+
+    /// Whether it can run with these parameters, and notes how much they are.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`](crate::Error::Misuse) says how many there are, and how many were given.
+    pub(super) fn is_given(&mut self, params: &Params) -> Result<()> {
+        self.is_heavy = bytes_of(params) > HEAVY;
+        self.parameters.are_given(params)
     }
 
     /// Whether whoever runs it wants its rows. (A pragma that sets something may have columns and give none.)
@@ -88,6 +108,8 @@ pub(super) struct Statements {
     /// From the one unused longest to the one used last. A statement that comes again soon is found at once, any other by
     /// the length of its text, mostly; to tell them apart by a hash costs more than to run some of them.
     kept: Vec<Prepared>,
+    /// The lengths of their texts.
+    bytes: usize,
     schema: Arc<Schema>,
     /// The schema for which those that are kept were prepared.
     seen: Option<u64>,
@@ -97,7 +119,7 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) fn new(capacity: usize, schema: Arc<Schema>) -> Self {
-        Self { capacity, kept: Vec::new(), schema, seen: None, changing: false }
+        Self { capacity, kept: Vec::new(), bytes: 0, schema, seen: None, changing: false }
     }
 
     /// A statement is about to change the schema.
@@ -121,24 +143,34 @@ impl Statements {
         let schema = self.schema.at_rest();
         if schema.is_none() || schema != self.seen {
             self.kept.clear();
+            self.bytes = 0;
             self.seen = schema.filter(|_| autocommit);
         }
         let place = self.kept.iter().rposition(|kept| kept.sql == sql)?;
-        Some(self.kept.remove(place))
+        Some(self.remove(place))
     }
 
-    /// Puts a statement back that ran without an error. `at_end`: there is nothing left of its run.
-    pub(super) fn put(&mut self, prepared: Prepared, at_end: bool) {
-        let Prepared { sql, text, statement, .. } = &prepared;
+    fn remove(&mut self, place: usize) -> Prepared {
+        let prepared = self.kept.remove(place);
+        self.bytes -= prepared.sql.len();
+        prepared
+    }
+
+    /// Puts a statement back that ran without an error. The engine resets it only when it runs again: until then it would hold its
+    /// last row.
+    pub(super) fn put(&mut self, prepared: Prepared) {
+        let Prepared { sql, text, statement, is_heavy, .. } = &prepared;
         if self.capacity > 0
             && self.seen.is_some()
             && self.seen == self.schema.at_rest()
             && sql.len() <= LONGEST
             && text.repeats()
-            && (at_end || statement.reset().is_ok())
+            && !is_heavy
+            && statement.reset().is_ok()
         {
-            if self.kept.len() == self.capacity {
-                self.kept.remove(0);
+            self.bytes += sql.len();
+            while self.kept.len() >= self.capacity || self.bytes > ALL {
+                drop(self.remove(0));
             }
             self.kept.push(prepared);
         }
@@ -146,6 +178,20 @@ impl Statements {
 
     pub(super) fn len(&self) -> usize {
         self.kept.len()
+    }
+}
+
+/// The bytes of their texts and blobs.
+fn bytes_of(params: &Params) -> usize {
+    let bytes = |value: &Value| match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(blob) => blob.len(),
+        _ => 0,
+    };
+    match params {
+        Params::None => 0,
+        Params::Positional(values) => values.iter().map(bytes).sum(),
+        Params::Named(values) => values.iter().map(|(_, value)| bytes(value)).sum(),
     }
 }
 

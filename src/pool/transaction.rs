@@ -1,9 +1,11 @@
 //! Transactions and snapshots: what borrows a connection for more than one statement.
 
 use std::fmt;
+use std::time::Duration;
 
 use turso::IntoParams;
 
+use super::clock;
 use super::connection::{Connection, Rows};
 use super::control::Control;
 use crate::error::{Error, Result};
@@ -208,11 +210,13 @@ enum Noted {
 }
 
 impl<'c> Snapshot<'c> {
-    /// Takes the snapshot now, not at the first query.
-    pub(crate) async fn take(connection: &'c mut Connection) -> Result<Self> {
+    /// Takes the snapshot now, not at the first query. `limit`: how long it may be used.
+    pub(crate) async fn take(connection: &'c mut Connection, limit: Option<Duration>) -> Result<Self> {
+        let deadline = limit.and_then(|limit| Some((clock::now().checked_add(limit)?, limit)));
         connection.only_reads().await?;
         connection.control(Control::Begin).await?;
         connection.run("SELECT 1 FROM sqlite_schema LIMIT 1").await?;
+        connection.reads_until(deadline);
         Ok(Self {
             connection,
             #[cfg(feature = "cache")]
@@ -222,6 +226,7 @@ impl<'c> Snapshot<'c> {
 
     /// Ends it: what runs next on the connection may write.
     pub(crate) async fn end(self) -> Result<()> {
+        self.connection.reads_until(None);
         self.connection.roll_back().await?;
         self.connection.reads_no_more();
         Ok(())

@@ -30,6 +30,10 @@ pub struct WriterConfig {
     /// How long one write may run. Then its closure is dropped, between two of its statements or rows, and undone; nobody else
     /// can write meanwhile. One statement that takes long cannot be cut. 5 s unless set.
     pub write_timeout: Duration,
+    /// How long one read may run, from its snapshot on. After it the closure is dropped at its next await, and whatever it asks of
+    /// the snapshot is refused with [`Error::ReadTimeout`]; between two rows that is looked at, and one row that takes long (a sort, a
+    /// sum of a large table) cannot be cut. `None` for no limit, unless set.
+    pub read_timeout: Option<Duration>,
     /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
     /// unless set.
     pub retry_timeout: Duration,
@@ -71,6 +75,7 @@ impl Default for WriterConfig {
             batch_jobs: 1024,
             batch_time: Duration::from_millis(10),
             write_timeout: Duration::from_secs(5),
+            read_timeout: None,
             retry_timeout: Duration::from_secs(10),
             checkpoint_bytes: 2 << 20,
             checkpoint_idle: Duration::from_secs(1),
@@ -104,6 +109,7 @@ impl WriterConfig {
         for (field, limit) in [
             ("batch_time", self.batch_time),
             ("write_timeout", self.write_timeout),
+            ("read_timeout", self.read_timeout.unwrap_or(Duration::MAX)),
             ("retry_timeout", self.retry_timeout),
             ("checkpoint_idle", self.checkpoint_idle),
         ] {

@@ -1,7 +1,7 @@
 //! Where the lane and the reads run: the one seam between production and a simulated world.
 //!
 //! The engine does its I/O inside `poll`, so neither may run on a worker of the caller's runtime. [`Threads`] gives the lane
-//! a thread of its own and reads a thread of the runtime's blocking pool. A simulation runs the same futures as tasks of
+//! a thread of its own, and each read one of the [`Readers`]. A simulation runs the same futures as tasks of
 //! its one thread. Nothing else differs there: time is tokio's (`pool::clock`), which a paused runtime controls, and
 //! neither the lane nor the reads know what runs them.
 
@@ -14,12 +14,16 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 
+use super::readers::Readers;
 use crate::pool::file::{Identity, identity_of};
 use crate::stack::ROOM;
 
 /// A future that is made where it will be polled, and never leaves that thread. What may panic in it is caught in it, wakers of
 /// its callers excepted; if one does panic, that ends it and nothing else, and whoever waits for it is told.
 pub(crate) type Task = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// A future that only waits for others.
+pub(crate) type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs what must not hold up its caller's runtime.
 pub(crate) trait Executor: fmt::Debug + Send + Sync {
@@ -29,8 +33,12 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
     /// If the operating system gives no thread. `lane` was not run.
     fn lane(&self, lane: Task) -> io::Result<()>;
 
-    /// Runs a read to its end. Called inside a runtime.
+    /// Runs a read to its end, unless the operating system gives no thread: then it is dropped. Called inside a runtime, which is the
+    /// read's, too.
     fn read(&self, read: Task);
+
+    /// Runs a task that only waits for others. Called inside a runtime.
+    fn wait(&self, wait: Wait);
 
     /// Looks at a file, where the lane runs; `None` if there is none.
     fn file(&self, path: &Path) -> Option<FileStatus>;
@@ -46,8 +54,10 @@ pub(crate) struct FileStatus {
 }
 
 /// Real threads.
-#[derive(Debug)]
-pub(crate) struct Threads;
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    readers: Readers,
+}
 
 impl Executor for Threads {
     fn lane(&self, lane: Task) -> io::Result<()> {
@@ -68,10 +78,12 @@ impl Executor for Threads {
     }
 
     fn read(&self, read: Task) {
-        let runtime = Handle::current();
-        let handle = runtime.clone();
-        // Detached on purpose: it ends with the read, or when nobody waits for its answer any more.
-        runtime.spawn_blocking(move || handle.block_on(read()));
+        self.readers.run(Handle::current(), read);
+    }
+
+    fn wait(&self, wait: Wait) {
+        // Detached on purpose: it ends when what it waits for does, or with its runtime.
+        drop(tokio::spawn(wait));
     }
 
     fn file(&self, path: &Path) -> Option<FileStatus> {

@@ -5,7 +5,6 @@
 //! its caller is told no sooner: it may have failed for what a neighbour wrote that is not committed either.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
@@ -22,17 +21,8 @@ use super::outcome::{Ack, CommitToken, NotDone};
 use super::queue::Priority;
 use crate::catch::{catch, contain, drop_contained};
 use crate::error::{Error, Result, WriteStage};
+use crate::pool::inside::{self, Inside};
 use crate::pool::{PooledConnection, Transaction, clock};
-
-thread_local! {
-    /// Whether a write is being polled on this thread.
-    static IN_A_WRITE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the caller is inside a write.
-pub(super) fn is_inside() -> bool {
-    IN_A_WRITE.get()
-}
 
 /// How a job answers: what it came to, or the panic that ended it.
 pub(super) type Answer<R, E> = std::result::Result<Result<Ack<R>, E>, Box<dyn Any + Send>>;
@@ -363,27 +353,13 @@ pub(super) async fn run(work: &mut dyn Work, transaction: &mut Transaction<'_>, 
         let mut running = work.run(transaction);
         let wants_commit = {
             let mut limited = pin!(clock::within(limit, running.as_mut()));
-            poll_fn(|context| {
-                // Set while it is polled and no longer: elsewhere, others are polled on the same thread.
-                let _inside = Inside(IN_A_WRITE.replace(true));
-                limited.as_mut().poll(context)
-            })
-            .await
+            poll_fn(|context| inside::within(Inside::Write, || limited.as_mut().poll(context))).await
         };
-        let _inside = Inside(IN_A_WRITE.replace(true));
-        drop_contained(running);
+        inside::within(Inside::Write, || drop_contained(running));
         wants_commit
     };
     wants_commit.unwrap_or_else(|| {
         work.fails(Error::rolled_back(Error::Deadline { stage: WriteStage::Running, limit }));
         false
     })
-}
-
-struct Inside(bool);
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        IN_A_WRITE.set(self.0);
-    }
 }

@@ -152,7 +152,7 @@ mod tests {
 
     use super::super::config::WriterConfig;
     use super::super::door::Manner;
-    use super::super::executor::{Executor, FileStatus, Task, Threads};
+    use super::super::executor::{Executor, FileStatus, Task, Threads, Wait};
     use super::super::job::{Closure, Job, Kind};
     use super::super::wal::Wal;
     use super::*;
@@ -165,16 +165,20 @@ mod tests {
 
     impl Executor for Panics {
         fn lane(&self, lane: Task) -> io::Result<()> {
-            Threads.lane(lane)
+            Threads::default().lane(lane)
         }
 
         fn read(&self, read: Task) {
-            Threads.read(read);
+            Threads::default().read(read);
+        }
+
+        fn wait(&self, wait: Wait) {
+            Threads::default().wait(wait);
         }
 
         fn file(&self, path: &Path) -> Option<FileStatus> {
             assert!(!self.0.swap(false, Ordering::SeqCst), "the look panics");
-            Threads.file(path)
+            Threads::default().file(path)
         }
     }
 
@@ -198,11 +202,15 @@ mod tests {
         }
 
         fn read(&self, read: Task) {
-            Threads.read(read);
+            Threads::default().read(read);
+        }
+
+        fn wait(&self, wait: Wait) {
+            Threads::default().wait(wait);
         }
 
         fn file(&self, path: &Path) -> Option<FileStatus> {
-            Threads.file(path)
+            Threads::default().file(path)
         }
     }
 
@@ -290,7 +298,7 @@ mod tests {
         dying.ended().await;
 
         // It let go of the lock and of the file.
-        let next = lane(&pool, Arc::new(Threads)).await;
+        let next = lane(&pool, Arc::new(Threads::default())).await;
         let rows = write(&next, async |tx| {
             let mut rows = tx.query("SELECT COUNT(*) FROM t", ()).await?;
             rows.next().await?.expect("COUNT gives a row").get(0)

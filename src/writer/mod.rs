@@ -1,7 +1,7 @@
 //! The pooled writer: writes through one lane that shares commits, reads side by side from the pool.
 //!
 //! The rooms, from the bottom up: `queue` (who waits), `bounded` (and for room), `outcome` (what callers are told), `config`,
-//! `status`, `executor` (where the lane and the reads run), `files` (whether the files are where they were), `claim` (one
+//! `status`, `executor` (where the lane and the reads run, `readers`), `files` (whether the files are where they were), `claim` (one
 //! writer for one file), `wal` (checkpoints, and repair after a failed commit), `job` (one write), `door` (the way in),
 //! `retry` (tries for a lock that is taken), `company` (who is likely to come next), `pace` (what would keep others for
 //! long), `batch` (writes that share a commit), `lane` (the task that does the batches), `mvcc` (the other way, side by side),
@@ -26,6 +26,7 @@ mod pace;
 mod prepared;
 mod queue;
 mod read;
+mod readers;
 mod retry;
 mod status;
 mod wal;
@@ -44,7 +45,7 @@ pub use self::config::{Mode, WriterConfig};
 use self::door::{Manner, Shared};
 use self::executor::Threads;
 #[cfg(feature = "harness")]
-pub(crate) use self::executor::{Executor, FileStatus, Task};
+pub(crate) use self::executor::{Executor, FileStatus, Task, Wait};
 use self::lane::Lane;
 use self::mvcc::{MVCC, SideBySide};
 pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};
@@ -56,6 +57,7 @@ pub use self::wal::WalStatus;
 #[cfg(feature = "harness")]
 pub(crate) use self::watched::Watched;
 use crate::error::{Error, Result};
+use crate::pool::inside::{Inside, inside};
 use crate::pool::{ConnectionPool, clock};
 
 /// Writes and reads of one database: all writes go through one lane, so none of them ever finds the database locked by
@@ -73,8 +75,8 @@ use crate::pool::{ConnectionPool, clock};
 /// the oldest background one. The queue is [bounded](WriterConfig::queue): callers beyond it wait for room, in order.
 ///
 /// # Threads
-/// The engine does its I/O inside `poll`, up to 134 ms for one commit. The lane has a thread of its own, and reads run on
-/// the runtime's blocking pool, as writes do in MVCC mode: no commit, no checkpoint and no query holds up a worker of the
+/// The engine does its I/O inside `poll`, up to 134 ms for one commit. The lane has a thread of its own, and so has each read that
+/// runs, as writes have in MVCC mode: no commit, no checkpoint and no query holds up a worker of the
 /// runtime. What is done where it is awaited is opening: the database, when the writer is made, and a connection whenever the
 /// pool has no idle one for a read, a write in MVCC mode, or [`prepare`](PooledDatabaseWriter::prepare), which also reads the
 /// schema there.
@@ -186,7 +188,7 @@ impl PooledDatabaseWriter {
     /// Dropped half-way, the pool is as it was. With [`Mode::Mvcc`] the file may be in that mode already; if it is being switched,
     /// that goes on to its end, unobserved, and whoever opens the next writer on this pool waits for it.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
-        Self::with_executor(pool, config, Arc::new(Threads)).await
+        Self::with_executor(pool, config, Arc::new(Threads::default())).await
     }
 
     /// The same, with its lane and its reads where `executor` runs them.
@@ -283,7 +285,7 @@ impl PooledDatabaseWriter {
     /// it tells the lane and resolves at once, for the lane cannot wait for its own end.
     pub async fn stop(&self) {
         self.way.close();
-        if !job::is_inside() {
+        if !is_inside_a_write() {
             match &*self.way {
                 Way::Lane(lane) => lane.ended().await,
                 Way::SideBySide(_) => self.way.shared().queue.everybody_left().await,
@@ -294,10 +296,11 @@ impl PooledDatabaseWriter {
     /// [Stops](PooledDatabaseWriter::stop) the lane and closes the pool; resolves when no connection is alive.
     ///
     /// # Cancel safety
-    /// As for [`stop`](PooledDatabaseWriter::stop). Inside a write it only stops the lane.
+    /// As for [`stop`](PooledDatabaseWriter::stop). Inside a write it only stops the lane; inside a read it also closes the pool, and
+    /// resolves without waiting for the connections in use, of which that read has one.
     pub async fn close(&self) {
         self.stop().await;
-        if !job::is_inside() {
+        if !is_inside_a_write() {
             self.pool.close().await;
         }
     }
@@ -321,7 +324,7 @@ impl PooledDatabaseWriter {
             Way::SideBySide(_) => !self.way.shared().queue.has_nobody(),
         };
         report.running = self.way.shared().running().filter(|_| report.is_running);
-        if !job::is_inside() {
+        if !is_inside_a_write() {
             let rest = limit.saturating_sub(clock::now().saturating_duration_since(began));
             if let Err(still_open) = self.pool.close_within(rest).await {
                 report.holders = still_open.holders;
@@ -329,4 +332,9 @@ impl PooledDatabaseWriter {
         }
         report
     }
+}
+
+/// A lane cannot wait for its own end.
+fn is_inside_a_write() -> bool {
+    inside() == Some(Inside::Write)
 }

@@ -1,10 +1,11 @@
 //! Reads: a snapshot on a connection of the pool, where nothing that it does holds up the runtime.
 
 use std::any::Any;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::panic::{Location, resume_unwind};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -12,18 +13,23 @@ use super::PooledDatabaseWriter;
 use super::outcome::CommitToken;
 use crate::catch::catch;
 use crate::error::{Error, Result};
-use crate::pool::{PooledConnection, Snapshot};
+use crate::pool::inside::{self, Inside};
+use crate::pool::{PooledConnection, Snapshot, clock};
 
 /// What a read came to, or the panic that ended it.
 type Answer<R, E> = std::result::Result<Result<R, E>, Box<dyn Any + Send>>;
 
 impl PooledDatabaseWriter {
     /// Runs `work` on a snapshot: everything it reads is of one moment, whatever is written meanwhile. It never waits for a
-    /// write, only for a connection. `work` moves to a thread of the runtime's blocking pool, and is written like that of
-    /// [`write`](PooledDatabaseWriter::write).
+    /// write, only for a connection. `work` moves to a thread of the writer's own, but uses the caller's runtime, and is written like
+    /// that of [`write`](PooledDatabaseWriter::write).
+    ///
+    /// A read that goes on keeps the WAL from being checkpointed; [`read_timeout`](crate::WriterConfig::read_timeout) limits it. A
+    /// [`close`](PooledDatabaseWriter::close) inside it does not wait for it.
     ///
     /// # Errors
-    /// What `work` returns, what [`ConnectionPool::get`](crate::ConnectionPool::get) returns, or the engine's error.
+    /// What `work` returns, what [`ConnectionPool::get`](crate::ConnectionPool::get) returns, [`Error::ReadTimeout`],
+    /// [`Error::Config`] if the operating system gives no thread, or the engine's error.
     ///
     /// # Panics
     /// If `work` panics, with the same payload. Outside a tokio runtime.
@@ -77,22 +83,14 @@ impl PooledDatabaseWriter {
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let mut guard = self.pool.get_from(site).await?;
+        let connection = self.pool.get_from(site).await?;
+        let shared = self.way.shared();
+        let limit = shared.config.read_timeout;
         let (mut reply, answer) = oneshot::channel::<Answer<R, E>>();
-        self.way.shared().executor.read(Box::new(move || {
+        shared.executor.read(Box::new(move || {
             Box::pin(async move {
-                guard.moves_here(site);
-                let outcome = {
-                    let mut reading = pin!(catch(read_snapshot(&mut guard, work)));
-                    poll_fn(|context| match reply.poll_closed(context) {
-                        Poll::Ready(()) => Poll::Ready(None),
-                        Poll::Pending => reading.as_mut().poll(context).map(Some),
-                    })
-                    .await
-                };
-                // Back in the pool before the caller knows that it is over.
-                drop(guard);
-                if let Some(outcome) = outcome {
+                let left = poll_fn(|context| reply.poll_closed(context));
+                if let Some(outcome) = read_on(site, connection, limit, left, work).await {
                     // Fails only if the caller left just now.
                     let _ = reply.send(outcome);
                 }
@@ -101,19 +99,65 @@ impl PooledDatabaseWriter {
         match answer.await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => resume_unwind(panic),
-            // Never run: the runtime is shutting down.
-            Err(_) => Err(Error::Closed.into()),
+            Err(_) => Err(not_read().into()),
         }
     }
 }
 
-async fn read_snapshot<F, R, E>(guard: &mut PooledConnection, work: F) -> Result<R, E>
+/// Nothing came of a read: there was no thread for it, or its runtime ended.
+pub(super) fn not_read() -> Error {
+    Error::Config {
+        field: "the writer's threads",
+        problem: "could not be started for a read, or its runtime has ended: allow this process more threads"
+            .to_owned(),
+    }
+}
+
+/// Reads on a connection, which is back in the pool when this returns, for at most `limit` and for as long as somebody waits for
+/// it. `None`: all of them `left`.
+pub(super) async fn read_on<F, R, E>(
+    site: &'static Location<'static>,
+    mut connection: PooledConnection,
+    limit: Option<Duration>,
+    left: impl Future<Output = ()>,
+    work: F,
+) -> Option<Answer<R, E>>
 where
     F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E>,
     E: From<Error>,
 {
-    let mut snapshot = guard.snapshot().await?;
-    let outcome = work(&mut snapshot).await;
+    connection.moves_here(site);
+    let outcome = {
+        let mut reading = pin!(catch(read_snapshot(&mut connection, limit, work)));
+        until(left, poll_fn(|context| inside::within(Inside::Read, || reading.as_mut().poll(context)))).await
+    };
+    drop(connection);
+    outcome
+}
+
+/// What `future` comes to; `None` if all `left` before.
+pub(super) async fn until<F: Future>(left: impl Future<Output = ()>, future: F) -> Option<F::Output> {
+    let (mut left, mut future) = (pin!(left), pin!(future));
+    poll_fn(|context| match left.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
+async fn read_snapshot<F, R, E>(guard: &mut PooledConnection, limit: Option<Duration>, work: F) -> Result<R, E>
+where
+    F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E>,
+    E: From<Error>,
+{
+    let mut snapshot = guard.snapshot(limit).await?;
+    let outcome = match limit {
+        None => work(&mut snapshot).await,
+        Some(limit) => match clock::within(limit, work(&mut snapshot)).await {
+            Some(outcome) => outcome,
+            None => Err(Error::ReadTimeout(limit).into()),
+        },
+    };
     // What was read is right whatever happens now; a connection that cannot leave the snapshot is discarded.
     let _ = snapshot.end().await;
     outcome

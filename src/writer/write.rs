@@ -8,10 +8,11 @@ use turso::IntoParams;
 use turso::params::Params;
 
 use super::door::Manner;
-use super::job::{self, Answer, Closure, Job, Kind, Statement};
+use super::job::{Answer, Closure, Job, Kind, Statement};
 use super::outcome::Ack;
 use super::{PooledDatabaseWriter, Way};
 use crate::error::{Error, Result};
+use crate::pool::inside::{Inside, inside};
 use crate::pool::{Transaction, clock};
 use crate::sql::Text;
 
@@ -196,7 +197,7 @@ impl PooledDatabaseWriter {
         answer: oneshot::Receiver<Answer<R, E>>,
         waits: bool,
     ) -> Result<Ack<R>, E> {
-        if job::is_inside() {
+        if inside() == Some(Inside::Write) {
             let why = "a write inside a write would wait for itself: use the transaction it has";
             return Err(Error::rolled_back(Error::misuse(why)).into());
         }

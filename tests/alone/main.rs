@@ -7,6 +7,7 @@ mod cache_memory;
 mod observe;
 #[path = "../common/server.rs"]
 mod server;
+mod statement_memory;
 
 use tokio::sync::{Mutex, MutexGuard};
 

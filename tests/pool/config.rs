@@ -232,6 +232,8 @@ fn wrong_for_a_writer() -> Vec<(&'static str, WriterConfig, &'static str)> {
         ("batch_time", WriterConfig { batch_time: short, ..good() }, "choose at least 1 ms, or batch_jobs of 1"),
         ("write_timeout", WriterConfig { write_timeout: zero, ..good() }, no_time),
         ("write_timeout", WriterConfig { write_timeout: short, ..good() }, too_short),
+        ("read_timeout", WriterConfig { read_timeout: Some(zero), ..good() }, no_time),
+        ("read_timeout", WriterConfig { read_timeout: Some(short), ..good() }, too_short),
         ("retry_timeout", WriterConfig { retry_timeout: zero, ..good() }, no_time),
         ("retry_timeout", WriterConfig { retry_timeout: short, ..good() }, too_short),
         ("checkpoint_idle", WriterConfig { checkpoint_idle: zero, ..good() }, no_time),
@@ -270,6 +272,8 @@ fn a_writers_settings_are_read_as_they_are_written_and_the_last_values_that_can_
         WriterConfig { queue: WriterConfig::MAX_QUEUE, batch_jobs: usize::MAX, ..WriterConfig::default() },
         WriterConfig { batch_time: shortest, write_timeout: shortest, ..WriterConfig::default() },
         WriterConfig { retry_timeout: shortest, checkpoint_idle: shortest, ..WriterConfig::default() },
+        WriterConfig { read_timeout: Some(shortest), ..WriterConfig::default() },
+        WriterConfig { read_timeout: Some(Duration::MAX), ..WriterConfig::default() },
         WriterConfig { batch_time: Duration::MAX, checkpoint_bytes: u64::MAX, ..WriterConfig::default() },
     ] {
         config.validate().unwrap_or_else(|error| panic!("{error}: {config:?}"));

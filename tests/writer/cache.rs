@@ -4,6 +4,7 @@
 //! first kind asks twice before the write, so that the answer comes from the cache, and says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use poolproof::{
     Behavior, CacheStatus, CachedRows, Connection, ConnectionPool, Error, Hooks, IntoParams, PooledDatabaseWriter,
@@ -475,6 +476,32 @@ async fn what_asks_for_the_time_or_too_much_is_never_kept() {
         .unwrap();
     }
     assert_eq!((cache(&db).hits, cache(&db).uncached), (2, 2));
+}
+
+/// As in a `select!` or among futures that are buffered: whoever has begun to wait, and is not polled any more, holds up nobody.
+#[tokio::test]
+async fn a_call_that_is_not_polled_holds_up_nobody() {
+    const LONG: Duration = Duration::from_secs(30);
+    let (db, _folder) = open(TWO).await;
+    // All connections are in use, so that the first waits for one; and the others for it, or for the next read.
+    let mut guards = Vec::new();
+    while let Some(guard) = db.pool().try_get().await.unwrap() {
+        guards.push(guard);
+    }
+    let mut never_again: Vec<_> = (0..3).map(|_| tokio_test::task::spawn(db.query_cached(X, ()))).collect();
+    for call in &mut never_again {
+        assert!(call.poll().is_pending());
+    }
+    drop(guards);
+    for _ in 0..3 {
+        let found = tokio::time::timeout(LONG, db.query_cached(X, ())).await.expect("it waits for who is not polled");
+        assert_eq!(found.unwrap().len(), 1);
+        db.execute("UPDATE t SET x = x + 1", ()).await.unwrap();
+    }
+    for call in never_again {
+        assert_eq!(call.await.unwrap().len(), 1);
+    }
+    assert_eq!(db.status().pool.in_use, 1, "the lane's");
 }
 
 /// Many ask at once for what a writer changes all the time: they share reads, and each sees what was acknowledged before it

@@ -75,6 +75,34 @@ async fn stopping_inside_a_write_does_not_wait_for_itself() {
     }
 }
 
+/// In a read, or the pool's own in either: the closure holds a connection.
+#[tokio::test]
+async fn closing_inside_a_closure_does_not_wait_for_itself() {
+    const LONG: Duration = Duration::from_secs(30);
+    for closes_the_pool in [false, true] {
+        let (db, _folder) = writer().await;
+        let inner = db.clone();
+        let read = db.read(async move |snapshot| {
+            match closes_the_pool {
+                false => inner.close().await,
+                true => inner.pool().close().await,
+            }
+            count(snapshot).await
+        });
+        assert_eq!(tokio::time::timeout(LONG, read).await.expect("it waits for itself").unwrap(), 0);
+        assert!(matches!(db.pool().get().await.unwrap_err(), Error::Closed));
+        tokio::time::timeout(LONG, db.close()).await.expect("the read has given its connection back");
+    }
+    let (db, _folder) = writer().await;
+    let inner = db.clone();
+    let write = db.write(async move |tx| {
+        inner.pool().close().await;
+        tx.execute("INSERT INTO t VALUES (1)", ()).await
+    });
+    assert_eq!(tokio::time::timeout(LONG, write).await.expect("it waits for itself").unwrap().value, 1);
+    tokio::time::timeout(LONG, db.close()).await.expect("nothing is left");
+}
+
 #[tokio::test]
 async fn a_close_waits_for_what_is_queued_however_it_ends() {
     let (db, _folder) = writer().await;

@@ -28,6 +28,7 @@ mod outcomes;
 mod panics;
 mod priorities;
 mod read_after;
+mod read_time;
 mod reads;
 mod retry;
 mod room;

@@ -86,7 +86,7 @@ impl Store for One {
         E: From<Error> + Send + 'static,
     {
         self.on_a_thread(async move |mut connection: Connection| {
-            let mut snapshot = Snapshot::take(&mut connection).await?;
+            let mut snapshot = Snapshot::take(&mut connection, None).await?;
             let value = work(&mut snapshot).await;
             let ended = snapshot.end().await;
             // Another handle does not know that it is to be written by.

@@ -21,7 +21,7 @@ use super::trace::What;
 use crate::catch::catch;
 use crate::error::Result;
 use crate::pool::{ConnectionPool, ConnectionPoolBuilder};
-use crate::writer::{Executor, FileStatus, PooledDatabaseWriter, Task, WriterConfig};
+use crate::writer::{Executor, FileStatus, PooledDatabaseWriter, Task, Wait, WriterConfig};
 
 /// One simulated world: a machine with a disk, a clock and a process whose tasks run one at a time. A clone is another
 /// handle to the same world.
@@ -369,6 +369,11 @@ impl Executor for Tasks {
     fn read(&self, read: Task) {
         let of = self.shared.state().current;
         self.shared.spawn(Spawn { name: "read".to_owned(), of, make: read });
+    }
+
+    fn wait(&self, wait: Wait) {
+        let of = self.shared.state().current;
+        self.shared.spawn(Spawn { name: "miss".to_owned(), of, make: Box::new(move || wait) });
     }
 
     fn file(&self, path: &Path) -> Option<FileStatus> {

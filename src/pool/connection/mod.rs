@@ -15,7 +15,9 @@ mod rows;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use turso::IntoParams;
 use turso::params::Params;
 
@@ -23,6 +25,7 @@ pub(crate) use self::hindrance::Hindrance;
 use self::rows::Open;
 pub use self::rows::Rows;
 use super::activity::Doing;
+use super::clock;
 use super::control::{Control, Controls};
 use super::engine::engine;
 use super::file::Opened;
@@ -69,6 +72,8 @@ pub struct Connection {
     undo_due: bool,
     /// Statements and rows so far.
     calls: u32,
+    /// How long a snapshot may still be used, and the time that it had.
+    deadline: Option<(Instant, Duration)>,
     /// Settings that were changed so far: after each, the engine prepares the kept statements anew.
     generation: u32,
     /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
@@ -158,6 +163,7 @@ impl Connection {
             is_fresh: false,
             undo_due: false,
             calls: 0,
+            deadline: None,
             generation: 0,
             stray,
             opened,
@@ -226,7 +232,7 @@ impl Connection {
         if prepared.gives_rows() {
             return Err(GIVES_ROWS);
         }
-        prepared.parameters.are_given(&params)?;
+        prepared.is_given(&params)?;
         self.has_begun = true;
         if prepared.text.kind() == Kind::Pragma {
             // One that sets something may tell what it is now.
@@ -236,7 +242,7 @@ impl Connection {
         }
         let needs_room = self.needs_room(&mut prepared);
         let changed = await_with_room(needs_room, engine(prepared.statement.execute(params))).await?;
-        self.statements.put(prepared, true);
+        self.statements.put(prepared);
         Ok(changed)
     }
 
@@ -395,6 +401,7 @@ impl Connection {
     pub(super) async fn query_if(&mut self, sql: &str, params: impl IntoParams, judge: Judge) -> Result<Rows<'_>> {
         let params = params.into_params()?;
         self.give_way().await;
+        self.is_in_time()?;
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
@@ -428,7 +435,7 @@ impl Connection {
         };
         // It has not begun: it runs as its rows are fetched, and ends with them.
         self.in_flight = false;
-        self.open = Some(Open { rows, prepared, needs_room, fetched: None, at_end: false, failed: false });
+        self.open = Some(Open { rows, prepared, needs_room, fetched: None, failed: false });
         Ok(Rows { connection: self })
     }
 
@@ -439,7 +446,7 @@ impl Connection {
         params: Params,
     ) -> Result<(turso::Rows, Prepared, bool)> {
         let mut prepared = self.prepared(sql, found, &params).await?;
-        prepared.parameters.are_given(&params)?;
+        prepared.is_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
         let needs_room = self.needs_room(&mut prepared);
         Ok((rows, prepared, needs_room))
@@ -626,6 +633,20 @@ impl Connection {
         self.calls = self.calls.wrapping_add(1);
         if self.calls.is_multiple_of(OFTEN) {
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// From now on only until then.
+    pub(super) fn reads_until(&mut self, deadline: Option<(Instant, Duration)>) {
+        self.deadline = deadline;
+    }
+
+    /// # Errors
+    /// [`Error::ReadTimeout`].
+    fn is_in_time(&self) -> Result<()> {
+        match self.deadline {
+            Some((deadline, limit)) if clock::now() >= deadline => Err(Error::ReadTimeout(limit)),
+            _ => Ok(()),
         }
     }
 

@@ -19,8 +19,6 @@ pub(super) struct Open {
     pub(super) needs_room: bool,
     /// Of a statement that writes: all of its rows, for it has run.
     pub(super) fetched: Option<VecDeque<turso::Row>>,
-    /// There are no more rows.
-    pub(super) at_end: bool,
     /// A row could not be fetched: the statement is not kept.
     pub(super) failed: bool,
 }
@@ -35,12 +33,13 @@ impl Rows<'_> {
     /// The next row; `None` after the last.
     ///
     /// # Errors
-    /// The engine's error.
+    /// The engine's error, or [`Error::ReadTimeout`] in a snapshot.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
         self.connection.give_way().await;
+        self.connection.is_in_time()?;
         let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
         if let Some(fetched) = &mut open.fetched {
             return Ok(fetched.pop_front().map(Row::new));
@@ -52,7 +51,6 @@ impl Rows<'_> {
         *in_flight = false;
         doing.moves(false);
         open.failed |= row.is_err();
-        open.at_end = matches!(row, Ok(None));
         let row = self.connection.noted(row)?;
         Ok(row.map(Row::new))
     }
@@ -85,13 +83,13 @@ const NOT_OPEN: Error = Error::misuse("the rows of the statement are gone");
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        let Some(Open { rows, prepared, at_end, failed, .. }) = self.connection.open.take() else { return };
+        let Some(Open { rows, prepared, failed, .. }) = self.connection.open.take() else { return };
         // The rows first: they are another handle to the statement, and an operation of the connection.
         drop(rows);
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
         self.connection.settled();
         if !failed && !self.connection.in_flight {
-            self.connection.statements.put(prepared, at_end);
+            self.connection.statements.put(prepared);
         }
     }
 }

@@ -1,17 +1,24 @@
 //! The doors to the read cache: for the rows of a query, and for whatever a closure makes of a snapshot.
 
+use std::any::Any;
+use std::future::Future;
 use std::hash::Hash;
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use tokio::sync::oneshot;
 use turso::IntoParams;
 
 use super::key::{GivenTo, Key, Work};
-use super::{CachedRows, Found, Kept, Weigh, read_schema};
+use super::{CachedRows, Filling, Found, Kept, Weigh, read_schema};
 use crate::error::{Error, Result};
-use crate::pool::Snapshot;
+use crate::pool::{PooledConnection, Snapshot};
 use crate::sql::Text;
+use crate::sync::Mutex;
 use crate::writer::PooledDatabaseWriter;
+use crate::writer::read::{not_read, read_on, until};
 
 impl PooledDatabaseWriter {
     /// All rows of a query, from the cache if nothing that they come from was written since they were read. Without a cache
@@ -60,7 +67,8 @@ impl PooledDatabaseWriter {
     /// If it has to read and is polled outside a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropped half-way, nothing is kept, and another of those who wait for the same answer reads it.
+    /// Dropped half-way, the read goes on for the others who wait for the same answer; without any, it ends and nothing is kept. One
+    /// that is not polled holds up nobody.
     ///
     /// [`read`]: PooledDatabaseWriter::read
     #[track_caller]
@@ -169,36 +177,117 @@ impl PooledDatabaseWriter {
         T: Weigh + Send + Sync + 'static,
         E: From<Error> + Send + 'static,
     {
-        let filling = match &self.cache {
-            None => None,
-            Some(cache) => match cache.find(key, is_hopeless).await {
-                Found::Kept(kept) => return kept.value(),
-                Found::Read => None,
-                Found::Missing(filling) => Some(filling),
-            },
+        let kept_or_read = self.cache.as_ref().map(|cache| (cache, cache.find(key, is_hopeless)));
+        let cache = match kept_or_read {
+            Some((_, Some(Found::Kept(kept)))) => return kept.value(),
+            Some((cache, None)) => cache,
+            None | Some((_, Some(Found::Read))) => return self.read_alone(site, work).await,
         };
-        let Some(filling) = filling else {
-            return self.read_from(site, async move |snapshot| work(snapshot).await.map(Arc::new)).await;
+        // Whoever reads takes it: the flight, if this call's is the one that starts it, or this call, if it failed.
+        let work = Arc::new(Mutex::new(Some(work)));
+        let (fails, failure) = oneshot::channel();
+        let read = {
+            let (db, work) = (self.clone(), Arc::clone(&work));
+            move |filling| {
+                if let Some(work) = work.with(Option::take) {
+                    db.fill(site, filling, work, fails);
+                }
+            }
         };
-        let known = filling.schema();
-        let read = self.read_from(site, async move |snapshot: &mut Snapshot<'_>| {
-            let schema = match known {
-                Some(schema) => schema,
-                None => Arc::new(read_schema(snapshot).await?),
-            };
-            snapshot.notes_queries();
-            let value = work(snapshot).await?;
-            Ok::<_, E>((Arc::new(value), schema, snapshot.noted()))
-        });
-        match read.await {
-            Ok((value, schema, asked)) => {
-                filling.keep(asked.as_deref(), Kept::of(&value), schema);
-                Ok(value)
-            }
-            Err(error) => {
-                filling.failed();
-                Err(error)
-            }
+        if let Found::Kept(kept) = cache.wait(key, read).await {
+            return kept.value();
         }
+        match work.with(Option::take) {
+            Some(work) => self.read_alone(site, work).await,
+            None => match failure.await {
+                Ok(Failure::Error(error)) => Err(error),
+                Ok(Failure::Panic(panic)) => resume_unwind(panic),
+                Err(_) => Err(not_read().into()),
+            },
+        }
+    }
+
+    async fn read_alone<F, T, E>(&self, site: &'static Location<'static>, work: F) -> Result<Arc<T>, E>
+    where
+        F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + Sync + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.read_from(site, async move |snapshot| work(snapshot).await.map(Arc::new)).await
+    }
+
+    /// Reads for a flight: as soon as there is a connection, and for as long as anybody waits for it.
+    fn fill<F, T, E>(
+        self,
+        site: &'static Location<'static>,
+        filling: Filling,
+        work: F,
+        fails: oneshot::Sender<Failure<E>>,
+    ) where
+        F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<T, E> + Send + 'static,
+        T: Weigh + Send + Sync + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let Self { pool, way, .. } = self;
+        let shared = Arc::clone(way.shared());
+        let (executor, limit) = (Arc::clone(&shared.executor), shared.config.read_timeout);
+        let mut getting = Box::pin(async move { pool.get_from(site).await });
+        let reads = {
+            let executor = Arc::clone(&executor);
+            move |got: Result<PooledConnection>, filling: Filling| match got {
+                Ok(connection) => {
+                    executor.read(Box::new(move || Box::pin(fill_on(site, connection, limit, filling, work, fails))))
+                }
+                // Fails only if its caller left.
+                Err(error) => drop(fails.send(Failure::Error(error.into()))),
+            }
+        };
+        match getting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(got) => reads(got, filling),
+            Poll::Pending => executor.wait(Box::pin(async move {
+                if let Some(got) = until(filling.left(), getting).await {
+                    reads(got, filling);
+                }
+            })),
+        }
+    }
+}
+
+/// Why a flight has no answer: told to the caller whose closure it was.
+enum Failure<E> {
+    Error(E),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// Reads on a connection for a flight, and keeps what it finds.
+async fn fill_on<F, T, E>(
+    site: &'static Location<'static>,
+    connection: PooledConnection,
+    limit: Option<Duration>,
+    filling: Filling,
+    work: F,
+    fails: oneshot::Sender<Failure<E>>,
+) where
+    F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<T, E>,
+    T: Weigh + Send + Sync + 'static,
+    E: From<Error>,
+{
+    let known = filling.schema();
+    let work = async move |snapshot: &mut Snapshot<'_>| {
+        let schema = match known {
+            Some(schema) => schema,
+            None => Arc::new(read_schema(snapshot).await?),
+        };
+        snapshot.notes_queries();
+        let value = work(snapshot).await?;
+        Ok::<_, E>((Arc::new(value), schema, snapshot.noted()))
+    };
+    // Fails only if its caller left, and so below.
+    let failed = |failure| drop(fails.send(failure));
+    match read_on(site, connection, limit, filling.left(), work).await {
+        Some(Ok(Ok((value, schema, asked)))) => filling.keep(asked.as_deref(), Kept::of(&value), schema),
+        Some(Ok(Err(error))) => failed(Failure::Error(error)),
+        Some(Err(panic)) => failed(Failure::Panic(panic)),
+        None => {}
     }
 }

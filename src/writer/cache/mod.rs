@@ -15,12 +15,12 @@ mod weigh;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use self::flights::{Boarded, Flights, Lead};
+use self::flights::{Flights, Lead};
 use self::key::Key;
 pub use self::rows::CachedRows;
 pub use self::weigh::Weigh;
@@ -122,7 +122,7 @@ impl Weighter<Key, Entry> for Bytes {
 pub(crate) struct ReadCache {
     changes: Arc<Changes>,
     kept: Cache<Key, Entry, Bytes>,
-    flights: Flights<Key, Kept>,
+    flights: Arc<Flights<Key, Kept>>,
     /// The schema, and the stamp of unknown changes for which it holds.
     schema: Mutex<Option<(u64, Arc<Schema>)>>,
     hits: AtomicU64,
@@ -133,10 +133,8 @@ pub(crate) struct ReadCache {
 }
 
 /// What to do about a query.
-pub(super) enum Found<'c> {
+pub(super) enum Found {
     Kept(Kept),
-    /// Read it, and [`keep`](Filling::keep) the answer.
-    Missing(Filling<'c>),
     /// Read it.
     Read,
 }
@@ -160,7 +158,7 @@ impl ReadCache {
         Self {
             changes,
             kept,
-            flights: Flights::default(),
+            flights: Arc::default(),
             schema: Mutex::default(),
             hits: count(),
             shared: count(),
@@ -170,50 +168,57 @@ impl ReadCache {
         }
     }
 
-    /// The answer that is kept, or who reads it. `is_hopeless`: that it will never be kept is clear without reading.
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits for another's read, that one goes on; dropped while it is the one that reads, another of those
-    /// who wait reads.
-    pub(super) async fn find(&self, key: &Key, is_hopeless: impl FnOnce() -> bool) -> Found<'_> {
+    /// The answer, if it is kept, or if it is clear without reading that it never will be (`is_hopeless`).
+    pub(super) fn find(&self, key: &Key, is_hopeless: impl FnOnce() -> bool) -> Option<Found> {
         let versions = self.changes.watch();
         if let Some(entry) = self.kept.get(key) {
             if entry.is_fresh(versions) {
-                return self.answer(entry.answer);
+                return Some(self.answer(entry.answer));
             }
             self.forget(key, versions);
         } else if is_hopeless() {
-            return self.answer(Answer::Never);
+            return Some(self.answer(Answer::Never));
         }
-        let lead = match self.flights.board(key).await {
-            Boarded::Landed(Some(kept)) => {
-                add(&self.shared);
-                return Found::Kept(kept);
+        None
+    }
+
+    /// Waits for an answer that is not kept, and is read by `read`, or by another's. `Found::Read`: that failed.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the read goes on if others wait for it, whoever started it.
+    pub(super) async fn wait(self: &Arc<Self>, key: &Key, read: impl FnOnce(Filling) + Send + 'static) -> Found {
+        let is_counted = Arc::new(AtomicBool::new(false));
+        let start = {
+            let (cache, is_counted) = (Arc::clone(self), Arc::clone(&is_counted));
+            move |lead: Lead<Key, Kept>| {
+                is_counted.store(true, Relaxed);
+                cache.start(lead, read);
             }
-            Boarded::Landed(None) => {
-                add(&self.misses);
-                return Found::Read;
-            }
-            Boarded::Leads(lead) => lead,
         };
-        // It was kept while this call waited. Fresh now, it is right for all who came before now.
-        match self.kept.get(key).filter(|entry| entry.is_fresh(versions)) {
-            Some(Entry { answer, .. }) => {
-                lead.land(match &answer {
-                    Answer::Kept(kept) => Some(kept.clone()),
-                    Answer::Never => None,
-                });
-                self.answer(answer)
-            }
+        let landed = self.flights.board(key, Box::new(start)).landed().await;
+        if !is_counted.load(Relaxed) {
+            add(if landed.is_some() { &self.shared } else { &self.misses });
+        }
+        landed.map_or(Found::Read, Found::Kept)
+    }
+
+    /// Reads for a flight, unless the answer was kept while that waited. Fresh now, it is right for all who came before now.
+    fn start(self: Arc<Self>, lead: Lead<Key, Kept>, read: impl FnOnce(Filling)) {
+        let versions = self.changes.watch();
+        match self.kept.get(lead.key()).filter(|entry| entry.is_fresh(versions)) {
+            Some(Entry { answer, .. }) => lead.land(match self.answer(answer) {
+                Found::Kept(kept) => Some(kept),
+                Found::Read => None,
+            }),
             None => {
                 add(&self.misses);
                 let before = versions.photo();
-                Found::Missing(Filling { cache: self, key: key.clone(), before, lead })
+                read(Filling { cache: self, before, lead });
             }
         }
     }
 
-    fn answer(&self, answer: Answer) -> Found<'_> {
+    fn answer(&self, answer: Answer) -> Found {
         match answer {
             Answer::Kept(kept) => {
                 add(&self.hits);
@@ -256,16 +261,15 @@ impl fmt::Debug for ReadCache {
     }
 }
 
-/// A read whose answer others may wait for. Dropped without an answer, another of them reads.
-pub(super) struct Filling<'c> {
-    cache: &'c ReadCache,
-    key: Key,
+/// A read whose answer is waited for. Dropped without one, each of those who wait reads for itself.
+pub(super) struct Filling {
+    cache: Arc<ReadCache>,
     /// Taken before the snapshot: what the answer is stamped with.
     before: Photo,
-    lead: Lead<'c, Key, Kept>,
+    lead: Lead<Key, Kept>,
 }
 
-impl Filling<'_> {
+impl Filling {
     /// The schema, if it is known for the snapshot that is about to be taken.
     pub(super) fn schema(&self) -> Option<Arc<Schema>> {
         let now = self.before.stamp(Slots::UNKNOWN)?;
@@ -275,7 +279,7 @@ impl Filling<'_> {
     /// Keeps an answer and the schema, read in one snapshot that was taken after this was made. `asked` are the queries that
     /// it comes from; `None`: there were too many.
     pub(super) fn keep(self, asked: Option<&[Box<str>]>, kept: Kept, schema: Arc<Schema>) {
-        let Self { cache, key, before, lead } = self;
+        let Self { cache, before, lead } = self;
         let depends = asked.and_then(|asked| {
             let mut all = asked.iter().map(|sql| schema.depends(Text::of(sql).reads()?));
             all.try_fold(Slots::UNKNOWN, |slots, one| Some(slots.and(one?)))
@@ -289,14 +293,14 @@ impl Filling<'_> {
             None => (Slots::UNKNOWN, Answer::Never),
         };
         if let Some(stamp) = before.stamp(depends) {
-            cache.kept.insert(key, Entry { depends, stamp, answer });
+            cache.kept.insert(lead.key().clone(), Entry { depends, stamp, answer });
         }
         lead.land(Some(kept));
     }
 
-    /// It failed: who waits for it reads for itself.
-    pub(super) fn failed(self) {
-        self.lead.land(None);
+    /// Resolves when nobody waits for it any more.
+    pub(super) fn left(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.lead.left()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The store by itself, without a database: the bound, what is served when, and who waits for whom.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use turso::params::Params;
@@ -11,8 +11,8 @@ use crate::changes::written;
 
 const SQL: &str = "SELECT a FROM t WHERE b = ?1";
 
-fn cache(bytes: u64) -> ReadCache {
-    ReadCache::new(Arc::default(), bytes)
+fn cache(bytes: u64) -> Arc<ReadCache> {
+    Arc::new(ReadCache::new(Arc::default(), bytes))
 }
 
 fn schema() -> Arc<Schema> {
@@ -30,33 +30,60 @@ fn params(number: i64) -> Params {
     Params::Positional(vec![number.into()])
 }
 
-fn poll<'c>(find: std::pin::Pin<&mut impl Future<Output = Found<'c>>>) -> Option<Found<'c>> {
-    match find.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(found) => Some(found),
-        Poll::Pending => None,
-    }
-}
-
 fn key(number: i64) -> Key {
     Key::query(SQL, &params(number))
 }
 
-async fn seek<'c>(cache: &'c ReadCache, key: &Key) -> Found<'c> {
-    cache.find(key, || Text::of(SQL).reads().is_none()).await
+/// A call for a query, and the read that it started, if it did.
+struct Call {
+    waits: Pin<Box<dyn Future<Output = Found>>>,
+    read: Arc<Mutex<Option<Filling>>>,
 }
 
-fn find(cache: &ReadCache, number: i64) -> Found<'_> {
-    poll(pin!(seek(cache, &key(number)))).expect("nobody else reads it")
-}
+impl Call {
+    fn new(cache: &Arc<ReadCache>, number: i64) -> Self {
+        let (cache, read) = (Arc::clone(cache), Arc::<Mutex<Option<Filling>>>::default());
+        let starts = Arc::clone(&read);
+        let waits = Box::pin(async move {
+            let key = key(number);
+            match cache.find(&key, || Text::of(SQL).reads().is_none()) {
+                Some(found) => found,
+                None => cache.wait(&key, move |filling| starts.with(|read| *read = Some(filling))).await,
+            }
+        });
+        Self { waits, read }
+    }
 
-fn missing(cache: &ReadCache, number: i64) -> Filling<'_> {
-    match find(cache, number) {
-        Found::Missing(filling) => filling,
-        _ => panic!("{number} is kept"),
+    /// One that has to wait.
+    fn waiting(cache: &Arc<ReadCache>, number: i64) -> Self {
+        let mut call = Self::new(cache, number);
+        assert!(call.poll().is_none(), "{number} is kept");
+        call
+    }
+
+    fn poll(&mut self) -> Option<Found> {
+        match self.waits.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(found) => Some(found),
+            Poll::Pending => None,
+        }
+    }
+
+    /// The read that it has started.
+    fn reads(&self) -> Filling {
+        self.read.with(Option::take).expect("it reads")
     }
 }
 
-fn fill(filling: Filling<'_>) {
+fn find(cache: &Arc<ReadCache>, number: i64) -> Found {
+    Call::new(cache, number).poll().expect("it is not kept")
+}
+
+/// The read of a call that has left meanwhile.
+fn missing(cache: &Arc<ReadCache>, number: i64) -> Filling {
+    Call::waiting(cache, number).reads()
+}
+
+fn fill(filling: Filling) {
     filling.keep(Some(&[SQL.into()]), kept(), schema());
 }
 
@@ -93,7 +120,7 @@ fn an_answer_is_served_until_its_table_is_written() {
     versions.begin(written(&Text::of("DELETE FROM u")).with_every());
     assert!(matches!(find(&cache, 1), Found::Kept(_)), "another table's");
     commit(&cache, || {});
-    assert!(matches!(find(&cache, 1), Found::Missing(_)));
+    drop(Call::waiting(&cache, 1));
 }
 
 #[test]
@@ -120,49 +147,40 @@ fn what_was_read_before_a_commit_is_not_kept_after_it() {
     assert!(matches!(find(&cache, 1), Found::Kept(_)));
 }
 
-/// Those who wait are woken by a read that ends, one of them by a read that is dropped, and all by one that failed.
+/// Those who wait are woken by a read that ends, whether it is kept or failed.
 #[test]
 fn who_waits_for_anothers_read_takes_it_or_reads() {
-    for how in ["kept", "dropped", "failed"] {
+    for fails in [false, true] {
         let cache = cache(1 << 20);
-        let first = missing(&cache, 1);
-        let key = key(1);
-        let mut second = pin!(seek(&cache, &key));
-        assert!(poll(second.as_mut()).is_none());
+        let mut first = Call::waiting(&cache, 1);
+        let (mut second, mut third) = (Call::waiting(&cache, 1), Call::waiting(&cache, 1));
         // Something was written since the first read began: what the second reads is not the first's.
         commit(&cache, || {});
-        fill(first);
-        let mut third = pin!(seek(&cache, &key));
-        assert!(poll(third.as_mut()).is_none());
-        let Some(Found::Missing(filling)) = poll(second) else { panic!("the first's was too old") };
-        match how {
-            "kept" => {
-                fill(filling);
-                assert!(matches!(poll(third), Some(Found::Kept(_))), "{how}");
-                assert_eq!((cache.status().shared, cache.status().misses), (1, 2));
-            }
-            "dropped" => {
-                drop(filling);
-                assert!(matches!(poll(third), Some(Found::Missing(_))), "{how}");
-            }
-            _ => {
-                filling.failed();
-                assert!(matches!(poll(third), Some(Found::Read)), "{how}");
-            }
+        fill(first.reads());
+        assert!(matches!(first.poll(), Some(Found::Kept(_))));
+        assert!(second.poll().is_none() && third.poll().is_none(), "the first's was too old");
+        let filling = second.reads();
+        if fails {
+            drop(filling);
+            assert!(matches!((second.poll(), third.poll()), (Some(Found::Read), Some(Found::Read))));
+        } else {
+            fill(filling);
+            assert!(matches!((second.poll(), third.poll()), (Some(Found::Kept(_)), Some(Found::Kept(_)))));
         }
+        let CacheStatus { hits, shared, misses, .. } = cache.status();
+        assert_eq!((hits, shared, misses), if fails { (0, 0, 3) } else { (0, 1, 2) });
     }
 }
 
 #[test]
 fn who_waited_takes_what_was_kept_meanwhile_if_it_is_still_right() {
     let cache = cache(1 << 20);
-    let first = missing(&cache, 1);
-    let key = key(1);
-    let mut second = pin!(seek(&cache, &key));
-    assert!(poll(second.as_mut()).is_none());
-    fill(first);
-    assert!(matches!(poll(second), Some(Found::Kept(_))));
-    assert_eq!((cache.status().hits, cache.status().misses), (1, 1));
+    let first = Call::waiting(&cache, 1);
+    let (mut second, mut third) = (Call::waiting(&cache, 1), Call::waiting(&cache, 1));
+    fill(first.reads());
+    assert!(matches!((second.poll(), third.poll()), (Some(Found::Kept(_)), Some(Found::Kept(_)))));
+    let CacheStatus { hits, shared, misses, .. } = cache.status();
+    assert_eq!((hits, shared, misses), (1, 1, 1));
 }
 
 /// While a commit goes on, nothing can be kept: those who ask share reads all the same.
@@ -170,14 +188,12 @@ fn who_waited_takes_what_was_kept_meanwhile_if_it_is_still_right() {
 fn a_read_that_cannot_be_kept_is_still_shared() {
     let cache = cache(1 << 20);
     commit(&cache, || {
-        let first = missing(&cache, 1);
-        let key = key(1);
-        let (mut second, mut third) = (pin!(seek(&cache, &key)), pin!(seek(&cache, &key)));
-        assert!(poll(second.as_mut()).is_none() && poll(third.as_mut()).is_none());
-        fill(first);
-        let Some(Found::Missing(filling)) = poll(second) else { panic!("its snapshot may be older than the call") };
-        fill(filling);
-        assert!(matches!(poll(third), Some(Found::Kept(_))));
+        let first = Call::waiting(&cache, 1);
+        let (mut second, mut third) = (Call::waiting(&cache, 1), Call::waiting(&cache, 1));
+        fill(first.reads());
+        assert!(second.poll().is_none(), "its snapshot may be older than the call");
+        fill(second.reads());
+        assert!(matches!((second.poll(), third.poll()), (Some(Found::Kept(_)), Some(Found::Kept(_)))));
     });
     assert_eq!((cache.status().shared, cache.status().misses, cache.status().entries), (1, 2, 0));
 }
@@ -185,15 +201,13 @@ fn a_read_that_cannot_be_kept_is_still_shared() {
 #[test]
 fn a_waiter_that_leaves_takes_nothing_with_it() {
     let cache = cache(1 << 20);
-    let key = key(1);
-    let filling = missing(&cache, 1);
-    let mut stays = pin!(seek(&cache, &key));
-    {
-        let mut leaves = pin!(seek(&cache, &key));
-        assert!(poll(leaves.as_mut()).is_none() && poll(stays.as_mut()).is_none());
-    }
-    fill(filling);
-    assert!(matches!(poll(stays).expect("woken"), Found::Kept(_)));
+    let first = Call::waiting(&cache, 1);
+    let leaves = Call::waiting(&cache, 1);
+    let mut stays = Call::waiting(&cache, 1);
+    drop(leaves);
+    fill(first.reads());
+    assert!(matches!(stays.poll(), Some(Found::Kept(_))));
+    assert_eq!(cache.flights.keys(), 0);
 }
 
 /// An answer that comes from two tables ends with a write to either; from one that cannot be told, it is never kept.
@@ -219,7 +233,7 @@ fn an_answer_of_several_queries_depends_on_all_of_them() {
         let slots = written(&Text::of(write)).with_every();
         versions.begin(slots);
         versions.end(slots);
-        assert_eq!(matches!(find(&cache, 1), Found::Kept(_)), is_kept, "{asked:?}, {write}");
+        assert_eq!(matches!(Call::new(&cache, 1).poll(), Some(Found::Kept(_))), is_kept, "{asked:?}, {write}");
     }
     let cache = cache(1 << 20);
     missing(&cache, 1).keep(None, kept(), schema());
