@@ -124,6 +124,8 @@ impl fmt::Display for Error {
                 "the writer's queue is full: {queue} writes wait; wait for room, as execute and write do, or raise \
                  WriterConfig::queue"
             ),
+            // The pool's own.
+            Error::Engine(turso::Error::Busy(text)) if text == UNCOPIED => f.write_str(text),
             Error::Engine(turso::Error::Busy(text)) => write!(
                 f,
                 "{text}: another connection is writing; write through one PooledDatabaseWriter, where writes queue, and \
@@ -167,6 +169,10 @@ impl std::error::Error for Error {
 /// What is wrong with a file that another process has.
 pub(crate) const IN_ANOTHER_PROCESS: &str = "another process has it open; stop that process, wait for it \
     (ConnectionPoolBuilder::open_timeout), or name another file";
+
+/// Why a checkpoint that nobody known is in the way of did not run.
+pub(crate) const UNCOPIED: &str = "the WAL could not be checkpointed: a connection that was opened past poolproof reads it, or the disk \
+    refuses the copy; open every connection through a pool";
 
 const PANICKED: &str = "the engine panicked: ";
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock;
@@ -195,13 +194,7 @@ impl ConnectionPoolBuilder {
             }
             _ => failed(&error),
         })?;
-        let turso = Turso {
-            database,
-            statement_cache: self.statement_cache,
-            changes: Changes::of(path),
-            stray: Arc::default(),
-            opened,
-        };
+        let turso = Turso { database, statement_cache: self.statement_cache, changes: Changes::of(path), opened };
         match turso.connect().await {
             Ok(mut connection) => match connection.check_nesting(std::iter::empty()).await {
                 Ok(()) => {}
@@ -240,7 +233,6 @@ pub(super) struct Turso {
     database: turso::Database,
     statement_cache: usize,
     changes: Arc<Changes>,
-    stray: Arc<AtomicBool>,
     /// After the engine's handle.
     opened: Arc<Opened>,
 }
@@ -251,12 +243,12 @@ impl Manage for Turso {
 
     async fn connect(&self) -> Result<Connection> {
         let (opened, changes) = (Arc::clone(&self.opened), Arc::clone(&self.changes));
-        let has_nesting = self.opened.schema.has_nesting();
+        let has_nesting = self.opened.shared.schema.has_nesting();
         let raw = await_with_room(has_nesting, engine(async { self.database.connect() })).await;
         if raw.as_ref().is_err_and(Error::is_io) {
-            self.stray.store(true, Ordering::Relaxed);
+            self.opened.shared.leaves_a_lock();
         }
-        let mut connection = Connection::new(raw?, self.statement_cache, opened, changes, Arc::clone(&self.stray));
+        let mut connection = Connection::new(raw?, self.statement_cache, opened, changes);
         for pragma in PRAGMAS {
             connection.run_as_is(pragma).await?;
         }

@@ -308,15 +308,15 @@ impl PooledConnection {
         holders.filter(|holder| holder.in_transaction && !holder.is_the_pool).collect()
     }
 
-    /// Those who read, in a transaction or between two rows, beside a lane.
+    /// Those of its pool who read, in a transaction or between two rows, beside a lane.
     pub(crate) fn others_who_read(&self) -> Vec<HolderReport> {
         let holders = self.guard.holders().into_iter();
         holders.filter(|holder| holder.is_reading && !holder.is_the_pool).collect()
     }
 
-    /// Whether anybody beside a lane reads on a connection of its pool, or the engine may take it for that.
+    /// Whether any other connection of this process to the same database reads, or the engine may take one for that.
     pub(crate) fn others_read(&self) -> bool {
-        self.guard.a_lock_may_be_left() || !self.others_who_read().is_empty()
+        self.guard.do_others_read()
     }
 
     /// Takes a snapshot; it borrows this guard. `limit`: how long it may be used.

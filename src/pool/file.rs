@@ -12,8 +12,11 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
+use super::activity::Doing;
+use super::manage::Activity;
 use super::statements::Schema;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
@@ -35,7 +38,7 @@ struct Entry {
     mvcc: bool,
     /// Pools, and connections that outlive theirs.
     users: usize,
-    schema: Arc<Schema>,
+    shared: Arc<Shared>,
     /// Closed when the last of them is gone.
     lock: File,
 }
@@ -47,18 +50,50 @@ impl Drop for Entry {
     }
 }
 
+/// What all connections of this process to one database share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) schema: Arc<Schema>,
+    /// What each of them is doing, whatever pool it is of; some are gone.
+    connections: Mutex<Vec<Weak<Doing>>>,
+    /// One could not be opened, for the disk, and its read lock may be left: then no checkpoint runs any more (FINDINGS.md).
+    has_stray_lock: AtomicBool,
+}
+
+impl Shared {
+    /// Another connection.
+    pub(super) fn joins(&self, doing: &Arc<Doing>) {
+        self.connections.with(|all| {
+            all.retain(|doing| doing.strong_count() > 0);
+            all.push(Arc::downgrade(doing));
+        });
+    }
+
+    /// Whether any but this one reads, in a transaction or between two rows, or the engine may take one for that.
+    pub(super) fn do_others_read(&self, doing: &Arc<Doing>) -> bool {
+        let reads = |other: &Weak<Doing>| {
+            other.upgrade().is_some_and(|other| !Arc::ptr_eq(&other, doing) && other.is_reading())
+        };
+        self.has_stray_lock.load(Ordering::Relaxed) || self.connections.with(|all| all.iter().any(reads))
+    }
+
+    pub(super) fn leaves_a_lock(&self) {
+        self.has_stray_lock.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A database that is open, for as long as a handle of the engine's on it exists.
 #[derive(Debug)]
 pub(super) struct Opened {
     /// `None`: no file of the operating system's.
     identity: Option<Identity>,
-    pub(super) schema: Arc<Schema>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Opened {
     /// One that no other pool can have: on a disk of the caller's own, or in memory.
     pub(super) fn alone() -> Arc<Self> {
-        Arc::new(Self { identity: None, schema: Arc::default() })
+        Arc::new(Self { identity: None, shared: Arc::default() })
     }
 
     /// The database at `path`, which is [located](locate). `None` if another process has it open. A file that is not there is
@@ -83,7 +118,7 @@ impl Opened {
                     return Err(Error::Open { path: path.to_owned(), problem });
                 }
                 entry.users += 1;
-                let opened = Self { identity: Some(entry.identity), schema: Arc::clone(&entry.schema) };
+                let opened = Self { identity: Some(entry.identity), shared: Arc::clone(&entry.shared) };
                 return Ok(Some(Arc::new(opened)));
             }
             let has_log = |entry: &Entry| entry.mvcc || logical_log_of(path).exists();
@@ -100,11 +135,10 @@ impl Opened {
             if !locks(&file, read_only) {
                 return Ok(None);
             }
-            let (identity, schema) = (identity_of(&metadata), Arc::default());
-            let shared = Arc::clone(&schema);
-            let path = path.to_owned();
-            open.push(Entry { path, identity, read_only, mvcc: false, users: 1, schema: shared, lock: file });
-            Ok(Some(Arc::new(Self { identity: Some(identity), schema })))
+            let opened = Self { identity: Some(identity_of(&metadata)), shared: Arc::default() };
+            let (identity, shared) = (identity_of(&metadata), Arc::clone(&opened.shared));
+            open.push(Entry { path: path.to_owned(), identity, read_only, mvcc: false, users: 1, shared, lock: file });
+            Ok(Some(Arc::new(opened)))
         })
     }
 
@@ -119,7 +153,7 @@ impl Drop for Opened {
         // Closed before another can open it: it would find its own process's lock.
         OPEN.with(|open| {
             let place =
-                open.iter().position(|entry| Arc::ptr_eq(&entry.schema, &self.schema) && entry.identity == identity);
+                open.iter().position(|entry| Arc::ptr_eq(&entry.shared, &self.shared) && entry.identity == identity);
             let Some(place) = place else { return };
             open[place].users -= 1;
             if open[place].users == 0 {

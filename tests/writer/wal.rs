@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use poolproof::{
-    ConnectionPool, Error, PooledConnection, PooledDatabaseWriter, Result, Snapshot, WalStatus, WriterConfig,
-};
+use poolproof::{Connection, ConnectionPool, Error, PooledDatabaseWriter, Result, Snapshot, WalStatus, WriterConfig};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
@@ -237,8 +235,64 @@ async fn a_log_that_was_found_and_is_pinned_is_copied_when_the_reader_has_ended(
     }
 }
 
+/// Whoever reads, by whatever connection of this process, and whenever that began: the log is pinned, and writes go on.
+#[tokio::test]
+async fn a_reader_that_the_pool_does_not_know_holds_up_no_write() {
+    #[derive(Clone, Copy, Debug)]
+    enum Began {
+        BeforeTheWrites,
+        AfterThem,
+        WhenAllWasCopied,
+    }
+    for began in [Began::BeforeTheWrites, Began::AfterThem, Began::WhenAllWasCopied] {
+        for (another_pool, detached) in [(false, true), (true, false), (true, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("t.db");
+            let pool = ConnectionPool::open(&path).await.unwrap();
+            let mut guard = pool.get().await.unwrap();
+            guard.run("CREATE TABLE t (x INTEGER, body BLOB)").await.unwrap();
+            let other = if another_pool { ConnectionPool::open(&path).await.unwrap() } else { pool.clone() };
+            let reads = async || {
+                let reader = other.get().await.unwrap();
+                let (mut lent, mut taken) = if detached { (None, Some(reader.detach())) } else { (Some(reader), None) };
+                let connection: &mut Connection = match &mut lent {
+                    Some(reader) => reader,
+                    None => taken.as_mut().unwrap(),
+                };
+                pin(connection).await;
+                (lent, taken)
+            };
+            let before = if matches!(began, Began::BeforeTheWrites) { Some(reads().await) } else { None };
+            for _ in 0..100 {
+                guard.execute("INSERT INTO t VALUES (1, zeroblob(2000))", ()).await.unwrap();
+            }
+            if matches!(began, Began::WhenAllWasCopied) {
+                let mut rows = guard.query("PRAGMA wal_checkpoint", ()).await.unwrap();
+                while rows.next().await.unwrap().is_some() {}
+            }
+            let _reader = if before.is_some() { before } else { Some(reads().await) };
+            drop(guard);
+            let db = PooledDatabaseWriter::new(pool).await.unwrap();
+            for number in 0..20 {
+                let written = db.execute("INSERT INTO t VALUES (2, NULL)", ()).await.map(drop);
+                assert!(
+                    written.is_ok(),
+                    "{number}, {began:?}, another pool: {another_pool}, detached: {detached}: {written:?}"
+                );
+            }
+            // A checkpoint that runs beside it fails for nobody either.
+            for _ in 0..2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                db.execute("INSERT INTO t VALUES (3, zeroblob(3000000))", ()).await.unwrap();
+            }
+            let status = db.status().wal;
+            assert_eq!((status.failed_checkpoints, status.in_doubt), (0, false), "{began:?}: {status:?}");
+        }
+    }
+}
+
 /// Begins to read, and keeps on.
-async fn pin(reader: &mut PooledConnection) {
+async fn pin(reader: &mut Connection) {
     reader.run("BEGIN").await.unwrap();
     let mut rows = reader.query("SELECT COUNT(*) FROM t", ()).await.unwrap();
     assert!(rows.next().await.unwrap().is_some());

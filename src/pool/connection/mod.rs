@@ -14,7 +14,6 @@ mod rows;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -76,9 +75,6 @@ pub struct Connection {
     deadline: Option<(Instant, Duration)>,
     /// Settings that were changed so far: after each, the engine prepares the kept statements anew.
     generation: u32,
-    /// A connection to the same database could not be opened, for the disk, and its read lock may be left: then no checkpoint
-    /// runs any more (FINDINGS.md).
-    stray: Arc<AtomicBool>,
     /// After the raw connection, which keeps the file open.
     opened: Arc<Opened>,
 }
@@ -142,15 +138,16 @@ impl Connection {
         statement_cache: usize,
         opened: Arc<Opened>,
         changes: Arc<Changes>,
-        stray: Arc<AtomicBool>,
     ) -> Self {
+        let doing = Arc::default();
+        opened.shared.joins(&doing);
         Self {
             open: None,
-            statements: Statements::new(statement_cache, Arc::clone(&opened.schema)),
+            statements: Statements::new(statement_cache, Arc::clone(&opened.shared.schema)),
             controls: Controls::default(),
             raw,
             changes: Tracker::new(changes),
-            doing: Arc::default(),
+            doing,
             in_flight: false,
             cut: false,
             disk_failed: false,
@@ -165,7 +162,6 @@ impl Connection {
             calls: 0,
             deadline: None,
             generation: 0,
-            stray,
             opened,
         }
     }
@@ -173,12 +169,12 @@ impl Connection {
     /// One that no pool has: what the harness's controls share.
     #[cfg(feature = "harness")]
     pub(crate) fn unpooled(raw: turso::Connection) -> Self {
-        Self::new(raw, 0, Opened::alone(), Arc::default(), Arc::default())
+        Self::new(raw, 0, Opened::alone(), Arc::default())
     }
 
-    /// Whether a read lock may be left that nobody has.
-    pub(super) fn a_lock_may_be_left(&self) -> bool {
-        self.stray.load(Ordering::Relaxed)
+    /// Whether any other connection of this process to the same database reads, whatever pool it is of.
+    pub(super) fn do_others_read(&self) -> bool {
+        self.opened.shared.do_others_read(&self.doing)
     }
 
     /// Runs a statement that gives no rows; returns how many rows it changed. Its prepared form is kept for the next time.
@@ -376,7 +372,7 @@ impl Connection {
     async fn run_each(&mut self, is_deep: bool, statements: impl Iterator<Item = &str>) -> Result<()> {
         for sql in statements {
             self.give_way().await;
-            let is_deep = is_deep || self.opened.schema.has_nesting();
+            let is_deep = is_deep || self.opened.shared.schema.has_nesting();
             let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
             let mut rows = engine(statement.query(())).await?;
             while await_with_room(is_deep, engine(rows.next())).await?.is_some() {}
@@ -464,7 +460,7 @@ impl Connection {
             Found::New(text) => {
                 Error::check_depth(&text)?;
                 only_one(&text)?;
-                let is_deep = text.is_deep() || self.opened.schema.has_nesting();
+                let is_deep = text.is_deep() || self.opened.shared.schema.has_nesting();
                 let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
                 Ok(Prepared::new(sql, text, statement, parameters, self.generation))
@@ -475,7 +471,7 @@ impl Connection {
     /// Whether a statement that is about to run may be deep: by its text or, if the engine prepares it anew, by what it names.
     fn needs_room(&self, prepared: &mut Prepared) -> bool {
         let is_prepared_anew = std::mem::replace(&mut prepared.generation, self.generation) != self.generation;
-        prepared.text.is_deep() || is_prepared_anew && self.opened.schema.has_nesting()
+        prepared.text.is_deep() || is_prepared_anew && self.opened.shared.schema.has_nesting()
     }
 
     /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
@@ -522,7 +518,7 @@ impl Connection {
             }
         }
         if !nesting.is_empty() {
-            self.opened.schema.mark_nesting();
+            self.opened.shared.schema.mark_nesting();
         }
         nesting.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
     }

@@ -1,7 +1,7 @@
 //! What the pool and the lane ask of the database themselves: pragmas of their own, after which the connection is as it was.
 
 use super::{Connection, QueryOnly};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, UNCOPIED};
 use crate::pool::row::FromValue;
 
 /// Pragmas that the writer's promise needs (`pool/builder.rs` says why).
@@ -58,7 +58,7 @@ impl Connection {
         match counts {
             Some((Some(pages), Some(copied))) => Ok((pages.max(0) as u64, copied.max(0) as u64)),
             // The engine's answer to a disk that fails, too.
-            _ => Err(Error::Engine(turso::Error::Busy("the checkpoint could not run".to_owned()))),
+            _ => Err(Error::Engine(turso::Error::Busy(UNCOPIED.to_owned()))),
         }
     }
 
