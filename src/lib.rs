@@ -75,6 +75,8 @@ mod pool;
 pub mod runs;
 #[cfg(feature = "service")]
 pub mod service;
+#[cfg(feature = "harness")]
+mod simulated;
 mod sql;
 mod stack;
 mod sync;

@@ -138,6 +138,11 @@ impl ConnectionPoolBuilder {
         if self.path.as_os_str().is_empty() {
             return Err(Error::Config { field: "path", problem: "is empty: name the database's file".to_owned() });
         }
+        #[cfg(feature = "harness")]
+        if self.io.is_none() && crate::simulated::is_simulated() {
+            let problem = "names a real file, in a simulated world: open it by World::open or World::pool".to_owned();
+            return Err(Error::Config { field: "path", problem });
+        }
         let path = match &self.io {
             None => file::locate(&self.path)?,
             Some(_) => self.path.clone(),

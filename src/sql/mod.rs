@@ -4,7 +4,7 @@
 //! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
 //! it; connections, transactions, the lane and the read cache ask that. Modules: `depth` and `nesting` (what would overflow the
 //! stack, by itself or with what it names), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a
-//! query), `pragma` (what each pragma does), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
+//! query), `pragma` (what each pragma does), `outside` (what asks the real clock, for the simulation), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
 //! cache).
 //!
 //! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
@@ -13,6 +13,8 @@ mod depth;
 mod nesting;
 #[cfg(feature = "cache")]
 pub(crate) mod object;
+#[cfg(feature = "harness")]
+mod outside;
 mod pragma;
 mod read;
 #[cfg(test)]
@@ -31,6 +33,14 @@ use crate::stack::with_room;
 
 /// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.
 pub(crate) const SAVEPOINTS: [&str; 2] = ["poolproof_write", "poolproof_statement"];
+
+/// The first word or function of a text that asks the real clock or the operating system for random numbers, and the text's beginning.
+#[cfg(feature = "harness")]
+pub(crate) fn asks_outside(sql: &str) -> Option<String> {
+    let word = outside::asks_outside(sql)?;
+    let beginning: String = sql.chars().take(100).collect();
+    Some(format!("{word} in {beginning:?}"))
+}
 
 /// What a text says of itself: one statement, or several, or none.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -188,6 +188,12 @@ impl PooledDatabaseWriter {
     /// Dropped half-way, the pool is as it was. With [`Mode::Mvcc`] the file may be in that mode already; if it is being switched,
     /// that goes on to its end, unobserved, and whoever opens the next writer on this pool waits for it.
     pub async fn with_config(pool: ConnectionPool, config: WriterConfig) -> Result<Self> {
+        #[cfg(feature = "harness")]
+        if crate::simulated::is_simulated() {
+            let problem =
+                "would be real, in a simulated world: open the writer by World::open or World::writer".to_owned();
+            return Err(Error::Config { field: "the writer's threads", problem });
+        }
         Self::with_executor(pool, config, Arc::new(Threads::default())).await
     }
 

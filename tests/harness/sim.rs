@@ -6,6 +6,7 @@ mod findings;
 mod hunt;
 mod leaks;
 mod mutants;
+mod outside;
 mod schedules;
 mod seeds;
 mod workloads;

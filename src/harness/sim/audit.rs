@@ -6,20 +6,23 @@
 //! of the first that differs, all events are asked for. The hash of each event is that of all before it, too, so that the first
 //! that is not the same is found by bisection.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fmt::{self, Display};
 use std::io::{self, BufRead, BufReader, Write};
 use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread;
 
 use parking_lot::Mutex;
 
-use super::run::{Course, run};
+use super::run::{Course, Ran};
+use super::trace::{Event, What};
 use super::words;
 use super::{Sim, World};
+use crate::harness::panics::portable;
 
 /// Where a child finds what it is asked for.
 const ASKED: &str = "POOLPROOF_AUDIT";
@@ -145,8 +148,30 @@ impl Display for Leak {
     }
 }
 
+/// The events of a run: who did what, and where in the source that is, or where its task was started.
+pub(super) fn steps(ran: &Ran) -> Vec<Step> {
+    let mut started = HashMap::new();
+    let step = |event: &Event| {
+        let name = &ran.names[&event.actor];
+        if let (What::Begins, Some(site)) = (&event.what, event.site) {
+            started.insert(Arc::clone(name), site);
+        }
+        // What works for a task has its name before its own.
+        let task = name.strip_prefix("disk/").unwrap_or(name);
+        let task = task.split_once('/').map_or(task, |(task, _)| task);
+        let place = match (&event.what, event.site) {
+            (_, Some(site)) => format!(", at {}:{}", portable(site.file()), site.line()),
+            (_, None) => started.get(task).map_or(String::new(), |site| {
+                format!(", of the task that was started at {}:{}", portable(site.file()), site.line())
+            }),
+        };
+        Step { hash: event.hash, what: words::written(&format!("{name} {}{place}", event.what)) }
+    };
+    ran.events.iter().map(step).collect()
+}
+
 /// The first event in which two runs differ.
-fn first_difference(one: &[Step], other: &[Step]) -> Option<Leak> {
+pub(super) fn first_difference(one: &[Step], other: &[Step]) -> Option<Leak> {
     let both: Vec<(&Step, &Step)> = one.iter().zip(other).collect();
     let after = both.partition_point(|(one, other)| one.hash == other.hash);
     if after == one.len() && after == other.len() {
@@ -254,17 +279,14 @@ where
             // Whatever stands in the line by now is none of it.
             writeln!(io::stdout())?;
             for seed in seeds {
-                let ran = run(Course::Seed(seed, sim.strategy), sim.faults, false, &check);
+                let ran = sim.once(Course::Seed(seed, sim.strategy), false, &check);
                 say(&Step { hash: ran.hash, what: format!("{:016x}", ran.canonical) })?;
             }
         }
         Asked::Events(seed) => {
             writeln!(io::stdout())?;
-            let ran = run(Course::Seed(seed, sim.strategy), sim.faults, true, &check);
-            for event in &ran.events {
-                let what = words::written(&format!("{} {}", ran.names[&event.actor], event.what));
-                say(&Step { hash: event.hash, what })?;
-            }
+            let ran = sim.once(Course::Seed(seed, sim.strategy), true, &check);
+            steps(&ran).iter().try_for_each(say)?;
         }
     }
     Ok(true)

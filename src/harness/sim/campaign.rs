@@ -1,11 +1,11 @@
 //! Many seeds: on several threads, counted, until one fails or all have run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::minimise::{Minimised, minimise};
 use super::notation::{Picture, RULE, Schedule};
-use super::run::{Course, Ran, run};
+use super::run::{Course, Ran, run_within};
 use super::trace::Detail;
-use super::{Sim, Workload, World};
+use super::{Sim, Workload, World, audit};
 
 /// A seed that failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,12 @@ pub struct Found {
     pub is_repeated: bool,
     /// Whether a second run of the seed was another one: something beside the seed decides.
     pub leaks: bool,
+    /// Whether a second run of the seed failed in the same way.
+    #[serde(default)]
+    pub fails_again: bool,
+    /// What is known of that which beside the seed decides: where two runs part, and SQL that asks the real clock.
+    #[serde(default)]
+    pub outside: String,
 }
 
 /// What many runs came to.
@@ -128,14 +134,15 @@ impl Display for Found {
             }
         }
         writeln!(f, "{RULE}\n{}\n{RULE}\n{LEGEND}", self.schedule.trim_end())?;
-        f.write_str(match (self.leaks, self.is_repeated) {
-            (true, _) => {
-                "A second run of this seed was another one: something beside it decides, such as the order of a HashMap, a real \
-                 clock, or randomness of the operating system.\n"
+        f.write_str(match (self.fails_again, self.leaks, self.is_repeated) {
+            (true, false, true) => "What is between the lines, saved, repeats it (Sim::replay); so does the seed.\n",
+            (true, false, false) => "What is between the lines does not repeat it, the seed does.\n",
+            (true, true, _) => {
+                "A second run of this seed failed like this, and was another run: something beside the seed decides.\n"
             }
-            (false, true) => "What is between the lines, saved, repeats it (Sim::replay); so does the seed.\n",
-            (false, false) => "What is between the lines does not repeat it, the seed does.\n",
-        })
+            (false, ..) => "A second run of this seed did not fail like this: something beside the seed decides.\n",
+        })?;
+        f.write_str(&self.outside)
     }
 }
 
@@ -151,6 +158,9 @@ fn verb(count: usize) -> &'static str {
 pub trait Progress: Sync {
     /// A seed was run. Whether to go on.
     fn ran(&self, report: &Report) -> ControlFlow<()>;
+
+    /// A seed failed, and is about to be made smaller, for that time at most.
+    fn fails(&self, _seed: u64, _failure: &Failure, _limit: Duration) {}
 
     /// Whether somebody wants it to end. Asked while a failure is made smaller, which may take longer than any seed.
     fn is_stopped(&self) -> bool {
@@ -193,7 +203,7 @@ impl Sim {
                 if seed >= self.seeds.end {
                     break;
                 }
-                let ran = run(Course::Seed(seed, self.strategy), self.faults, false, &check);
+                let ran = self.once(Course::Seed(seed, self.strategy), false, &check);
                 {
                     let mut report = report.lock();
                     report.count(&ran);
@@ -205,6 +215,7 @@ impl Sim {
                     let is_first = !failed.swap(true, Ordering::Relaxed);
                     stops.fetch_or(!self.keeps_going, Ordering::Relaxed);
                     if is_first || self.keeps_going {
+                        progress.fails(seed, &failure, self.minimises);
                         let found = self.explain(seed, ran.hash, ran.plan, failure, &check, progress);
                         report.lock().found.push(found);
                     }
@@ -243,14 +254,14 @@ impl Sim {
         let runs = |plan: &super::Plan| match progress.is_stopped() {
             // As if it held: what is left is as small as it gets.
             true => Ran::default(),
-            false => run(Course::Plan(plan), self.faults, false, check),
+            false => self.once(Course::Plan(plan), false, check),
         };
         let Minimised { plan, runs } = minimise(plan, &failure, self.minimises, &runs);
-        let ran = run(Course::Plan(&plan), self.faults, true, check);
+        let ran = self.once(Course::Plan(&plan), true, check);
         // As whoever saved it would.
         let repeats = |schedule: &Schedule, picture: &Picture| {
             schedule.file(picture).parse::<Schedule>().is_ok_and(|schedule| {
-                let repeated = run(Course::Schedule(&schedule), self.faults, false, check);
+                let repeated = self.once(Course::Schedule(&schedule), false, check);
                 repeated.failure.is_some_and(|repeated| repeated.is_like(&failure))
             })
         };
@@ -265,16 +276,48 @@ impl Sim {
             [(schedule, picture), _] => (schedule.by_answers(&plan), picture),
         };
         let smallest = ran.failure.unwrap_or_else(|| failure.clone());
+        let again = self.once(Course::Seed(seed, self.strategy), false, check);
+        let leaks = again.hash != hash;
+        let fails_again = again.failure.is_some_and(|again| again.is_like(&failure));
         Found {
             seed,
             is_repeated: repeats(&schedule, &picture),
-            leaks: run(Course::Seed(seed, self.strategy), self.faults, false, check).hash != hash,
+            leaks,
+            fails_again,
+            outside: self.outside(seed, leaks || !fails_again, &again.leaks, check),
             failure: smallest.to_string(),
             schedule: schedule.file(&picture),
             lines: picture.len(),
             decisions: (before, plan.decisions.len()),
             runs,
         }
+    }
+
+    /// What is known of that which beside the seed decides.
+    fn outside<F, E>(&self, seed: u64, is_another: bool, known: &BTreeSet<String>, check: &F) -> String
+    where
+        F: AsyncFn(World) -> Result<(), E>,
+        E: Display,
+    {
+        let mut text: String = known.iter().map(|what| format!("SQL asks the real world: {what}\n")).collect();
+        if !is_another {
+            return text;
+        }
+        let [one, other] = [(); 2].map(|()| audit::steps(&self.once(Course::Seed(seed, self.strategy), true, check)));
+        match audit::first_difference(&one, &other) {
+            Some(leak) => text.push_str(&format!("Two runs of it part {leak}")),
+            None => text.push_str("Two more runs of it had the same events: World::note what a task sees.\n"),
+        }
+        text + "Usual: tokio::select! without `biased`, the order of a HashMap, std::time, SystemTime, randomness, an address.\n"
+    }
+
+    /// Runs `check` once.
+    pub(super) fn once<F, E>(&self, course: Course<'_>, keeps_events: bool, check: &F) -> Ran
+    where
+        F: AsyncFn(World) -> Result<(), E>,
+        E: Display,
+    {
+        run_within(self.poll_limit, course, self.faults, keeps_events, check)
     }
 }
 

@@ -29,6 +29,8 @@ pub enum FailureKind {
     Livelock,
     /// The pool or the lane is in a state in which it must never be.
     Invariant,
+    /// Something real got in: a thread that is none of the world's woke a task.
+    Outside,
     /// A schedule that was to be repeated no longer applies.
     Schedule,
 }
@@ -41,6 +43,7 @@ impl fmt::Display for FailureKind {
             FailureKind::Deadlock => "a deadlock",
             FailureKind::Livelock => "a livelock",
             FailureKind::Invariant => "a broken invariant",
+            FailureKind::Outside => "not simulated",
             FailureKind::Schedule => "the schedule no longer applies",
         })
     }

@@ -31,6 +31,7 @@ mod script;
 mod sometimes;
 mod state;
 mod strategy;
+mod stuck;
 mod trace;
 mod watch;
 mod words;
@@ -38,7 +39,8 @@ mod workloads;
 mod world;
 
 use std::fmt::Display;
-use std::ops::Range;
+use std::io::Write;
+use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
 pub use self::campaign::{Found, Progress, Report};
@@ -103,6 +105,7 @@ pub struct Sim {
     time: Option<Duration>,
     keeps_going: bool,
     minimises: Duration,
+    poll_limit: Duration,
     workload: String,
 }
 
@@ -136,6 +139,7 @@ impl Sim {
             time: None,
             keeps_going: false,
             minimises: Duration::from_secs(30),
+            poll_limit: stuck::POLL_LIMIT,
             workload: String::new(),
         }
     }
@@ -196,6 +200,13 @@ impl Sim {
         self
     }
 
+    /// For how long, in real time, one poll may go on. 10 seconds unless set. One that spins or blocks its thread cannot be
+    /// interrupted: it is told which seed, task and place that is, and the process ends (exit code 101).
+    pub fn poll_limit(mut self, limit: Duration) -> Self {
+        self.poll_limit = limit;
+        self
+    }
+
     /// What the check is called in schedules: by [`check`](Self::check) as the test is, unless set.
     pub fn workload(mut self, name: impl Into<String>) -> Self {
         self.workload = name.into();
@@ -206,7 +217,8 @@ impl Sim {
     /// environment has `POOLPROOF_SEED=S`, only that one is run.
     ///
     /// # Panics
-    /// If a seed fails: with the smallest interleaving that fails in the same way.
+    /// If a seed fails: with the smallest interleaving that fails in the same way; which seed it is is told on the standard error as
+    /// soon as it failed. In an async function: a world has a runtime of its own.
     #[track_caller]
     pub fn check<F, E>(mut self, check: F)
     where
@@ -223,11 +235,14 @@ impl Sim {
         if self.workload.is_empty() {
             self.workload = test.unwrap_or_default().to_owned();
         }
-        let report = self.run(check);
+        let report = self.run_with(check, &Tells);
         assert!(report.seeds > 0, "no seed was run: there is none, or no time for one");
         if let Some(found) = report.found.first() {
-            let test = test.unwrap_or("NAME_OF_THIS_TEST");
-            panic!("{found}\nrepeat: {SEED}={} cargo test {test}", found.seed);
+            let (seed, test) = (found.seed, test.unwrap_or("NAME_OF_THIS_TEST"));
+            match found.fails_again {
+                true => panic!("{found}\nrepeat: {SEED}={seed} cargo test {test}"),
+                false => panic!("{found}\n{SEED}={seed} alone does not repeat it"),
+            }
         }
     }
 
@@ -253,6 +268,22 @@ impl Sim {
         F: AsyncFn(World) -> Result<(), E>,
         E: Display,
     {
-        run(Course::Seed(seed, self.strategy), self.faults, false, &check).hash
+        self.once(Course::Seed(seed, self.strategy), false, &check).hash
+    }
+}
+
+/// Tells which seed failed before that is made smaller, which may take long.
+struct Tells;
+
+impl Progress for Tells {
+    fn ran(&self, _report: &Report) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn fails(&self, seed: u64, failure: &Failure, limit: Duration) {
+        let failure = failure.to_string();
+        let first = failure.lines().next().unwrap_or_default();
+        // Not by eprintln!, which a test keeps until it ends.
+        let _ = writeln!(std::io::stderr(), "seed {seed} fails: {first} (making it smaller, for {limit:?} at most)");
     }
 }

@@ -1,20 +1,27 @@
 //! One run of one check in one world, from its first step to its last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 use super::decisions::{Actor, Decider, Plan};
 use super::disk::Disk;
 use super::failure::{Failure, FailureKind};
 use super::faults::Faults;
 use super::notation::Schedule;
+use super::panics;
 use super::scheduler::Scheduler;
-use super::state::{Shared, State};
+use super::state::{Outside, Shared, State};
 use super::strategy::Strategy;
+use super::stuck::{Lookout, POLL_LIMIT};
 use super::trace::{Event, Trace};
 use super::world::World;
+use crate::simulated;
 
 /// How one run goes.
 #[derive(Clone, Copy)]
@@ -37,6 +44,8 @@ pub(super) struct Ran {
     /// Events.
     pub(super) steps: u64,
     pub(super) seen: BTreeMap<&'static str, u64>,
+    /// What real things got in, as far as that is known.
+    pub(super) leaks: BTreeSet<String>,
     pub(super) plan: Plan,
     /// Empty unless they were asked for.
     pub(super) events: Vec<Event>,
@@ -50,6 +59,25 @@ where
     F: AsyncFn(World) -> Result<(), E>,
     E: Display,
 {
+    run_within(POLL_LIMIT, course, faults, keeps_events, check)
+}
+
+/// The same, where one poll may take so long.
+pub(super) fn run_within<F, E>(
+    poll_limit: Duration,
+    course: Course<'_>,
+    faults: Faults,
+    keeps_events: bool,
+    check: &F,
+) -> Ran
+where
+    F: AsyncFn(World) -> Result<(), E>,
+    E: Display,
+{
+    assert!(
+        Handle::try_current().is_err(),
+        "a simulation has a runtime of its own: call it in a plain #[test], not in #[tokio::test] or another async function"
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without threads and sockets needs nothing");
     runtime.block_on(async {
@@ -58,7 +86,7 @@ where
             Course::Plan(plan) => (Decider::of_plan(plan), plan.seed),
             Course::Schedule(schedule) => (schedule.decider(), schedule.seed),
         };
-        let shared = Shared::new(State {
+        let state = State {
             decider,
             disk: Disk::default(),
             trace: Trace::new(keeps_events),
@@ -72,8 +100,12 @@ where
             has_dead: false,
             failure: None,
             seen: BTreeMap::new(),
+            leaks: BTreeSet::new(),
             watches: Vec::new(),
-        });
+        };
+        let shared = Shared::new(state, Lookout::new(seed, poll_limit));
+        let _here = simulated::enter(Rc::new(Outside(Arc::downgrade(&shared))));
+        let _recorded = panics::record();
         let world = World::new(Arc::clone(&shared), seed);
         let fails = Arc::clone(&shared);
         let main = async move {
@@ -83,6 +115,7 @@ where
         };
         let mut scheduler = Box::pin(Scheduler::new(Arc::clone(&shared), Box::pin(main)));
         tokio::task::unconstrained(scheduler.as_mut() as std::pin::Pin<&mut dyn Future<Output = ()>>).await;
+        scheduler.looks_outside();
         let ran = {
             let mut state = shared.state();
             let left_over = state.decider.left_over();
@@ -94,6 +127,7 @@ where
                 canonical: state.trace.canonical(),
                 steps: state.trace.count(),
                 seen: std::mem::take(&mut state.seen),
+                leaks: std::mem::take(&mut state.leaks),
                 plan: state.decider.plan(),
                 events: state.trace.take_events(),
                 names: state.decider.names(),

@@ -8,7 +8,7 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -44,6 +44,8 @@ const PASSES: u64 = 1_000_000;
 
 struct Task<'a> {
     name: Arc<str>,
+    /// Where it was started, if by the check.
+    site: Option<&'static Location<'static>>,
     /// `None` once it has ended.
     future: Option<Local<'a>>,
     waker: Waker,
@@ -77,11 +79,11 @@ impl<'a> Scheduler<'a> {
     pub(super) fn new(shared: Arc<Shared>, check: Local<'a>) -> Self {
         let tasks = Vec::new();
         let mut scheduler = Self { shared, tasks, last: Actor::NOBODY, barren: 0, sleep: None, naps: false, lives: 0 };
-        scheduler.begins("main", None, check);
+        scheduler.begins("main", None, None, check);
         scheduler
     }
 
-    fn begins(&mut self, name: &str, of: Option<usize>, future: Local<'a>) {
+    fn begins(&mut self, name: &str, of: Option<usize>, site: Option<&'static Location<'static>>, future: Local<'a>) {
         let number = self.tasks.len();
         let name = &match of.and_then(|of| self.tasks.get(of)) {
             Some(of) => format!("{}/{name}", of.name),
@@ -93,18 +95,19 @@ impl<'a> Scheduler<'a> {
         let mut state = self.shared.state();
         state.decider.is_called(Actor::task(number), Arc::clone(&name));
         state.decider.is_called(Actor::disk(number), format!("disk/{name}").into());
-        state.event(Actor::task(number), What::Begins, name.as_bytes(), now);
+        state.happens(Actor::task(number), What::Begins, site, name.as_bytes(), now);
         drop(state);
         let waker = Waker::from(Arc::new(TaskWaker { task: number, shared: Arc::clone(&self.shared) }));
-        self.tasks.push(Task { name, future: Some(future), waker, steps: 0, disk_steps: 0, spins: 0, woken_by: None });
+        let future = Some(future);
+        self.tasks.push(Task { name, site, future, waker, steps: 0, disk_steps: 0, spins: 0, woken_by: None });
         self.shared.ready().tasks.insert(number);
         self.barren = 0;
     }
 
     fn take_in(&mut self) {
         let spawned = std::mem::take(&mut self.shared.ready().spawned);
-        for Spawn { name, of, make } in spawned {
-            self.begins(&name, of, make());
+        for Spawn { name, of, site, make } in spawned {
+            self.begins(&name, of, site, make());
         }
     }
 
@@ -122,6 +125,7 @@ impl<'a> Scheduler<'a> {
         let before = self.shared.state().current.replace(number);
         let _silent = panics::record();
         std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(future))));
+        drop(panics::first());
         self.shared.state().current = before;
     }
 
@@ -161,6 +165,7 @@ impl<'a> Scheduler<'a> {
             self.lives += 1;
         }
         self.take_in();
+        self.looks_outside();
         if self.tasks[0].future.is_none() || self.shared.state().failure.is_some() {
             return Poll::Ready(());
         }
@@ -290,7 +295,10 @@ impl<'a> Scheduler<'a> {
             Some(future) => {
                 let mut context = Context::from_waker(&task.waker);
                 let _recorded = panics::record();
-                catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)))
+                self.shared.watched().begins(&task.name, task.site);
+                let outcome = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+                self.shared.watched().ends();
+                outcome
             }
             None => Ok(Poll::Pending),
         };
@@ -312,6 +320,7 @@ impl<'a> Scheduler<'a> {
                 What::Panics
             }
         };
+        drop(panics::first());
         let woken = self.shared.woken();
         let is_over = what != What::Waits;
         let woke_somebody = !woken.is_empty();
@@ -349,6 +358,25 @@ impl<'a> Scheduler<'a> {
             None => (catch::message(payload).to_owned(), None),
         };
         self.fails_with(Failure::panic(format!("{panic}, in {name}"), at));
+    }
+
+    /// What happened beside its own steps: in a task of the runtime's (`tokio::spawn`), or on another thread.
+    pub(super) fn looks_outside(&mut self) {
+        if let Some(First { message, at }) = panics::first()
+            && !self.shared.state().lets_panics_be_caught
+        {
+            self.fails_with(Failure::panic(format!("{message}, in a task that tokio::spawn started"), at));
+        }
+        if let Some((woken, thread)) = self.shared.ready().woken_from_outside.take() {
+            let name = &self.tasks[woken].name;
+            self.fails(
+                FailureKind::Outside,
+                format!(
+                    "{name} was woken by the thread {thread}: a real thread is no part of a world (std::thread, spawn_blocking, tokio::fs); \
+                     use World::spawn"
+                ),
+            );
+        }
     }
 
     /// A panic that production code contained is one all the same: neither ours nor the engine's may happen.
@@ -403,7 +431,7 @@ impl<'a> Scheduler<'a> {
             };
             text.push_str(&format!("\n  {}, after {} steps, {what}", task.name, task.steps));
         }
-        text.push_str("\n  (what a task did last is in the table if it says so: World::note)");
+        text.push_str("\n  (what a task did last is in the table if it says so: World::note; a real thread or socket is waited for in vain)");
         text
     }
 }

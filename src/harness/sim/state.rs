@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::mem;
+use std::panic::Location;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -22,7 +24,9 @@ use super::disk::{Call, Disk, Fate, Pending, Told};
 use super::failure::Failure;
 use super::faults::Faults;
 use super::identity::Identity;
+use super::stuck::{Lookout, Watched};
 use super::trace::{Outcome, Trace, What};
+use crate::simulated::Simulated;
 
 /// A future that never leaves the world's thread.
 pub(super) type Local<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -32,6 +36,8 @@ pub(super) struct Spawn {
     pub(super) name: String,
     /// For whom it works, if for somebody alone.
     pub(super) of: Option<usize>,
+    /// Where it was started, if by the check.
+    pub(super) site: Option<&'static Location<'static>>,
     pub(super) make: Box<dyn FnOnce() -> Local<'static> + Send>,
 }
 
@@ -64,6 +70,8 @@ pub(super) struct State {
     pub(super) failure: Option<Failure>,
     /// What was seen, and how often.
     pub(super) seen: BTreeMap<&'static str, u64>,
+    /// Something real that got in: an SQL function that asks the clock, for example.
+    pub(super) leaks: BTreeSet<String>,
     pub(super) watches: Vec<Watch>,
 }
 
@@ -78,8 +86,20 @@ impl State {
 
     /// Something happened.
     pub(super) fn event(&mut self, actor: Actor, what: What, bytes: &[u8], now: Duration) {
+        self.happens(actor, what, None, bytes, now);
+    }
+
+    /// The same, of somebody's code at that place.
+    pub(super) fn happens(
+        &mut self,
+        actor: Actor,
+        what: What,
+        site: Option<&'static Location<'static>>,
+        bytes: &[u8],
+        now: Duration,
+    ) {
         self.decider.saw(actor, &what);
-        self.trace.push(actor, what, bytes, now);
+        self.trace.push(actor, what, site, bytes, now);
     }
 
     pub(super) fn sees(&mut self, what: &'static str) {
@@ -194,9 +214,9 @@ impl State {
     }
 
     /// What somebody notes of itself.
-    pub(super) fn notes(&mut self, text: String, now: Duration) {
+    pub(super) fn notes(&mut self, text: String, site: &'static Location<'static>, now: Duration) {
         let actor = Actor::task(self.current.unwrap_or_default());
-        self.event(actor, What::Notes(text), &[], now);
+        self.happens(actor, What::Notes(text), Some(site), &[], now);
     }
 }
 
@@ -228,22 +248,28 @@ pub(super) struct Ready {
     pub(super) spawned: Vec<Spawn>,
     /// The world's own.
     pub(super) root: Option<Waker>,
+    /// Whom another thread than the world's woke, and which thread that was.
+    pub(super) woken_from_outside: Option<(usize, String)>,
 }
 
 pub(super) struct Shared {
     state: Mutex<State>,
     ready: Mutex<Ready>,
     began: Instant,
+    thread: ThreadId,
+    lookout: Lookout,
     identity: Identity,
 }
 
 impl Shared {
     /// Inside the world's runtime.
-    pub(super) fn new(state: State) -> Arc<Self> {
+    pub(super) fn new(state: State, lookout: Lookout) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
             ready: Mutex::default(),
             began: Instant::now(),
+            thread: thread::current().id(),
+            lookout,
             identity: Identity::new(),
         })
     }
@@ -259,6 +285,11 @@ impl Shared {
     /// The device that the disk is in that life.
     pub(super) fn device(&self, life: u64) -> u64 {
         self.identity.device(life)
+    }
+
+    /// What sees a poll that does not end.
+    pub(super) fn watched(&self) -> &Watched {
+        self.lookout.watched()
     }
 
     /// Time since the world began.
@@ -305,6 +336,22 @@ impl Shared {
     }
 }
 
+/// So many leaks are named: more say nothing more.
+const LEAKS: usize = 4;
+
+/// Whom production code tells that something real gets in.
+pub(super) struct Outside(pub(super) Weak<Shared>);
+
+impl Simulated for Outside {
+    fn leaks(&self, what: String) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let mut state = shared.state();
+        if state.leaks.len() < LEAKS {
+            state.leaks.insert(what);
+        }
+    }
+}
+
 /// Wakes one task.
 pub(super) struct TaskWaker {
     pub(super) task: usize,
@@ -318,6 +365,10 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let mut ready = self.shared.ready();
+        if thread::current().id() != self.shared.thread {
+            let name = thread::current().name().unwrap_or("without a name").to_owned();
+            ready.woken_from_outside.get_or_insert((self.task, name));
+        }
         if ready.tasks.insert(self.task) {
             ready.woken.push(self.task);
             if let Some(root) = &ready.root {

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hasher;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +122,8 @@ impl fmt::Display for What {
 pub(super) struct Event {
     pub(super) actor: Actor,
     pub(super) what: What,
+    /// Of a note, where it was made; of a task that begins, where it was started.
+    pub(super) site: Option<&'static Location<'static>>,
     /// The rolling hash after it.
     pub(super) hash: u64,
 }
@@ -151,14 +154,21 @@ impl Trace {
     }
 
     /// An event, with the bytes that it is about, at that time since the run began.
-    pub(super) fn push(&mut self, actor: Actor, what: What, bytes: &[u8], now: Duration) {
+    pub(super) fn push(
+        &mut self,
+        actor: Actor,
+        what: What,
+        site: Option<&'static Location<'static>>,
+        bytes: &[u8],
+        now: Duration,
+    ) {
         self.rolling.write_u64(label(actor, &what, bytes));
         self.rolling.write_u64(now.as_nanos() as u64);
         self.count += 1;
         // Without the bytes: in them are the engine's random numbers, which differ from seed to seed.
         self.depends(actor, &what, label(actor, &what, &[]));
         if let Some(events) = &mut self.events {
-            events.push(Event { actor, what, hash: self.rolling.finish() });
+            events.push(Event { actor, what, site, hash: self.rolling.finish() });
         }
     }
 
@@ -263,7 +273,7 @@ mod tests {
     fn hashes(events: &[(Actor, What, &[u8])]) -> (u64, u64) {
         let mut trace = Trace::new(false);
         for (actor, what, bytes) in events {
-            trace.push(*actor, what.clone(), bytes, Duration::ZERO);
+            trace.push(*actor, what.clone(), None, bytes, Duration::ZERO);
         }
         (trace.hash(), trace.canonical())
     }
@@ -290,9 +300,9 @@ mod tests {
     fn who_was_woken_depends_on_who_woke_it() {
         let woken = |first| {
             let mut trace = Trace::new(false);
-            trace.push(ONE, notes(first), &[], Duration::ZERO);
+            trace.push(ONE, notes(first), None, &[], Duration::ZERO);
             trace.wakes(ONE, OTHER);
-            trace.push(OTHER, notes("woken"), &[], Duration::ZERO);
+            trace.push(OTHER, notes("woken"), None, &[], Duration::ZERO);
             trace.chains[&OTHER]
         };
         assert_ne!(woken("a"), woken("b"));

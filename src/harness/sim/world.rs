@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -110,6 +110,7 @@ impl World {
     }
 
     /// Starts a task. Its name is what a report calls it: `client-1`.
+    #[track_caller]
     pub fn spawn<T: Send + 'static>(
         &self,
         name: impl Into<String>,
@@ -122,7 +123,7 @@ impl World {
                 let _ = reply.send(work.await);
             }) as Pin<Box<dyn Future<Output = ()>>>
         });
-        self.shared.spawn(Spawn { name: name.into(), of: None, make });
+        self.shared.spawn(Spawn { name: name.into(), of: None, site: Some(Location::caller()), make });
         Joined(answer)
     }
 
@@ -199,9 +200,11 @@ impl World {
 
     /// Says what the task just did, for whoever reads a failure: a semantic step, such as "read 3". What a task saw should
     /// be noted: it tells schedules apart.
+    #[track_caller]
     pub fn note(&self, text: impl Into<String>) {
-        let now = self.shared.now();
-        self.shared.state().notes(text.into(), now);
+        let (now, text, site) = (self.shared.now(), text.into(), Location::caller());
+        self.shared.watched().notes(&text, site);
+        self.shared.state().notes(text, site, now);
     }
 
     /// This was seen. A campaign counts it.
@@ -362,18 +365,18 @@ impl fmt::Debug for Tasks {
 
 impl Executor for Tasks {
     fn lane(&self, lane: Task) -> io::Result<()> {
-        self.shared.spawn(Spawn { name: "lane".to_owned(), of: None, make: lane });
+        self.shared.spawn(Spawn { name: "lane".to_owned(), of: None, site: None, make: lane });
         Ok(())
     }
 
     fn read(&self, read: Task) {
         let of = self.shared.state().current;
-        self.shared.spawn(Spawn { name: "read".to_owned(), of, make: read });
+        self.shared.spawn(Spawn { name: "read".to_owned(), of, site: None, make: read });
     }
 
     fn wait(&self, wait: Wait) {
         let of = self.shared.state().current;
-        self.shared.spawn(Spawn { name: "miss".to_owned(), of, make: Box::new(move || wait) });
+        self.shared.spawn(Spawn { name: "miss".to_owned(), of, site: None, make: Box::new(move || wait) });
     }
 
     fn file(&self, path: &Path) -> Option<FileStatus> {

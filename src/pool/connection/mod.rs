@@ -337,6 +337,8 @@ impl Connection {
     pub(super) async fn execute_batch_if(&mut self, batch: &str, judge: Judge) -> Result<()> {
         self.settle().await?;
         let text = Text::of(batch);
+        #[cfg(feature = "harness")]
+        crate::simulated::leaks(|| crate::sql::asks_outside(batch));
         self.admit(batch, &text, judge).await?;
         takes_none(batch, &text)?;
         self.alters(&text);
@@ -458,6 +460,8 @@ impl Connection {
         match found {
             Found::Kept(prepared) => Ok(prepared),
             Found::New(text) => {
+                #[cfg(feature = "harness")]
+                crate::simulated::leaks(|| crate::sql::asks_outside(sql));
                 Error::check_depth(&text)?;
                 only_one(&text)?;
                 let is_deep = text.is_deep() || self.opened.shared.schema.has_nesting();

@@ -115,6 +115,7 @@ fn an_audit_shows_the_first_event_that_a_leak_makes_another() {
         } else {
             assert_ne!(one, other);
             assert!(one.starts_with("main writes ") && other.starts_with("main writes "), "{leak}: {audit}");
+            assert!(one.contains("leaks.rs:"), "{leak}: no place in the source: {audit}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use poolproof::harness::drive::Control;
-use poolproof::harness::sim::{Progress, Report, Workload};
+use poolproof::harness::sim::{Failure, Progress, Report, Workload};
 
 use crate::output::{bar, counted, number, tell};
 
@@ -73,6 +73,15 @@ impl<'a> Watcher<'a> {
 impl Progress for Watcher<'_> {
     fn is_stopped(&self) -> bool {
         self.control.is_stopped()
+    }
+
+    fn fails(&self, seed: u64, failure: &Failure, limit: Duration) {
+        let failure = failure.to_string();
+        let first = failure.lines().next().unwrap_or_default();
+        tell(format_args!(
+            "{}: seed {seed} fails: {first} (making it smaller, for {limit:?} at most)",
+            self.meter.name
+        ));
     }
 
     fn ran(&self, report: &Report) -> ControlFlow<()> {

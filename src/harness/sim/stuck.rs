@@ -1,0 +1,125 @@
+//! A poll that does not end: nothing can interrupt it from inside the process, so a thread watches all worlds from outside, tells
+//! which seed, which task and where, and ends the process.
+//!
+//! It is real time that is measured, for the world's stands still inside a poll: a loop that waits for that to move is the usual
+//! reason.
+
+use std::io::Write;
+use std::panic::Location;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// The longest that one poll may take, unless set otherwise.
+pub(super) const POLL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often the watching thread looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The exit code of a test binary in which a test has failed.
+const FAILED: i32 = 101;
+
+/// The worlds of this process.
+static WORLDS: Mutex<Worlds> = Mutex::new(Worlds { all: Vec::new(), are_watched: false });
+
+struct Worlds {
+    all: Vec<Arc<Watched>>,
+    /// The thread is there.
+    are_watched: bool,
+}
+
+/// What the thread sees of one world.
+pub(super) struct Watched {
+    seed: u64,
+    limit: Duration,
+    polled: Mutex<Option<Polled>>,
+}
+
+/// The poll that goes on.
+struct Polled {
+    since: Instant,
+    task: Arc<str>,
+    /// Where the task was started.
+    site: Option<&'static Location<'static>>,
+    /// What it noted in this poll, last.
+    noted: Option<(String, &'static Location<'static>)>,
+}
+
+/// A world is watched as long as this lives.
+pub(super) struct Lookout(Arc<Watched>);
+
+impl Lookout {
+    pub(super) fn new(seed: u64, limit: Duration) -> Self {
+        let watched = Arc::new(Watched { seed, limit, polled: Mutex::new(None) });
+        let mut worlds = WORLDS.lock();
+        worlds.all.push(Arc::clone(&watched));
+        if !worlds.are_watched {
+            // Without it no world is watched, and all else is as it was.
+            worlds.are_watched = thread::Builder::new().name("sim-watch".to_owned()).spawn(watch).is_ok();
+        }
+        Self(watched)
+    }
+
+    pub(super) fn watched(&self) -> &Arc<Watched> {
+        &self.0
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        WORLDS.lock().all.retain(|watched| !Arc::ptr_eq(watched, &self.0));
+    }
+}
+
+impl Watched {
+    pub(super) fn begins(&self, task: &Arc<str>, site: Option<&'static Location<'static>>) {
+        *self.polled.lock() = Some(Polled { since: Instant::now(), task: Arc::clone(task), site, noted: None });
+    }
+
+    pub(super) fn ends(&self) {
+        drop(self.polled.lock().take());
+    }
+
+    pub(super) fn notes(&self, text: &str, at: &'static Location<'static>) {
+        if let Some(polled) = &mut *self.polled.lock() {
+            polled.noted = Some((text.to_owned(), at));
+        }
+    }
+
+    /// What is wrong with a poll that has taken too long.
+    fn problem(&self) -> Option<String> {
+        let polled = self.polled.lock();
+        let Polled { since, task, site, noted } =
+            polled.as_ref().filter(|polled| polled.since.elapsed() > self.limit)?;
+        let site = site.map_or(String::new(), |site| format!(", started at {site},"));
+        let noted = noted.as_ref().map_or(String::new(), |(text, at)| format!(" Its last note: {text:?}, at {at}."));
+        Some(format!(
+            "seed {}: {task}{site} has been in one poll for {:.0?}, which nothing can interrupt: it spins, or blocks its thread.{noted} The \
+             world's clock stands still inside a poll, so a loop that waits for it never ends. This process ends now; Sim::poll_limit \
+             sets how long one may take.\nrepeat: {}={} and the same test",
+            self.seed,
+            since.elapsed(),
+            super::SEED,
+            self.seed
+        ))
+    }
+}
+
+/// Looks at all worlds until there is none.
+fn watch() {
+    loop {
+        thread::sleep(LOOK);
+        let mut worlds = WORLDS.lock();
+        if worlds.all.is_empty() {
+            worlds.are_watched = false;
+            return;
+        }
+        if let Some(problem) = worlds.all.iter().find_map(|watched| watched.problem()) {
+            // Not by eprintln!, which a test may keep.
+            let _ = writeln!(std::io::stderr(), "\n{problem}");
+            std::process::exit(FAILED);
+        }
+    }
+}
