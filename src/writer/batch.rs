@@ -384,7 +384,9 @@ impl<'l> Batch<'l> {
             }
             kind => job::run_and_end(kind, connection, limit).await,
         };
-        if let (Ok(false), Some(Kind::Statement(statement))) = (&ran, self.running.as_ref().map(|job| &job.kind)) {
+        if let (Ok(false), Some(Kind::Statement(statement))) = (&ran, self.running.as_ref().map(|job| &job.kind))
+            && connection.has_begun()
+        {
             self.failing.add(statement.sql());
         }
         let outcome = match ran {

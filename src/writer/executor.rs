@@ -23,6 +23,7 @@ use crate::stack::ROOM;
 pub(crate) type Task = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// A future that only waits for others.
+#[cfg(feature = "cache")]
 pub(crate) type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs what must not hold up its caller's runtime.
@@ -38,6 +39,7 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
     fn read(&self, read: Task);
 
     /// Runs a task that only waits for others. Called inside a runtime.
+    #[cfg(feature = "cache")]
     fn wait(&self, wait: Wait);
 
     /// Looks at a file, where the lane runs; `None` if there is none.
@@ -81,6 +83,7 @@ impl Executor for Threads {
         self.readers.run(Handle::current(), read);
     }
 
+    #[cfg(feature = "cache")]
     fn wait(&self, wait: Wait) {
         // Detached on purpose: it ends when what it waits for does, or with its runtime.
         drop(tokio::spawn(wait));

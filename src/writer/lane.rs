@@ -152,7 +152,9 @@ mod tests {
 
     use super::super::config::WriterConfig;
     use super::super::door::Manner;
-    use super::super::executor::{Executor, FileStatus, Task, Threads, Wait};
+    #[cfg(feature = "cache")]
+    use super::super::executor::Wait;
+    use super::super::executor::{Executor, FileStatus, Task, Threads};
     use super::super::job::{Closure, Job, Kind};
     use super::super::wal::Wal;
     use super::*;
@@ -172,6 +174,7 @@ mod tests {
             Threads::default().read(read);
         }
 
+        #[cfg(feature = "cache")]
         fn wait(&self, wait: Wait) {
             Threads::default().wait(wait);
         }
@@ -205,6 +208,7 @@ mod tests {
             Threads::default().read(read);
         }
 
+        #[cfg(feature = "cache")]
         fn wait(&self, wait: Wait) {
             Threads::default().wait(wait);
         }

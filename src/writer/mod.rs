@@ -44,8 +44,10 @@ use self::claim::Claim;
 pub use self::config::{Mode, WriterConfig};
 use self::door::{Manner, Shared};
 use self::executor::Threads;
+#[cfg(all(feature = "harness", feature = "cache"))]
+pub(crate) use self::executor::Wait;
 #[cfg(feature = "harness")]
-pub(crate) use self::executor::{Executor, FileStatus, Task, Wait};
+pub(crate) use self::executor::{Executor, FileStatus, Task};
 use self::lane::Lane;
 use self::mvcc::{MVCC, SideBySide};
 pub use self::outcome::{Ack, CloseReport, CommitToken, NotDone};

@@ -21,7 +21,9 @@ use super::trace::What;
 use crate::catch::catch;
 use crate::error::Result;
 use crate::pool::{ConnectionPool, ConnectionPoolBuilder};
-use crate::writer::{Executor, FileStatus, PooledDatabaseWriter, Task, Wait, WriterConfig};
+#[cfg(feature = "cache")]
+use crate::writer::Wait;
+use crate::writer::{Executor, FileStatus, PooledDatabaseWriter, Task, WriterConfig};
 
 /// One simulated world: a machine with a disk, a clock and a process whose tasks run one at a time. A clone is another
 /// handle to the same world.
@@ -374,6 +376,7 @@ impl Executor for Tasks {
         self.shared.spawn(Spawn { name: "read".to_owned(), of, site: None, make: read });
     }
 
+    #[cfg(feature = "cache")]
     fn wait(&self, wait: Wait) {
         let of = self.shared.state().current;
         self.shared.spawn(Spawn { name: "miss".to_owned(), of, site: None, make: Box::new(move || wait) });
