@@ -158,7 +158,8 @@ impl File for OpenFile {
     }
 
     fn pwritev(&self, at: u64, buffers: Vec<Arc<Buffer>>, c: Completion) -> Result<Completion, LimboError> {
-        let bytes = buffers.iter().flat_map(|buffer| buffer.as_slice()).copied().collect();
+        // Not byte by byte, which takes a tenth of a run where this is not optimised.
+        let bytes = buffers.iter().map(|buffer| buffer.as_slice()).collect::<Vec<_>>().concat();
         self.asks(c, |_| Call::Write { at, bytes })
     }
 
