@@ -18,6 +18,7 @@ mod panics;
 pub mod prove;
 pub mod run;
 pub mod sim;
+pub mod statements;
 pub mod stress;
 pub mod subjects;
 pub mod workload;

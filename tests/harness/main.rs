@@ -6,4 +6,5 @@ mod common;
 mod kill;
 mod sim;
 mod sim_cli;
+mod statements;
 mod stress;

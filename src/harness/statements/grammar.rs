@@ -1,0 +1,419 @@
+//! A seed's program: statements by a weighted grammar, most of which succeed.
+//!
+//! The grammar knows the names that it has made, and not whether making them succeeded, so some statements fail for their names;
+//! others for their values, at a row in the middle if they write several. Nothing asks the clock or for chance: both sides have to come
+//! to the same.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use turso::Value;
+
+use super::program::{Call, Program, Statement, Way};
+
+/// Groups of a program, at most.
+const GROUPS: u64 = 14;
+/// Calls at the same time, at most.
+const TOGETHER: u64 = 6;
+/// Statements of a call, at most.
+const SEVERAL: u64 = 5;
+
+/// A table that was made, perhaps.
+#[derive(Clone)]
+struct Table {
+    name: String,
+    columns: Vec<String>,
+}
+
+pub(super) struct Grammar {
+    rng: ChaCha8Rng,
+    tables: Vec<Table>,
+    /// Names that were given so far: none is given twice by accident.
+    names: u64,
+}
+
+impl Grammar {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), tables: Vec::new(), names: 0 }
+    }
+
+    pub(super) fn program(mut self) -> Program {
+        let mut groups = Vec::new();
+        // Something to work on.
+        for _ in 0..2 + self.below(2) {
+            let statements = vec![self.create_table()];
+            groups.push(vec![Call { way: Way::Execute, statements }]);
+        }
+        for _ in 0..3 + self.below(GROUPS) {
+            let first = self.call();
+            let mut group = vec![first];
+            if group[0].way.is_queued() && self.one_in(2) {
+                for _ in 0..self.below(TOGETHER) {
+                    let next = self.call();
+                    if next.way.is_queued() {
+                        group.push(next);
+                    }
+                }
+            }
+            groups.push(group);
+        }
+        Program { groups }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
+    fn one_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+
+    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    fn call(&mut self) -> Call {
+        let way = self.one_of(&Way::ALL);
+        let statements = match way {
+            _ if way.reads() => vec![self.query()],
+            _ if way.takes_one() => vec![self.statement(true)],
+            Way::Batch => (0..1 + self.below(SEVERAL)).map(|_| self.statement(false)).collect(),
+            _ => (0..1 + self.below(SEVERAL))
+                .map(|_| if self.one_in(4) { self.query() } else { self.statement(true) })
+                .collect(),
+        };
+        Call { way, statements }
+    }
+
+    /// One that writes, or changes the schema. In a batch it has no parameters.
+    fn statement(&mut self, params: bool) -> Statement {
+        let mut statement = match self.below(40) {
+            0..15 => self.insert(),
+            15..22 => self.update(),
+            22..27 => self.delete(),
+            27..29 => self.create_table(),
+            29..31 => self.create_index(),
+            31..33 => self.create_trigger(),
+            33 => self.create_view(),
+            34..36 => self.alter(),
+            36 => self.drop(),
+            37 => {
+                plain(self.one_of(&["ANALYZE", "REINDEX", "SAVEPOINT own", "RELEASE own", "PRAGMA user_version = 7"]))
+            }
+            38 => self.create_as(),
+            _ => self.nonsense(params),
+        };
+        if params && self.one_in(2) {
+            self.parameters(&mut statement);
+        }
+        self.dress(&mut statement);
+        statement
+    }
+
+    /// A literal number becomes a parameter.
+    fn parameters(&mut self, statement: &mut Statement) {
+        let is_one = |word: &&str| word.parse::<i64>().is_ok();
+        if statement.sql.starts_with("CREATE") {
+            return;
+        }
+        if let Some(number) = statement.sql.split(' ').find(is_one).map(str::to_owned) {
+            let number: i64 = number.parse().unwrap_or_default();
+            statement.sql = statement.sql.replacen(&format!(" {number} "), " ?1 ", 1);
+            if statement.sql.contains("?1") {
+                statement.params = vec![Value::Integer(number)];
+            }
+        }
+    }
+
+    /// Comments and letters that change nothing.
+    fn dress(&mut self, statement: &mut Statement) {
+        match self.below(12) {
+            0 => statement.sql.insert_str(0, "/* ' ; \" */ "),
+            1 => statement.sql.push_str(" -- ; COMMIT"),
+            2 => statement.sql.insert_str(0, "/*/ ' /*/ "),
+            3 => statement.sql.push_str("; "),
+            4 => statement.sql = statement.sql.replacen(' ', "\n\t", 1),
+            _ => {}
+        }
+        // Behind it another statement of a batch may follow.
+        if statement.sql.ends_with("COMMIT") {
+            statement.sql.push('\n');
+        }
+    }
+
+    fn table(&mut self) -> Table {
+        let known = self.tables.len() as u64;
+        match self.below(30) {
+            0 => Table { name: "missing".to_owned(), columns: vec!["a".to_owned()] },
+            _ => {
+                let place = self.below(known) as usize;
+                self.tables[place].clone()
+            }
+        }
+    }
+
+    fn column(&mut self, table: &Table) -> String {
+        match self.below(40) {
+            0 => "missing".to_owned(),
+            _ => table.columns[self.below(table.columns.len() as u64) as usize].clone(),
+        }
+    }
+
+    fn name(&mut self, of: &str) -> String {
+        self.names += 1;
+        let name = format!("{of}{}", self.names);
+        match self.below(8) {
+            0 => format!("\"{name} x\""),
+            1 => format!("[{name}]"),
+            2 => format!("`{name}`"),
+            _ => name,
+        }
+    }
+
+    /// Numbers from few, so that they meet; and what is at the edges.
+    fn value(&mut self) -> String {
+        match self.below(24) {
+            0 => "NULL".to_owned(),
+            1 => self
+                .one_of(&["9223372036854775807", "-9223372036854775808", "0", "-1", "1e308", "0.5", "-0.0"])
+                .to_owned(),
+            2 => self.one_of(&["x'00ff'", "x''", "zeroblob(3)"]).to_owned(),
+            3 => self.one_of(&["''", "'n/a'", "'it''s'", "'\u{e9}\u{1f980}'", "'{\"a\":1}'", "'no json'"]).to_owned(),
+            4 => format!("'{}'", self.below(6)),
+            5 => format!("json({})", self.one_of(&["'[1]'", "'no json'", "NULL"])),
+            6 => format!("abs({})", self.one_of(&["-3", "-9223372036854775807 - 1"])),
+            _ => self.below(8).to_string(),
+        }
+    }
+
+    fn condition(&mut self, table: &Table) -> String {
+        let column = self.column(table);
+        match self.below(8) {
+            0 => "1".to_owned(),
+            1 => format!("{column} IS NULL"),
+            2 => format!("{column} IN ( {} , {} )", self.value(), self.value()),
+            3 => {
+                let other = self.table();
+                let there = self.column(&other);
+                format!("{column} IN (SELECT {there} FROM {})", other.name)
+            }
+            _ => format!("{column} {} {}", self.one_of(&["=", "<", ">=", "<>", "IS NOT"]), self.value()),
+        }
+    }
+
+    fn or(&mut self) -> &'static str {
+        match self.one_in(3) {
+            true => self.one_of(&["OR ABORT ", "OR FAIL ", "OR IGNORE ", "OR REPLACE ", "OR ROLLBACK "]),
+            false => "",
+        }
+    }
+
+    fn returning(&mut self, table: &Table, mut sql: String) -> Statement {
+        let gives_rows = self.one_in(8);
+        if gives_rows {
+            sql.push_str(&format!(" RETURNING {}", self.column(table)));
+        }
+        Statement { sql, params: Vec::new(), gives_rows }
+    }
+
+    fn insert(&mut self) -> Statement {
+        let table = self.table();
+        let (or, name) = (self.or(), table.name.clone());
+        let columns = table.columns.join(", ");
+        let mut sql = match self.below(6) {
+            0 => format!("INSERT {or}INTO {name} DEFAULT VALUES"),
+            1 => {
+                let from = self.table();
+                let picked: Vec<_> = table.columns.iter().map(|_| self.column(&from)).collect();
+                format!(
+                    "INSERT {or}INTO {name} SELECT {} FROM {} WHERE {}",
+                    picked.join(", "),
+                    from.name,
+                    self.condition(&from)
+                )
+            }
+            2 => {
+                let values: Vec<_> = table.columns.iter().map(|_| self.value()).collect();
+                format!("WITH c AS (SELECT {}) INSERT {or}INTO {name} SELECT * FROM c", values.join(" , "))
+            }
+            _ => {
+                let rows: Vec<String> = (0..1 + self.below(3))
+                    .map(|_| {
+                        let values: Vec<_> = table.columns.iter().map(|_| self.value()).collect();
+                        format!("( {} )", values.join(" , "))
+                    })
+                    .collect();
+                format!("INSERT {or}INTO {name} ({columns}) VALUES {}", rows.join(", "))
+            }
+        };
+        if or.is_empty() && self.one_in(5) {
+            let column = self.column(&table);
+            let target = if self.one_in(2) { format!("({column}) ") } else { String::new() };
+            match self.one_in(2) {
+                true => sql.push_str(&format!(" ON CONFLICT {target}DO NOTHING")),
+                false if !target.is_empty() => {
+                    sql.push_str(&format!(" ON CONFLICT {target}DO UPDATE SET {column} = {}", self.value()));
+                }
+                false => {}
+            }
+        }
+        self.returning(&table, sql)
+    }
+
+    fn update(&mut self) -> Statement {
+        let table = self.table();
+        let (or, column) = (self.or(), self.column(&table));
+        let value = match self.below(4) {
+            0 => format!("{column} + 1"),
+            1 => format!("json({column})"),
+            _ => self.value(),
+        };
+        let condition = self.condition(&table);
+        let sql = format!("UPDATE {or}{} SET {column} = {value} WHERE {condition}", table.name);
+        self.returning(&table, sql)
+    }
+
+    fn delete(&mut self) -> Statement {
+        let table = self.table();
+        let condition = self.condition(&table);
+        let sql = format!("DELETE FROM {} WHERE {condition}", table.name);
+        self.returning(&table, sql)
+    }
+
+    fn create_table(&mut self) -> Statement {
+        let strict = self.one_in(4);
+        let name = self.name("t");
+        let key = self.one_of(&["", "", " PRIMARY KEY", " UNIQUE", " PRIMARY KEY AUTOINCREMENT"]);
+        let mut columns = vec!["a".to_owned()];
+        let mut defined = vec![format!("a INTEGER{key}")];
+        for column in ["b", "c", "d"].into_iter().take(1 + self.below(3) as usize) {
+            let kind = if strict {
+                self.one_of(&["INTEGER", "TEXT", "REAL", "BLOB", "ANY"])
+            } else {
+                self.one_of(&["INTEGER", "TEXT", "", "REAL"])
+            };
+            let mut text = format!("{column} {kind}");
+            match self.below(12) {
+                0 => text.push_str(" UNIQUE"),
+                1 => text.push_str(" NOT NULL"),
+                2 => text.push_str(" NOT NULL DEFAULT 3"),
+                3 => text.push_str(&format!(" CHECK ({column} < 6)")),
+                4 => text.push_str(" DEFAULT 'x'"),
+                5 if !self.tables.is_empty() => {
+                    let to = self.table();
+                    let deferred = if self.one_in(2) { " DEFERRABLE INITIALLY DEFERRED" } else { "" };
+                    let action =
+                        self.one_of(&["", "", " ON DELETE CASCADE", " ON DELETE SET NULL", " ON UPDATE CASCADE"]);
+                    text.push_str(&format!(" REFERENCES {} ({}){action}{deferred}", to.name, to.columns[0]));
+                }
+                _ => {}
+            }
+            columns.push(column.to_owned());
+            defined.push(text);
+        }
+        let there = if self.one_in(6) { "IF NOT EXISTS " } else { "" };
+        let sql = format!("CREATE TABLE {there}{name} ({}){}", defined.join(", "), if strict { " STRICT" } else { "" });
+        self.tables.push(Table { name, columns });
+        plain(&sql)
+    }
+
+    fn create_as(&mut self) -> Statement {
+        let (from, name) = (self.table(), self.name("t"));
+        let (one, other) = (self.column(&from), self.column(&from));
+        let sql = format!("CREATE TABLE {name} AS SELECT {one} AS a, {other} AS b FROM {}", from.name);
+        self.tables.push(Table { name, columns: vec!["a".to_owned(), "b".to_owned()] });
+        plain(&sql)
+    }
+
+    fn create_index(&mut self) -> Statement {
+        let (table, name) = (self.table(), self.name("i"));
+        let unique = if self.one_in(2) { "UNIQUE " } else { "" };
+        let column = self.column(&table);
+        plain(&format!("CREATE {unique}INDEX {name} ON {} ({column})", table.name))
+    }
+
+    fn create_trigger(&mut self) -> Statement {
+        let (on, into, name) = (self.table(), self.table(), self.name("g"));
+        let when = self.one_of(&["BEFORE", "AFTER"]);
+        let what = self.one_of(&["INSERT", "UPDATE", "DELETE"]);
+        let row = if what == "DELETE" { "OLD" } else { "NEW" };
+        let (column, there) = (self.column(&on), self.column(&into));
+        let condition = match self.one_in(2) {
+            true => format!(" WHEN {row}.{column} = {}", self.value()),
+            false => String::new(),
+        };
+        let body = match self.below(4) {
+            0 => "SELECT RAISE(ABORT, 'refused')".to_owned(),
+            1 => "SELECT RAISE(IGNORE)".to_owned(),
+            2 => format!("UPDATE {} SET {there} = {}", into.name, self.value()),
+            _ => format!("INSERT INTO {} ({there}) VALUES ({row}.{column})", into.name),
+        };
+        plain(&format!("CREATE TRIGGER {name} {when} {what} ON {}{condition} BEGIN {body}; END", on.name))
+    }
+
+    fn create_view(&mut self) -> Statement {
+        let (of, name) = (self.table(), self.name("v"));
+        let (column, condition) = (self.column(&of), self.condition(&of));
+        let sql = format!("CREATE VIEW {name} AS SELECT {column} AS a FROM {} WHERE {condition}", of.name);
+        self.tables.push(Table { name, columns: vec!["a".to_owned()] });
+        plain(&sql)
+    }
+
+    fn alter(&mut self) -> Statement {
+        let table = self.table();
+        let column = self.column(&table);
+        plain(&match self.below(4) {
+            0 => format!("ALTER TABLE {} ADD COLUMN e DEFAULT {}", table.name, self.below(9)),
+            1 => format!("ALTER TABLE {} DROP COLUMN {column}", table.name),
+            2 => format!("ALTER TABLE {} RENAME COLUMN {column} TO z", table.name),
+            _ => {
+                let name = self.name("t");
+                let sql = format!("ALTER TABLE {} RENAME TO {name}", table.name);
+                self.tables.push(Table { name, columns: table.columns });
+                sql
+            }
+        })
+    }
+
+    fn drop(&mut self) -> Statement {
+        let table = self.table();
+        let kind = self.one_of(&["TABLE", "TABLE", "VIEW"]);
+        plain(&format!("DROP {kind} {}", table.name))
+    }
+
+    /// What is no statement. In a batch one that is empty is none at all, and fails for nobody.
+    fn nonsense(&mut self, alone: bool) -> Statement {
+        let all = ["INSERT INTO", "SELEC 1", "DELETE FROM t WHERE (", "CREATE TABLE sqlite_x (a)", "", ";"];
+        plain(self.one_of(&all[..if alone { all.len() } else { all.len() - 2 }]))
+    }
+
+    fn query(&mut self) -> Statement {
+        let table = self.table();
+        let column = self.column(&table);
+        let sql = match self.below(6) {
+            0 => format!("SELECT count(*), sum({column}), max({column}) FROM {}", table.name),
+            1 => {
+                let other = self.table();
+                let there = self.column(&other);
+                format!(
+                    "SELECT x.{column}, y.{there} FROM {} x, {} y WHERE x.{column} = y.{there} ORDER BY 1, 2",
+                    table.name, other.name
+                )
+            }
+            2 => format!("SELECT {column} FROM {} UNION SELECT {} ORDER BY 1", table.name, self.value()),
+            3 => format!(
+                "WITH c AS (SELECT {column} AS k FROM {}) SELECT k, count(*) FROM c GROUP BY k ORDER BY 1",
+                table.name
+            ),
+            4 => format!("SELECT * FROM {} ORDER BY 1, 2", table.name),
+            _ => {
+                let condition = self.condition(&table);
+                format!("SELECT {column} FROM {} WHERE {condition} ORDER BY 1", table.name)
+            }
+        };
+        Statement { sql, params: Vec::new(), gives_rows: true }
+    }
+}
+
+fn plain(sql: &str) -> Statement {
+    Statement { sql: sql.to_owned(), params: Vec::new(), gives_rows: false }
+}

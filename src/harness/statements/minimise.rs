@@ -1,0 +1,75 @@
+//! A program that differs made smaller: without groups, without calls, without statements, as long as it differs in the same way.
+
+use super::program::Program;
+use super::{Compared, compare};
+
+/// Makes it smaller. `what`: how it differs.
+pub(super) fn minimise(program: Program, what: String) -> (Program, String) {
+    let (mut best, mut what) = (program, what);
+    loop {
+        let before = best.statements();
+        let smaller: Vec<fn(&Program, usize) -> Option<Program>> =
+            vec![without_group, without_call, without_statement, apart];
+        for step in smaller {
+            let mut place = 0;
+            while let Some(candidate) = step(&best, place) {
+                match compare(&candidate) {
+                    Compared { difference: Some(other), .. } if kind(&other) == kind(&what) => {
+                        (best, what) = (candidate, other)
+                    }
+                    _ => place += 1,
+                }
+            }
+        }
+        if best.statements() >= before {
+            return (best, what);
+        }
+    }
+}
+
+/// Of a difference, what stays the same when the program is smaller: which way it is of.
+fn kind(what: &str) -> &str {
+    what.split([' ', ':']).next().unwrap_or_default()
+}
+
+fn without_group(program: &Program, place: usize) -> Option<Program> {
+    let mut smaller = program.clone();
+    (place < smaller.groups.len()).then(|| drop(smaller.groups.remove(place)))?;
+    Some(smaller)
+}
+
+fn without_call(program: &Program, place: usize) -> Option<Program> {
+    let mut smaller = program.clone();
+    let mut left = place;
+    for group in &mut smaller.groups {
+        if left < group.len() {
+            group.remove(left);
+            smaller.groups.retain(|group| !group.is_empty());
+            return Some(smaller);
+        }
+        left -= group.len();
+    }
+    None
+}
+
+fn without_statement(program: &Program, place: usize) -> Option<Program> {
+    let mut smaller = program.clone();
+    let mut left = place;
+    for call in smaller.groups.iter_mut().flatten().filter(|call| call.statements.len() > 1) {
+        if left < call.statements.len() {
+            call.statements.remove(left);
+            return Some(smaller);
+        }
+        left -= call.statements.len();
+    }
+    None
+}
+
+/// Two that were at the same time, one after the other.
+fn apart(program: &Program, place: usize) -> Option<Program> {
+    let mut smaller = program.clone();
+    let together = smaller.groups.iter().enumerate().filter(|(_, group)| group.len() > 1).nth(place)?.0;
+    let rest = smaller.groups[together].split_off(1);
+    smaller.groups.insert(together + 1, rest);
+    Some(smaller)
+}

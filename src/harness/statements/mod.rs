@@ -1,0 +1,132 @@
+//! Generated programs of SQL, judged by the engine itself.
+//!
+//! A seed decides a program: calls of the library, each with statements of a weighted grammar (`grammar`), some of them at the same
+//! time, so that they share a commit. The library runs it (`subject`), and so does one plain connection of the engine, call after
+//! call, each by itself (`oracle`): every call has to come to the same, and both databases have to be the same at the end. What the
+//! library promises beyond the engine (nothing is left of a statement that fails) is all that the oracle adds. A program that fails
+//! is made smaller statement by statement (`minimise`), and printed as SQL that runs.
+//!
+//! The order of those that are called at the same time is known: the lane takes writes in the order of their first poll, whatever
+//! becomes of their batch.
+
+mod grammar;
+mod minimise;
+mod oracle;
+mod program;
+mod subject;
+mod table;
+
+use std::fmt;
+use std::sync::Arc;
+
+use self::grammar::Grammar;
+use self::minimise::minimise;
+pub use self::program::{Call, Program, Way};
+use self::table::Told;
+
+/// In a transaction that goes on: a statement that failed, and one that the library refused.
+const FAILED: &str = "failed";
+const REFUSED: &str = "refused";
+
+/// What is wrong with a program: how the library and the engine differ in it.
+#[derive(Debug)]
+pub struct Difference {
+    /// The seed that it is of.
+    pub seed: u64,
+    /// The smallest that was found.
+    pub program: Program,
+    /// In words.
+    pub what: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, self.what)?;
+        write!(f, "{}", self.program)
+    }
+}
+
+/// What many programs came to.
+#[derive(Debug, Default)]
+pub struct Searched {
+    /// Programs.
+    pub programs: u64,
+    /// Statements in them.
+    pub statements: u64,
+    /// Calls that the library refused without asking the engine, as its documentation says.
+    pub refused: u64,
+    /// Statements that failed.
+    pub failed: u64,
+    /// Those that differ.
+    pub differ: Vec<Difference>,
+}
+
+/// Runs the program of each seed, and makes the first that differs smaller.
+///
+/// # Panics
+/// Inside a runtime.
+pub fn search(seeds: std::ops::Range<u64>) -> Searched {
+    let mut searched = Searched::default();
+    for seed in seeds {
+        let program = Grammar::new(seed).program();
+        searched.programs += 1;
+        searched.statements += program.statements() as u64;
+        let compared = compare(&program);
+        searched.refused += compared.refused;
+        searched.failed += compared.failed;
+        if let Some(what) = compared.difference {
+            let (program, what) = minimise(program, what);
+            searched.differ.push(Difference { seed, program, what });
+            break;
+        }
+    }
+    searched
+}
+
+/// A disk of the engine's, in memory.
+type Io = Arc<dyn turso::core::IO>;
+
+fn memory() -> Io {
+    Arc::new(turso::core::MemoryIO::new())
+}
+
+/// What a database is called there.
+const NAME: &str = "statements.db";
+
+/// What one program came to.
+#[derive(Default)]
+struct Compared {
+    refused: u64,
+    failed: u64,
+    difference: Option<String>,
+}
+
+/// Runs a program on the library and on the engine.
+fn compare(program: &Program) -> Compared {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime without sockets needs nothing");
+    runtime.block_on(async {
+        let told = subject::run(program, &memory()).await;
+        let (told, held) = match told {
+            Ok(told) => told,
+            Err(error) => return Compared { difference: Some(error), ..Compared::default() },
+        };
+        let (truth, holds) = oracle::run(program, &told, &memory()).await;
+        let difference = program.calls().zip(told.iter().zip(&truth)).find_map(|(call, (told, truth))| {
+            let differs = !told.agrees_with(truth);
+            differs.then(|| format!("{call}: told {told}, and the engine alone {truth}"))
+        });
+        let database = || {
+            let (kept, wanted) = (held.lines(), holds.lines());
+            let part = kept.zip(wanted).find(|(one, other)| one != other);
+            let part =
+                part.map_or("one has more".to_owned(), |(one, other)| format!("{one}, and the engine alone {other}"));
+            (held != holds).then(|| format!("the database holds {part}"))
+        };
+        Compared {
+            refused: told.iter().filter(|told| matches!(told, Told::Refused(_))).count() as u64,
+            failed: told.iter().filter(|told| matches!(told, Told::Failed(_))).count() as u64,
+            difference: difference.or_else(database),
+        }
+    })
+}

@@ -1,0 +1,144 @@
+//! A program: what is called, how, and what at the same time.
+
+use std::fmt;
+
+use turso::Value;
+
+/// How statements are given to the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// One, by the writer's `execute`.
+    Execute,
+    /// One, prepared by the writer.
+    Prepared,
+    /// Several, by the writer's `execute_batch`.
+    Batch,
+    /// Several, in a closure of the writer's that ends at the first that fails.
+    Closure,
+    /// Several, in one that goes on after those that fail, and is committed.
+    HeedlessClosure,
+    /// Several, in one that returns an error of its own at its end.
+    FailingClosure,
+    /// One, on a guard without a transaction.
+    Guard,
+    /// Several, in a transaction of a guard, which goes on after those that fail and is committed.
+    GuardTransaction,
+    /// The same, rolled back.
+    GuardRollback,
+    /// One query, in a snapshot.
+    Read,
+    /// One query, through the cache, twice.
+    Cached,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Way; 11] = [
+        Way::Execute,
+        Way::Prepared,
+        Way::Batch,
+        Way::Closure,
+        Way::HeedlessClosure,
+        Way::FailingClosure,
+        Way::Guard,
+        Way::GuardTransaction,
+        Way::GuardRollback,
+        Way::Read,
+        Way::Cached,
+    ];
+
+    /// Whether it is in the lane's queue from its first poll on, so that several at the same time have an order that is known.
+    #[must_use]
+    pub fn is_queued(self) -> bool {
+        use Way::{Batch, Closure, Execute, FailingClosure, HeedlessClosure};
+        matches!(self, Execute | Batch | Closure | HeedlessClosure | FailingClosure)
+    }
+
+    /// Whether it only reads.
+    #[must_use]
+    pub fn reads(self) -> bool {
+        matches!(self, Way::Read | Way::Cached)
+    }
+
+    /// Whether it takes one statement.
+    #[must_use]
+    pub fn takes_one(self) -> bool {
+        matches!(self, Way::Execute | Way::Prepared | Way::Guard | Way::Read | Way::Cached)
+    }
+}
+
+/// A statement and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    /// The text.
+    pub sql: String,
+    /// Its parameters, in their order.
+    pub params: Vec<Value>,
+    /// Whether it gives rows, so that it is asked as a query is.
+    pub gives_rows: bool,
+}
+
+/// One call of the library.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// How.
+    pub way: Way,
+    /// What.
+    pub statements: Vec<Statement>,
+}
+
+/// Calls, one group after the other; those of a group at the same time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Program {
+    /// The groups.
+    pub groups: Vec<Vec<Call>>,
+}
+
+impl Program {
+    /// All calls, in the order in which they take effect.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.groups.iter().flatten()
+    }
+
+    /// How many statements there are.
+    #[must_use]
+    pub fn statements(&self) -> usize {
+        self.calls().map(|call| call.statements.len()).sum()
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sql)?;
+        if !self.params.is_empty() {
+            write!(f, " -- {:?}", self.params)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.way)?;
+        self.statements.iter().try_for_each(|statement| write!(f, " {{ {statement} }}"))
+    }
+}
+
+/// SQL, with how it is called in comments.
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for group in &self.groups {
+            for (place, call) in group.iter().enumerate() {
+                let beside = if place > 0 { ", at the same time" } else { "" };
+                writeln!(f, "-- {:?}{beside}", call.way)?;
+                for Statement { sql, params, .. } in &call.statements {
+                    match params.as_slice() {
+                        [] => writeln!(f, "{sql};")?,
+                        params => writeln!(f, "{sql}; -- {params:?}")?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! What a call came to, and what a database holds, as text that can be compared.
+
+use std::fmt::{self, Write};
+
+use turso::{Connection, Value};
+
+/// What a call came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// So many rows were changed, or these rows were read: one text for each statement.
+    Done(Vec<String>),
+    /// It failed, and left nothing.
+    Failed(String),
+    /// The library refused it, and the engine was not asked.
+    Refused(String),
+}
+
+impl Told {
+    /// Whether the engine, asked the same, came to the same. Of what is refused nothing can be compared.
+    pub(super) fn agrees_with(&self, truth: &Told) -> bool {
+        match (self, truth) {
+            (Told::Refused(_), Told::Refused(_)) => true,
+            (Told::Failed(one), Told::Failed(other)) => gist(one) == gist(other),
+            (Told::Done(one), Told::Done(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// Of an error, what the library does not say in its own words.
+fn gist(error: &str) -> String {
+    let letters = error.to_lowercase();
+    for kind in
+        ["unique", "not null", "check", "foreign key", "primary key", "datatype", "no such table", "no such column"]
+    {
+        if letters.contains(kind) {
+            return kind.to_owned();
+        }
+    }
+    "another error".to_owned()
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Told::Done(of_each) => write!(f, "done: {}", of_each.join(", ")),
+            Told::Failed(why) => write!(f, "failed: {why}"),
+            Told::Refused(why) => write!(f, "refused: {why}"),
+        }
+    }
+}
+
+/// A row, so that no two that differ look alike.
+pub(super) fn shown(values: impl IntoIterator<Item = Value>) -> String {
+    let mut text = String::new();
+    for value in values {
+        let _ = match value {
+            Value::Null => write!(text, "|NULL"),
+            Value::Integer(number) => write!(text, "|{number}"),
+            // By its bits, so that -0.0 is not 0.0.
+            Value::Real(number) => write!(text, "|{number:?}r{:x}", number.to_bits()),
+            Value::Text(letters) => write!(text, "|{letters:?}"),
+            Value::Blob(bytes) => write!(text, "|x{bytes:02x?}"),
+        };
+    }
+    text
+}
+
+/// All rows of a query on a plain connection, in the query's order.
+///
+/// # Errors
+/// The engine's.
+pub(super) async fn rows(connection: &Connection, sql: &str, params: Vec<Value>) -> turso::Result<Vec<String>> {
+    let mut rows = connection.query(sql, params).await?;
+    let columns = rows.column_count();
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().await? {
+        let values: turso::Result<Vec<Value>> = (0..columns).map(|column| row.get_value(column)).collect();
+        all.push(shown(values?));
+    }
+    Ok(all)
+}
+
+/// Everything that a database holds, one line for each row; and what its check of itself says.
+pub(super) async fn digest(connection: &Connection) -> String {
+    let mut text = String::new();
+    let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2";
+    for line in rows(connection, schema, Vec::new()).await.unwrap_or_else(|error| vec![error.to_string()]) {
+        let _ = writeln!(text, "schema {line}");
+    }
+    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1";
+    for table in rows(connection, tables, Vec::new()).await.unwrap_or_default() {
+        let table = table.trim_start_matches('|');
+        let all = rows(connection, &format!("SELECT rowid, * FROM {table} ORDER BY 1"), Vec::new()).await;
+        for line in all.unwrap_or_else(|error| vec![error.to_string()]) {
+            let _ = writeln!(text, "{table} {line}");
+        }
+    }
+    for line in
+        rows(connection, "PRAGMA integrity_check", Vec::new()).await.unwrap_or_else(|error| vec![error.to_string()])
+    {
+        let _ = writeln!(text, "check {line}");
+    }
+    text
+}
