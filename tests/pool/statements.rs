@@ -310,3 +310,42 @@ async fn statements_that_are_very_long_do_not_pile_up() {
         assert!(!was_kept(&mut user, &sql).await, "whoever writes values into the text runs each once");
     }
 }
+
+/// The engine keeps count of the deferred foreign key that a row violates which `OR FAIL` kept, and whatever is asked next fails for
+/// that, a query, too.
+#[tokio::test]
+async fn a_statement_that_failed_and_kept_rows_harms_neither_the_next_nor_the_next_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let hooks = Hooks::new().after_connect(|connection: &mut Connection| {
+        Box::pin(async move { Ok(connection.run("PRAGMA foreign_keys = ON").await?) })
+    });
+    let builder = ConnectionPool::builder(folder.path().join("t.db")).max_connections(1).hooks(hooks);
+    let pool = builder.build().await.unwrap();
+    let mut guard = pool.get().await.unwrap();
+    let schema = "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (id INTEGER PRIMARY KEY, parent REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+        INSERT INTO child VALUES (6, NULL)";
+    guard.execute_batch(schema).await.unwrap();
+    for (same_user, sql) in [
+        (true, "INSERT OR FAIL INTO child VALUES (4, 77), (6, 3)"),
+        (false, "INSERT OR FAIL INTO child VALUES (5, 77), (6, 3) RETURNING id"),
+    ] {
+        let failed = async {
+            if same_user {
+                return guard.execute_batch(sql).await;
+            }
+            let mut rows = guard.query(sql, ()).await?;
+            while rows.next().await?.is_some() {}
+            Ok::<_, Error>(())
+        };
+        assert!(failed.await.is_err_and(|error| error.constraint().is_some()));
+        if !same_user {
+            drop(guard);
+            guard = pool.get().await.unwrap();
+        }
+        let mut rows = guard.query("SELECT COUNT(*) FROM child WHERE parent = 77", ()).await.unwrap();
+        let row = rows.next().await.unwrap().unwrap();
+        assert_eq!(row.get::<i64>(0).unwrap(), if same_user { 1 } else { 2 });
+        assert!(rows.next().await.unwrap().is_none(), "the query comes to its end");
+    }
+}

@@ -279,8 +279,11 @@ impl Connection {
                 }
                 Ok(value)
             }
-            // A conflict rolled back all of it.
-            Err(error) if undo == Undo::Elsewhere || self.is_autocommit() => Err(error),
+            // A conflict rolled back all of it, or no transaction was open.
+            Err(error) if undo == Undo::Elsewhere || self.is_autocommit() => {
+                self.forget_violations(&error).await;
+                Err(error)
+            }
             Err(error) => {
                 let steps = match undo {
                     Undo::BeginAgain => [Control::Rollback, Control::Begin],
@@ -296,6 +299,20 @@ impl Connection {
                 Err(error)
             }
         }
+    }
+
+    /// Outside a transaction, `OR FAIL` keeps the rows before the one that failed; if one of those violates a deferred foreign key, the
+    /// engine (0.8.3) keeps count of that, too, and whatever the connection is asked next fails for it. A transaction that is rolled
+    /// back ends that.
+    async fn forget_violations(&mut self, error: &Error) {
+        if !matches!(error, Error::Constraint(_)) || !self.is_autocommit() {
+            return;
+        }
+        let forgotten = match self.around(Control::Begin).await {
+            Ok(()) => self.around(Control::Rollback).await,
+            failed => failed,
+        };
+        self.cut |= forgotten.is_err();
     }
 
     /// Runs what surrounds a statement. What others see of the connection is the statement.
@@ -364,6 +381,7 @@ impl Connection {
                 // The statement that failed may be half there.
                 self.cut |= begins_in_one && has_savepoints;
                 self.rollback_due = !self.is_autocommit() && bounds;
+                self.forget_violations(&error).await;
                 Err(error)
             }
             outcome => outcome,
