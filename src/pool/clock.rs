@@ -73,7 +73,12 @@ impl Stopwatch {
     }
 }
 
-/// The future's output, or `None` once it has taken `limit`.
+/// The future's output, or `None` once it has taken `limit` from `began` on.
+pub(crate) async fn within_from<F: Future>(began: Instant, limit: Duration, future: F) -> Option<F::Output> {
+    Stopwatch::new(Some(began), limit).run(limit, future).await
+}
+
+/// The future's output, or `None` once it has taken `limit`, from when it first has to wait.
 pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     Stopwatch::new(None, limit).run(limit, future).await
 }

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::builder::{ConnectionPoolBuilder, Turso};
 use super::connection::Connection;
 use super::failure::{AcquireError, StillOpen};
@@ -319,9 +321,9 @@ impl PooledConnection {
         self.guard.do_others_read()
     }
 
-    /// Takes a snapshot; it borrows this guard. `limit`: how long it may be used.
-    pub(crate) async fn snapshot(&mut self, limit: Option<Duration>) -> Result<Snapshot<'_>> {
-        Snapshot::take(&mut self.guard, limit).await
+    /// Takes a snapshot; it borrows this guard. It is used until `deadline`, when whoever takes it cuts off what goes on.
+    pub(crate) async fn snapshot(&mut self, deadline: Option<Instant>) -> Result<Snapshot<'_>> {
+        Snapshot::take(&mut self.guard, deadline).await
     }
 
     /// Drops the engine's connection now, which rolls back and frees the write lock; the guard keeps its slot, and must be

@@ -1,11 +1,9 @@
 //! Transactions and snapshots: what borrows a connection for more than one statement.
 
 use std::fmt;
-use std::time::Duration;
-
+use tokio::time::Instant;
 use turso::IntoParams;
 
-use super::clock;
 use super::connection::{Connection, Rows};
 use super::control::Control;
 use crate::error::{Error, Result};
@@ -43,11 +41,22 @@ impl<'c> Transaction<'c> {
         Self { connection: Some(connection) }
     }
 
-    /// The connection, as long as the transaction is open on it.
-    fn connection(&mut self) -> Result<&mut Connection> {
+    /// The connection, as long as the transaction is open on it. Otherwise it gives way: a closure that tries again and again would
+    /// never notice that its time is over.
+    async fn connection(&mut self) -> Result<&mut Connection> {
+        if !self.connection.as_deref().is_some_and(|connection| !connection.is_autocommit()) {
+            tokio::task::yield_now().await;
+        }
         match self.connection.as_deref_mut() {
             Some(connection) if !connection.is_autocommit() => Ok(connection),
             _ => Err(Error::misuse("the transaction is over: a conflict rolled it back; nothing runs in it any more")),
+        }
+    }
+
+    /// What runs in it has time until then; whoever calls this cuts off what goes on.
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
+        if let Some(connection) = self.connection.as_deref_mut() {
+            connection.set_deadline(deadline);
         }
     }
 
@@ -62,7 +71,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// Dropped half-way, the statement may or may not have run inside the transaction, which can only be rolled back.
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
-        self.connection()?.execute_if(sql, params, within).await
+        self.connection().await?.execute_if(sql, params, within).await
     }
 
     /// Runs several statements, separated by semicolons: all of them, or none.
@@ -74,7 +83,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// As for [`Transaction::execute`].
     pub async fn execute_batch(&mut self, sql: &str) -> Result<()> {
-        self.connection()?.execute_batch_if(sql, within).await
+        self.connection().await?.execute_batch_if(sql, within).await
     }
 
     /// Runs a query; its rows borrow the transaction. One that writes (`RETURNING`) has run when it returns.
@@ -85,7 +94,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// As for [`Transaction::execute`].
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
-        self.connection()?.query_if(sql, params, within).await
+        self.connection().await?.query_if(sql, params, within).await
     }
 
     /// The rowid of the last row inserted.
@@ -109,7 +118,7 @@ impl<'c> Transaction<'c> {
 
     /// `full_is_certain`: that there was no room means that there is no commit.
     async fn end(mut self, full_is_certain: bool) -> Result<()> {
-        let connection = self.connection()?;
+        let connection = self.connection().await?;
         if connection.is_cut() {
             return Err(Error::misuse("a statement of this transaction was cancelled half-way: it is rolled back"));
         }
@@ -138,7 +147,7 @@ impl<'c> Transaction<'c> {
     /// # Cancel safety
     /// Dropped half-way, it is rolled back before the connection's next statement.
     pub async fn rollback(mut self) -> Result<()> {
-        let connection = self.connection()?;
+        let connection = self.connection().await?;
         connection.roll_back().await?;
         self.connection = None;
         Ok(())
@@ -154,7 +163,7 @@ impl Transaction<'_> {
     /// [Commits](Transaction::commit), and syncs that, whatever a pragma inside it said of syncing. That there was no room is
     /// told as it is: whether it tells anything of the commit is for the caller to say.
     pub(crate) async fn commit_synced(mut self) -> Result<()> {
-        let connection = self.connection()?;
+        let connection = self.connection().await?;
         if connection.is_altered() {
             connection.run_as_is("PRAGMA synchronous = FULL").await?;
         }
@@ -210,13 +219,12 @@ enum Noted {
 }
 
 impl<'c> Snapshot<'c> {
-    /// Takes the snapshot now, not at the first query. `limit`: how long it may be used.
-    pub(crate) async fn take(connection: &'c mut Connection, limit: Option<Duration>) -> Result<Self> {
-        let deadline = limit.and_then(|limit| Some((clock::now().checked_add(limit)?, limit)));
+    /// Takes the snapshot now, not at the first query. It is used until `deadline`, when whoever takes it cuts off what goes on.
+    pub(crate) async fn take(connection: &'c mut Connection, deadline: Option<Instant>) -> Result<Self> {
         connection.only_reads().await?;
         connection.control(Control::Begin).await?;
         connection.run("SELECT 1 FROM sqlite_schema LIMIT 1").await?;
-        connection.reads_until(deadline);
+        connection.set_deadline(deadline);
         Ok(Self {
             connection,
             #[cfg(feature = "cache")]
@@ -226,7 +234,7 @@ impl<'c> Snapshot<'c> {
 
     /// Ends it: what runs next on the connection may write.
     pub(crate) async fn end(self) -> Result<()> {
-        self.connection.reads_until(None);
+        self.connection.set_deadline(None);
         self.connection.roll_back().await?;
         self.connection.reads_no_more();
         Ok(())

@@ -30,9 +30,9 @@ pub struct WriterConfig {
     /// How long one write may run. Then its closure is dropped, between two of its statements or rows, and undone; nobody else
     /// can write meanwhile. One statement that takes long cannot be cut. 5 s unless set.
     pub write_timeout: Duration,
-    /// How long one read may run, from its snapshot on. After it the closure is dropped at its next await, and whatever it asks of
-    /// the snapshot is refused with [`Error::ReadTimeout`]; between two rows that is looked at, and one row that takes long (a sort, a
-    /// sum of a large table) cannot be cut. `None` for no limit, unless set.
+    /// How long one read may run. Then its closure is dropped, between two of its statements or rows, and its caller told
+    /// [`Error::ReadTimeout`]. One row that takes long (a sort, a sum of a large table) cannot be cut. `None` for no limit, unless
+    /// set.
     pub read_timeout: Option<Duration>,
     /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
     /// unless set.

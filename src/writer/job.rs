@@ -349,15 +349,18 @@ pub(super) async fn run_and_end(kind: &mut Kind, connection: &mut PooledConnecti
 
 /// Runs `work` in the transaction that is open on `connection`, for `limit` at most. Whether it wants to be committed.
 pub(super) async fn run(work: &mut dyn Work, transaction: &mut Transaction<'_>, limit: Duration) -> bool {
+    let began = clock::now();
+    transaction.set_deadline(began.checked_add(limit));
     let wants_commit = {
         let mut running = work.run(transaction);
         let wants_commit = {
-            let mut limited = pin!(clock::within(limit, running.as_mut()));
+            let mut limited = pin!(clock::within_from(began, limit, running.as_mut()));
             poll_fn(|context| inside::within(Inside::Write, || limited.as_mut().poll(context))).await
         };
         inside::within(Inside::Write, || drop_contained(running));
         wants_commit
     };
+    transaction.set_deadline(None);
     wants_commit.unwrap_or_else(|| {
         work.fails(Error::rolled_back(Error::Deadline { stage: WriteStage::Running, limit }));
         false

@@ -150,10 +150,12 @@ where
     F: AsyncFnOnce(&mut Snapshot<'_>) -> Result<R, E>,
     E: From<Error>,
 {
-    let mut snapshot = guard.snapshot(limit).await?;
+    let began = clock::now();
+    let deadline = limit.and_then(|limit| began.checked_add(limit));
+    let mut snapshot = guard.snapshot(deadline).await?;
     let outcome = match limit {
         None => work(&mut snapshot).await,
-        Some(limit) => match clock::within(limit, work(&mut snapshot)).await {
+        Some(limit) => match clock::within_from(began, limit, work(&mut snapshot)).await {
             Some(outcome) => outcome,
             None => Err(Error::ReadTimeout(limit).into()),
         },

@@ -36,3 +36,4 @@ mod session;
 mod statements;
 mod wal;
 mod world;
+mod write_time;

@@ -14,8 +14,6 @@ mod rows;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::time::Instant;
 use turso::IntoParams;
 use turso::params::Params;
@@ -71,8 +69,8 @@ pub struct Connection {
     undo_due: bool,
     /// Statements and rows so far.
     calls: u32,
-    /// How long a snapshot may still be used, and the time that it had.
-    deadline: Option<(Instant, Duration)>,
+    /// Until when a snapshot or a closure may use it. Whoever sets it cuts that off.
+    deadline: Option<Instant>,
     /// Settings that were changed so far: after each, the engine prepares the kept statements anew.
     generation: u32,
     /// After the raw connection, which keeps the file open.
@@ -194,6 +192,7 @@ impl Connection {
     /// The same, if `judge` lets it.
     pub(super) async fn execute_if(&mut self, sql: &str, params: impl IntoParams, judge: Judge) -> Result<u64> {
         let params = params.into_params()?;
+        self.give_way().await;
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
@@ -207,6 +206,7 @@ impl Connection {
     /// The same for whom a statement that fails ends its transaction, so that it needs no savepoint: the engine may leave the
     /// first rows of one that fails half-way.
     pub(crate) async fn execute_in_one(&mut self, sql: &str, params: Params) -> Result<u64> {
+        self.give_way().await;
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), anybody).await?;
@@ -214,7 +214,6 @@ impl Connection {
     }
 
     async fn execute_found(&mut self, sql: &str, found: Found, params: Params) -> Result<u64> {
-        self.give_way().await;
         self.alters(found.text());
         let _flight = self.take_off(sql, found.text());
         let outcome = self.execute_prepared(sql, found, params).await;
@@ -352,6 +351,7 @@ impl Connection {
 
     /// The same, if `judge` lets it.
     pub(super) async fn execute_batch_if(&mut self, batch: &str, judge: Judge) -> Result<()> {
+        self.give_way().await;
         self.settle().await?;
         let text = Text::of(batch);
         #[cfg(feature = "harness")]
@@ -417,7 +417,6 @@ impl Connection {
     pub(super) async fn query_if(&mut self, sql: &str, params: impl IntoParams, judge: Judge) -> Result<Rows<'_>> {
         let params = params.into_params()?;
         self.give_way().await;
-        self.is_in_time()?;
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
@@ -554,6 +553,7 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when it comes back.
     pub async fn run(&mut self, sql: &str) -> Result<()> {
+        self.give_way().await;
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), anybody).await?;
@@ -646,26 +646,21 @@ impl Connection {
     }
 
     /// The engine does its I/O inside `poll` and is never pending: what awaits nothing but it would never notice that it was
-    /// aborted, or that its time is over, and let nobody else run. So every so often this is pending.
+    /// aborted, or that its time is over, and let nobody else run. So every so often this is pending; and once the time of a closure
+    /// is over for good, for whoever limits that to cut it off.
     async fn give_way(&mut self) {
+        if self.deadline.is_some_and(|deadline| clock::now() >= deadline) {
+            std::future::pending::<()>().await;
+        }
         self.calls = self.calls.wrapping_add(1);
         if self.calls.is_multiple_of(OFTEN) {
             tokio::task::yield_now().await;
         }
     }
 
-    /// From now on only until then.
-    pub(super) fn reads_until(&mut self, deadline: Option<(Instant, Duration)>) {
+    /// From now on only until then; whoever calls this cuts off what goes on.
+    pub(super) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
-    }
-
-    /// # Errors
-    /// [`Error::ReadTimeout`].
-    fn is_in_time(&self) -> Result<()> {
-        match self.deadline {
-            Some((deadline, limit)) if clock::now() >= deadline => Err(Error::ReadTimeout(limit)),
-            _ => Ok(()),
-        }
     }
 
     /// A statement is over, whatever it came to.

@@ -33,13 +33,12 @@ impl Rows<'_> {
     /// The next row; `None` after the last.
     ///
     /// # Errors
-    /// The engine's error, or [`Error::ReadTimeout`] in a snapshot.
+    /// The engine's error.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
         self.connection.give_way().await;
-        self.connection.is_in_time()?;
         let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
         if let Some(fetched) = &mut open.fetched {
             return Ok(fetched.pop_front().map(Row::new));
