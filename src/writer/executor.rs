@@ -12,7 +12,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::thread;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 
 use super::readers::Readers;
 use crate::pool::file::{Identity, identity_of};
@@ -34,13 +34,15 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
     /// If the operating system gives no thread. `lane` was not run.
     fn lane(&self, lane: Task) -> io::Result<()>;
 
-    /// Runs a read to its end, unless the operating system gives no thread: then it is dropped. Called inside a runtime, which is the
-    /// read's, too.
+    /// Runs a read to its end, unless the operating system gives no thread: then it is dropped.
     fn read(&self, read: Task);
 
-    /// Runs a task that only waits for others. Called inside a runtime.
+    /// Runs a task that only waits for others.
     #[cfg(feature = "cache")]
     fn wait(&self, wait: Wait);
+
+    /// The writer is closed: what has nothing to do for it ends.
+    fn rest(&self) {}
 
     /// Looks at a file, where the lane runs; `None` if there is none.
     fn file(&self, path: &Path) -> Option<FileStatus>;
@@ -80,13 +82,16 @@ impl Executor for Threads {
     }
 
     fn read(&self, read: Task) {
-        self.readers.run(Handle::current(), read);
+        self.readers.run(read);
     }
 
     #[cfg(feature = "cache")]
     fn wait(&self, wait: Wait) {
-        // Detached on purpose: it ends when what it waits for does, or with its runtime.
-        drop(tokio::spawn(wait));
+        self.readers.wait(wait);
+    }
+
+    fn rest(&self) {
+        self.readers.rest();
     }
 
     fn file(&self, path: &Path) -> Option<FileStatus> {

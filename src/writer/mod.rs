@@ -311,6 +311,7 @@ impl PooledDatabaseWriter {
         if !is_inside_a_write() {
             self.pool.close().await;
         }
+        self.way.shared().executor.rest();
     }
 
     /// The same, within `limit`. What is still queued then is not done: its callers are told that
@@ -338,6 +339,7 @@ impl PooledDatabaseWriter {
                 report.holders = still_open.holders;
             }
         }
+        self.way.shared().executor.rest();
         report
     }
 }

@@ -21,8 +21,8 @@ type Answer<R, E> = std::result::Result<Result<R, E>, Box<dyn Any + Send>>;
 
 impl PooledDatabaseWriter {
     /// Runs `work` on a snapshot: everything it reads is of one moment, whatever is written meanwhile. It never waits for a
-    /// write, only for a connection. `work` moves to a thread of the writer's own, but uses the caller's runtime, and is written like
-    /// that of [`write`](PooledDatabaseWriter::write).
+    /// write, only for a connection. `work` moves to a thread of the writer's own, in a runtime that has timers and nothing else, and is
+    /// written like that of [`write`](PooledDatabaseWriter::write).
     ///
     /// A read that goes on keeps the WAL from being checkpointed; [`read_timeout`](crate::WriterConfig::read_timeout) limits it. A
     /// [`close`](PooledDatabaseWriter::close) inside it does not wait for it.
@@ -32,7 +32,7 @@ impl PooledDatabaseWriter {
     /// [`Error::Config`] if the operating system gives no thread, or the engine's error.
     ///
     /// # Panics
-    /// If `work` panics, with the same payload. Outside a tokio runtime.
+    /// If `work` panics, with the same payload. If it has to wait for a connection outside a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropped before it resolves, `work` is dropped at its next await, and its connection goes back to the pool.
@@ -104,12 +104,11 @@ impl PooledDatabaseWriter {
     }
 }
 
-/// Nothing came of a read: there was no thread for it, or its runtime ended.
+/// Nothing came of a read: there was no thread for it.
 pub(super) fn not_read() -> Error {
     Error::Config {
         field: "the writer's threads",
-        problem: "could not be started for a read, or its runtime has ended: allow this process more threads"
-            .to_owned(),
+        problem: "could not be started for a read: allow this process more threads".to_owned(),
     }
 }
 

@@ -1,33 +1,35 @@
-//! The threads that reads run on.
+//! The threads that reads run on, each with a runtime of its own.
 //!
 //! The runtime's blocking pool would do, but for its stacks of 2 MiB, which a nested query overflows, and that it keeps a paused
-//! clock from moving on for as long as a read runs: a sleep inside one would never end.
+//! clock from moving on for as long as a read runs. And a read must not depend on its caller's runtime, which may be one that nobody
+//! runs any more, or that ends: it has a connection, and others may wait for its answer.
 //!
 //! Each read has a connection before it has a thread, so there are about as many threads as connections, and no read waits for one.
-//! The thread that was used last is used first; one that nobody has used for [`KEEP`] ends, and so do all when the writer is gone.
+//! The thread that was used last is used first; one that nobody has used for [`KEEP`] ends, and so do all when the writer is closed
+//! or gone, but for one that still runs what a closure has spawned.
 
 use std::fmt;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::mpsc;
 
 use super::executor::Task;
+#[cfg(feature = "cache")]
+use super::executor::Wait;
+use crate::pool::clock;
 use crate::stack::ROOM;
 use crate::sync::Mutex;
 
 /// How long a thread waits for the next read, as one of tokio's blocking pool does.
 const KEEP: Duration = Duration::from_secs(10);
 
-/// A read, and the runtime whose timers and tasks it uses.
-type Read = (Handle, Task);
-
 /// A thread that waits for its next read.
 struct Idle {
     thread: ThreadId,
-    next: SyncSender<Read>,
+    next: mpsc::Sender<Task>,
 }
 
 /// The threads of one writer.
@@ -35,45 +37,96 @@ struct Idle {
 pub(super) struct Readers {
     /// The one used last is the last.
     idle: Arc<Mutex<Vec<Idle>>>,
+    /// Where one runs what only waits, once something has.
+    #[cfg(feature = "cache")]
+    waits: Mutex<Option<mpsc::UnboundedSender<Wait>>>,
 }
 
 impl Readers {
     /// Runs a read on a thread that has nothing to do, or on a new one. If there is none, the read is dropped.
-    pub(super) fn run(&self, runtime: Handle, read: Task) {
-        let mut read = (runtime, read);
+    pub(super) fn run(&self, read: Task) {
+        let mut read = read;
         while let Some(reader) = self.idle.with(Vec::pop) {
-            match reader.next.send(read) {
+            match reader.next.try_send(read) {
                 Ok(()) => return,
                 // It is gone, which cannot be while it waits.
-                Err(refused) => read = refused.0,
+                Err(refused) => read = refused.into_inner(),
             }
         }
         let idle = Arc::downgrade(&self.idle);
-        let thread = thread::Builder::new().name("poolproof-reader".to_owned()).stack_size(ROOM);
-        // Detached on purpose: it ends with the writer, or when nobody has used it for long.
-        if let Err(error) = thread.spawn(move || serve(read, &idle)) {
-            tracing::error!(target: "poolproof", %error, "no thread for a read: allow this process more threads");
-        }
+        start("poolproof-reader", move || serve(read, idle));
+    }
+
+    /// Runs what only waits for others, all of it on one thread.
+    #[cfg(feature = "cache")]
+    pub(super) fn wait(&self, wait: Wait) {
+        let refused = self.waits.with(|waits| match waits {
+            Some(sender) => sender.send(wait).err(),
+            None => Some(mpsc::error::SendError(wait)),
+        });
+        let Some(mpsc::error::SendError(wait)) = refused else { return };
+        let (sender, mut coming) = mpsc::unbounded_channel();
+        let _ = sender.send(wait);
+        self.waits.with(|waits| *waits = Some(sender));
+        start("poolproof-waits", move || async move {
+            while let Some(wait) = coming.recv().await {
+                tokio::spawn(wait);
+            }
+        });
+    }
+
+    /// Nobody needs them any more: those that have nothing to do end.
+    pub(super) fn rest(&self) {
+        let idle = self.idle.with(std::mem::take);
+        #[cfg(feature = "cache")]
+        drop(self.waits.with(Option::take));
+        drop(idle);
     }
 }
 
+/// Starts a thread that runs this, and then what that has spawned.
+fn start<F: Future<Output = ()>>(name: &str, work: impl FnOnce() -> F + Send + 'static) {
+    let thread = thread::Builder::new().name(name.to_owned()).stack_size(ROOM);
+    // Detached on purpose: it ends with the writer, or when nobody has used it for long.
+    let started = thread.spawn(move || match Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime.block_on(async {
+            work().await;
+            while is_busy() {
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        }),
+        Err(error) => no_thread(&error),
+    });
+    if let Err(error) = started {
+        no_thread(&error);
+    }
+}
+
+fn no_thread(error: &std::io::Error) {
+    tracing::error!(target: "poolproof", %error, "no thread for a read: allow this process more threads");
+}
+
+/// Whether tasks that closures have spawned still run on this thread.
+fn is_busy() -> bool {
+    Handle::current().metrics().num_alive_tasks() > 0
+}
+
 /// Runs one read after the other.
-fn serve(mut read: Read, readers: &Weak<Mutex<Vec<Idle>>>) {
+async fn serve(mut read: Task, readers: Weak<Mutex<Vec<Idle>>>) {
+    let thread = thread::current().id();
     loop {
-        let (runtime, task) = read;
-        runtime.block_on(task());
-        drop(runtime);
-        let (next, reads) = sync_channel(1);
-        let thread = thread::current().id();
+        read().await;
+        let (next, mut reads) = mpsc::channel(1);
         match readers.upgrade() {
             Some(idle) => idle.with(|idle| idle.push(Idle { thread, next })),
             None => return,
         }
         read = loop {
-            match reads.recv_timeout(KEEP) {
-                Ok(read) => break read,
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
+            match clock::within(KEEP, reads.recv()).await {
+                Some(Some(read)) => break read,
+                Some(None) => return,
+                None if is_busy() => {}
+                None => {
                     let Some(idle) = readers.upgrade() else { return };
                     let left = idle.with(|idle| {
                         let place = idle.iter().position(|reader| reader.thread == thread)?;

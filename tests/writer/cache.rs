@@ -504,6 +504,44 @@ async fn a_call_that_is_not_polled_holds_up_nobody() {
     assert_eq!(db.status().pool.in_use, 1, "the lane's");
 }
 
+/// Whatever becomes of the runtime in which a read was begun, or of who drops a future outside any, others have their answer.
+#[test]
+fn a_shared_read_depends_on_no_runtime_of_its_callers() {
+    const LONG: Duration = Duration::from_secs(30);
+    let sql =
+        "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) SELECT SUM(n) FROM c, t";
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for exhausted in [false, true] {
+        for how in ["left", "ended", "dropped outside"] {
+            let (service, other) = (runtime(), runtime());
+            let (db, _folder) = service.block_on(open(TWO));
+            let mut guards = Vec::new();
+            while exhausted && let Some(guard) = service.block_on(db.pool().try_get()).unwrap() {
+                guards.push(guard);
+            }
+            let mut first = tokio_test::task::spawn(db.query_cached(sql, ()));
+            other.block_on(async { assert!(first.poll().is_pending()) });
+            let mut second = tokio_test::task::spawn(db.query_cached(sql, ()));
+            service.block_on(async { assert!(second.poll().is_pending()) });
+            match how {
+                "left" => other.block_on(async { drop(first) }),
+                "ended" => {
+                    drop(other);
+                    drop(guards);
+                    let found = service.block_on(async { tokio::time::timeout(LONG, second).await });
+                    assert_eq!(found.expect("it waits for a runtime that ended").unwrap().len(), 1);
+                    continue;
+                }
+                _ => drop(first),
+            }
+            drop(guards);
+            let found = service.block_on(async { tokio::time::timeout(LONG, second).await });
+            assert_eq!(found.expect("it waits for a runtime that nobody runs").unwrap().len(), 1, "{how}");
+            service.block_on(async { tokio::time::timeout(LONG, db.close()).await.expect("nothing is left") });
+        }
+    }
+}
+
 /// Many ask at once for what a writer changes all the time: they share reads, and each sees what was acknowledged before it
 /// asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

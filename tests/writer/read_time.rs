@@ -87,15 +87,59 @@ async fn a_cached_read_has_the_same_limit() {
     assert_eq!(db.query_cached("SELECT COUNT(*) FROM t", ()).await.unwrap().rows()[0].get::<i64>(0).unwrap(), 500);
 }
 
-/// The blocking pool, on which reads ran, keeps a paused clock from moving on while they do.
+/// The blocking pool, on which reads ran, keeps a paused clock from moving on while they do. On the writer's threads time is real.
 #[tokio::test(start_paused = true)]
 async fn a_sleep_inside_a_read_ends_though_the_clock_is_paused() {
     let (db, _folder) = writer().await;
     let slept = db.read(async |snapshot| {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         count(snapshot).await
     });
     assert_eq!(slept.await.unwrap(), 0);
+}
+
+/// A caller's runtime that nobody runs any more: the read ends by its limit all the same, and its connection comes back.
+#[test]
+fn a_read_depends_on_no_runtime_of_its_callers() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (service, left) = (runtime(), runtime());
+    let (db, _folder) = service.block_on(limited());
+    let waits = async |_: &mut Snapshot<'_>| -> Result<()> {
+        tokio::time::sleep(LONG).await;
+        Ok(())
+    };
+    let mut kept = tokio_test::task::spawn(db.read(waits));
+    left.block_on(async { assert!(kept.poll().is_pending()) });
+    assert_eq!(db.status().pool.in_use, 2);
+    service.block_on(async {
+        tokio::time::timeout(LONG / 2, async {
+            while db.status().pool.in_use > 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .expect("the connection comes back");
+        tokio::time::timeout(LONG / 2, db.close()).await.expect("nothing is left");
+    });
+}
+
+/// What a closure spawns outlives it, though its thread has nothing else to do.
+#[tokio::test]
+async fn a_task_that_a_read_spawns_runs_to_its_end() {
+    let (db, _folder) = writer().await;
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    db.read(async move |_: &mut Snapshot<'_>| {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let _ = done.send(());
+        });
+        Ok::<_, Error>(())
+    })
+    .await
+    .unwrap();
+    db.close().await;
+    drop(db);
+    is_done.await.unwrap();
 }
 
 /// 2 MiB, which a thread of the runtime has, would do for neither.
@@ -143,7 +187,6 @@ async fn the_threads_of_reads_are_few_and_end_with_the_writer() {
     let most = readers();
     assert!((1..=12).contains(&most), "{most} threads for 3 connections");
     db.close().await;
-    drop(db);
     let ended = async {
         while readers() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await

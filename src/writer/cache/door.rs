@@ -4,10 +4,12 @@ use std::any::Any;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::{Location, resume_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use turso::IntoParams;
 
@@ -231,7 +233,6 @@ impl PooledDatabaseWriter {
         let Self { pool, way, .. } = self;
         let shared = Arc::clone(way.shared());
         let (executor, limit) = (Arc::clone(&shared.executor), shared.config.read_timeout);
-        let mut getting = Box::pin(async move { pool.get_from(site).await });
         let reads = {
             let executor = Arc::clone(&executor);
             move |got: Result<PooledConnection>, filling: Filling| match got {
@@ -242,10 +243,15 @@ impl PooledDatabaseWriter {
                 Err(error) => drop(fails.send(Failure::Error(error.into()))),
             }
         };
-        match getting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(got) => reads(got, filling),
-            Poll::Pending => executor.wait(Box::pin(async move {
-                if let Some(got) = until(filling.left(), getting).await {
+        // What has to wait does so where it depends on nobody: this may be a runtime that nobody runs any more, or none.
+        let first = Handle::try_current().is_ok().then(|| {
+            let getting = pin!(pool.get_from(site));
+            getting.poll(&mut Context::from_waker(Waker::noop()))
+        });
+        match first {
+            Some(Poll::Ready(got)) => reads(got, filling),
+            _ => executor.wait(Box::pin(async move {
+                if let Some(got) = until(filling.left(), pool.get_from(site)).await {
                     reads(got, filling);
                 }
             })),
