@@ -162,11 +162,13 @@ impl ConnectionPoolBuilder {
         let mut config = self.config;
         config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
         let pool = Pool::with_hooks(turso, config, self.hooks.then(Connection::keep_changes))?;
+        let (identity, logs) = (opened.identity(), opened.logs(&path));
         Ok(ConnectionPool {
             pool,
             path,
             is_of_a_file: self.io.is_none(),
-            identity: opened.identity(),
+            identity,
+            logs,
             has_lane: Arc::default(),
             #[cfg(feature = "cache")]
             changes,
@@ -192,12 +194,22 @@ impl ConnectionPoolBuilder {
             builder = builder.with_io_impl(Arc::clone(io));
         }
         // It parses the whole schema.
-        let database = await_with_room(true, builder.build()).await.map_err(|error| match &self.io {
+        let opens = async {
+            let _one_at_a_time = opened.shared.opening().lock().await;
+            if let Some(database) = opened.shared.database() {
+                return Ok(database);
+            }
+            let database = Arc::new(engine(await_with_room(true, builder.build())).await?);
+            opened.shared.is_opened(&database);
+            Ok(database)
+        };
+        let database = opens.await.map_err(|error| match (error, &self.io) {
             // The engine calls the database corrupt then.
-            None if error.to_string().contains("MVCC logical log file exists") => {
+            (Error::Engine(error), None) if error.to_string().contains("MVCC logical log file exists") => {
                 file::other_in_mvcc_mode(path).unwrap_or_else(|| failed(&error))
             }
-            _ => failed(&error),
+            (Error::Engine(error), _) => failed(&error),
+            (error, _) => error,
         })?;
         let turso = Turso { database, statement_cache: self.statement_cache, changes: Changes::of(path), opened };
         match turso.connect().await {
@@ -235,7 +247,7 @@ fn is_elsewhere(error: &Error) -> bool {
 
 /// The manager of the engine's connections.
 pub(super) struct Turso {
-    database: turso::Database,
+    database: Arc<turso::Database>,
     statement_cache: usize,
     changes: Arc<Changes>,
     /// After the engine's handle.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::builder::{ConnectionPoolBuilder, Turso};
 use super::connection::Connection;
 use super::failure::{AcquireError, StillOpen};
-use super::file::Identity;
+use super::file::{Identity, Logs};
 use super::forensics::HolderReport;
 use super::generic::Pool;
 use super::guard::Pooled;
@@ -58,6 +58,7 @@ pub struct ConnectionPool {
     pub(super) is_of_a_file: bool,
     /// Which of them it was when it was opened.
     pub(super) identity: Option<Identity>,
+    pub(super) logs: Logs,
     /// Whether a writer's lane writes through it.
     pub(super) has_lane: Arc<AtomicBool>,
     #[cfg(feature = "cache")]
@@ -188,6 +189,11 @@ impl ConnectionPool {
     /// Whether others could open what is at its path.
     pub(crate) fn is_of_a_file(&self) -> bool {
         self.is_of_a_file
+    }
+
+    /// Its logs, as they were then.
+    pub(crate) fn logs(&self) -> Logs {
+        self.logs
     }
 
     /// Which file it was when it was opened, as far as that can be told.

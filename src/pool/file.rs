@@ -3,12 +3,14 @@
 //!
 //! The engine names its WAL after the path that it is given. Through a symbolic link it would write a WAL beside the link, which is
 //! not found when the file itself is opened; and a relative path names another file after `chdir`. So the path is made absolute
-//! and symbolic links are followed. (A hard link is another name, with a WAL of its own: SQLite, too, warns of those.)
+//! and symbolic links are followed. A hard link is another name, with a WAL of its own, so while a file is open by one name it is not
+//! opened by another; nor is another file opened by a name whose former file is still open, for the two would share a WAL.
 //!
 //! The engine keeps other processes out by a POSIX lock, which a process loses as soon as it closes any descriptor of the file
 //! (fcntl(2)): SQLite's integrity check does that, or a copy of the file. So the process also holds a lock by flock(2), on a
 //! descriptor that is opened before the engine's first and closed after its last.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,13 @@ use crate::sync::Mutex;
 
 /// Which file it is, among all of the machine; the same for all where the operating system does not tell.
 pub(crate) type Identity = (u64, u64);
+
+/// Which files the logs of a database are: the WAL, and that of MVCC mode.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Logs {
+    pub(crate) wal: Option<Identity>,
+    pub(crate) logical: Option<Identity>,
+}
 
 /// What is no file.
 const MEMORY: &str = ":memory:";
@@ -51,9 +60,14 @@ impl Drop for Entry {
 }
 
 /// What all connections of this process to one database share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Shared {
     pub(super) schema: Arc<Schema>,
+    /// The engine's handle. A second one would open the file once more and, when it is dropped, take the engine's POSIX lock with it.
+    database: Mutex<Option<Arc<turso::Database>>>,
+    opening: tokio::sync::Mutex<()>,
+    /// Its logs, as the engine found or made them.
+    logs: Mutex<Option<Logs>>,
     /// What each of them is doing, whatever pool it is of; some are gone.
     connections: Mutex<Vec<Weak<Doing>>>,
     /// One could not be opened, for the disk, and its read lock may be left: then no checkpoint runs any more (FINDINGS.md).
@@ -61,6 +75,21 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Held by whoever opens it.
+    pub(super) fn opening(&self) -> &tokio::sync::Mutex<()> {
+        &self.opening
+    }
+
+    /// The engine's handle, if another pool has opened it.
+    pub(super) fn database(&self) -> Option<Arc<turso::Database>> {
+        self.database.with(|database| database.clone())
+    }
+
+    /// It was opened.
+    pub(super) fn is_opened(&self, database: &Arc<turso::Database>) {
+        self.database.with(|kept| *kept = Some(Arc::clone(database)));
+    }
+
     /// Another connection.
     pub(super) fn joins(&self, doing: &Arc<Doing>) {
         self.connections.with(|all| {
@@ -102,14 +131,30 @@ impl Opened {
     /// # Errors
     /// [`Error::Open`], if another database of this process would share its log.
     pub(super) fn open(path: &Path, read_only: bool) -> Result<Option<Arc<Self>>> {
-        if path == Path::new(MEMORY) || fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+        if path == Path::new(MEMORY) {
             return Ok(Some(Self::alone()));
+        }
+        match fs::metadata(path) {
+            // The engine says so.
+            Ok(file) if file.is_dir() => return Ok(Some(Self::alone())),
+            Ok(file) if !file.is_file() => {
+                let problem = "it is a device, a socket or a pipe; name a file".to_owned();
+                return Err(Error::Open { path: path.to_owned(), problem });
+            }
+            _ => {}
         }
         OPEN.with(|open| {
             let known = fs::metadata(path).ok().and_then(|file| {
                 let identity = identity_of(&file);
                 open.iter_mut().find(|entry| is_same(entry, identity, path))
             });
+            if let Some(entry) = &known
+                && entry.path != path
+            {
+                // Which would have a WAL of its own.
+                let problem = format!("this process has the same file open as {}: open it by that name", entry.path.display());
+                return Err(Error::Open { path: path.to_owned(), problem });
+            }
             if let Some(entry) = known {
                 // The engine would give one the other's handle.
                 if entry.read_only != read_only {
@@ -121,6 +166,11 @@ impl Opened {
                 let opened = Self { identity: Some(entry.identity), shared: Arc::clone(&entry.shared) };
                 return Ok(Some(Arc::new(opened)));
             }
+            if open.iter().any(|entry| entry.path == path) {
+                let problem = "this process still has the file open that had this name before, and its log with it: drop that pool first";
+                return Err(Error::Open { path: path.to_owned(), problem: problem.to_owned() });
+            }
+            check_what_is_beside(path)?;
             let has_log = |entry: &Entry| entry.mvcc || logical_log_of(path).exists();
             if let Some(other) = open.iter().find(|entry| share_a_log(path, &entry.path) && has_log(entry)) {
                 return Err(shares_its_log(path, &other.path));
@@ -145,6 +195,22 @@ impl Opened {
     pub(super) fn identity(&self) -> Option<Identity> {
         self.identity
     }
+
+    /// Its logs, as they were when the engine had opened it first.
+    pub(super) fn logs(&self, path: &Path) -> Logs {
+        if self.identity.is_none() {
+            return Logs::default();
+        }
+        let identity = |log: &Path| fs::metadata(log).ok().map(|file| identity_of(&file));
+        let look = || Logs { wal: identity(&wal_of(path)), logical: identity(&logical_log_of(path)) };
+        self.shared.logs.with(|logs| *logs.get_or_insert_with(look))
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Opened {
@@ -157,11 +223,38 @@ impl Drop for Opened {
             let Some(place) = place else { return };
             open[place].users -= 1;
             if open[place].users == 0 {
+                // Before the lock: its descriptors are the engine's last.
+                drop(self.shared.database.with(Option::take));
                 open.swap_remove(place);
             }
         });
     }
 }
+
+/// Refuses what the engine would read past, or could not open again.
+///
+/// # Errors
+/// [`Error::Open`].
+fn check_what_is_beside(path: &Path) -> Result<()> {
+    let refused = |problem: String| Err(Error::Open { path: path.to_owned(), problem });
+    if logical_log_of(path) == path {
+        return refused("its log in MVCC mode would have the same name: choose another than .db-log".to_owned());
+    }
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    let mut first = [0; JOURNAL.len()];
+    let is_hot = File::open(&journal).is_ok_and(|mut file| file.read_exact(&mut first).is_ok() && first == JOURNAL);
+    if is_hot {
+        return refused(format!(
+            "SQLite was cut short in a transaction ({}): open it once with sqlite3, which rolls that back",
+            journal.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What SQLite's rollback journal begins with, as long as it is needed ("Hot journals" in SQLite's file format).
+const JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
 fn is_same(entry: &Entry, identity: Identity, path: &Path) -> bool {
     entry.identity == identity && (identity != (0, 0) || entry.path == path)
@@ -207,6 +300,9 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf> {
     if path == Path::new(MEMORY) {
         return Ok(path.to_owned());
     }
+    if path.file_name().is_none() || text.ends_with(std::path::is_separator) {
+        return Err(Error::Open { path: path.to_owned(), problem: "it names a folder; name a file".to_owned() });
+    }
     let failed =
         |error: io::Error| Error::Open { path: path.to_owned(), problem: format!("it cannot be located: {error}") };
     let mut path = path.to_owned();
@@ -231,9 +327,21 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf> {
     Err(failed(io::Error::other("too many links lead to each other")))
 }
 
+/// The write-ahead log of a database.
+pub(crate) fn wal_of(database: &Path) -> PathBuf {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
 /// The log of a database in MVCC mode, which the engine names so whatever the database is called.
 pub(crate) fn logical_log_of(database: &Path) -> PathBuf {
     database.with_extension("db-log")
+}
+
+/// The database was not switched to MVCC mode after all.
+pub(crate) fn give_back_logical_log(database: &Path) {
+    OPEN.with(|open| open.iter_mut().filter(|entry| entry.path == database).for_each(|entry| entry.mvcc = false));
 }
 
 /// Reserves a database's log for MVCC mode. The engine (0.8.3) gives `shop.2024` and `shop.2025` the same, and the rows of one would

@@ -170,7 +170,7 @@ impl<'l> Batch<'l> {
 
     /// What was committed is, if it is where others will find it.
     fn committed(&mut self, jobs: usize) -> End {
-        match self.files.look() {
+        match self.files.look_after_commit() {
             Ok(()) => {
                 self.shared.counts.batch_of(jobs);
                 End::Committed(self.shared.committed())

@@ -95,7 +95,8 @@ impl Executor for Threads {
     }
 
     fn file(&self, path: &Path) -> Option<FileStatus> {
-        let file = std::fs::metadata(path).ok()?;
+        // The path is the file's own: a link in its place is another.
+        let file = std::fs::symlink_metadata(path).ok()?;
         Some(FileStatus { len: file.len(), identity: identity_of(&file) })
     }
 }

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 
 use super::batch::{self, Batch};
 use super::claim::Claim;
+use super::config::Mode;
 use super::door::Shared;
-use super::files::{Files, log_of};
+use super::files::Files;
 use super::wal::{self, Checkpoints};
 use crate::catch::{contain, outlive};
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ impl Lane {
         claim.is_for(&shared);
         shared.wal.look(&*shared.executor);
         let (alive, ended) = watch::channel(());
-        let files = Files::of(pool, log_of(pool.path()), &shared.executor)?;
+        let files = Files::of(pool, Mode::Wal, &shared.executor)?;
         let works = Works { queue: Refuses(Arc::clone(&shared)), connection, _claim: claim, _alive: alive };
         let task = Box::new(move || Box::pin(work(works, files)) as _);
         shared.executor.lane(task).map_err(|error| Error::Config {

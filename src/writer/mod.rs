@@ -206,11 +206,7 @@ impl PooledDatabaseWriter {
         executor: Arc<dyn executor::Executor>,
     ) -> Result<Self> {
         config.validate()?;
-        let max = pool.status().max;
-        if max < 2 {
-            let problem = format!("is {max}: a writer needs at least 2, one for the lane and one for readers");
-            return Err(Error::Config { field: "max_connections", problem });
-        }
+        enough(&pool)?;
         let claim = Claim::of(&pool, &*executor).await?;
         let mode = config.mode;
         #[cfg(feature = "cache")]
@@ -223,6 +219,8 @@ impl PooledDatabaseWriter {
         }
         let wal = Wal::new(pool.path(), connection.page_size().await?);
         drop(connection);
+        // It may have been resized meanwhile.
+        enough(&pool)?;
         let shared = Arc::new(Shared::new(config, wal, executor));
         let way = Arc::new(match mode {
             Mode::Wal => Way::Lane(Lane::start(&pool, shared, claim).await?),
@@ -342,6 +340,17 @@ impl PooledDatabaseWriter {
         self.way.shared().executor.rest();
         report
     }
+}
+
+/// # Errors
+/// [`Error::Config`] for a pool of fewer than 2 connections.
+fn enough(pool: &ConnectionPool) -> Result<()> {
+    let max = pool.status().max;
+    if max < 2 {
+        let problem = format!("is {max}: a writer needs at least 2, one for the lane and one for readers");
+        return Err(Error::Config { field: "max_connections", problem });
+    }
+    Ok(())
 }
 
 /// A lane cannot wait for its own end.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::claim::Claim;
+use super::config::Mode;
 use super::door::Shared;
 use super::files::Files;
 use super::job::{self, Answer, End, Job, Kind};
@@ -29,7 +30,7 @@ use super::retry::Backoff;
 use crate::catch::catch;
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
-use crate::pool::file::{logical_log_of, reserve_logical_log};
+use crate::pool::file::{give_back_logical_log, logical_log_of, reserve_logical_log};
 use crate::pool::{ConnectionPool, Hindrance, PooledConnection, clock};
 use crate::sync::Mutex;
 
@@ -66,6 +67,40 @@ impl Drop for Running {
     }
 }
 
+/// The log's name is this database's, if it is switched to MVCC mode.
+struct Reserved<'p> {
+    pool: &'p ConnectionPool,
+    is_kept: bool,
+}
+
+impl<'p> Reserved<'p> {
+    /// # Errors
+    /// [`Error::Open`] if another database has that log, or if something lies there that is none of this one's: the engine would switch,
+    /// and not open the database any more. [`ConnectionPool::get`]'s, and the engine's.
+    async fn new(pool: &'p ConnectionPool) -> Result<Self> {
+        let log = logical_log_of(pool.path());
+        let is_there = std::fs::metadata(&log).is_ok_and(|file| file.len() > 0);
+        if is_there && pool.get().await?.journal_mode().await? != MVCC {
+            let problem = format!("{} lies beside it, which is no log of it: move that away", log.display());
+            return Err(Error::Open { path: pool.path().to_owned(), problem });
+        }
+        reserve_logical_log(pool.path())?;
+        Ok(Self { pool, is_kept: false })
+    }
+
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            give_back_logical_log(self.pool.path());
+        }
+    }
+}
+
 impl SideBySide {
     /// Switches the database to MVCC mode, for good: it is written into the file.
     ///
@@ -74,15 +109,17 @@ impl SideBySide {
     pub(super) async fn start(pool: &ConnectionPool, shared: Arc<Shared>, claim: Claim) -> Result<Self> {
         // From now on whoever opens the file waits for this one to end, whatever becomes of it.
         claim.is_for(&shared);
-        if pool.is_of_a_file() {
-            reserve_logical_log(pool.path())?;
-        }
+        let reserved = match pool.is_of_a_file() {
+            true => Some(Reserved::new(pool).await?),
+            false => None,
+        };
         let (claim, mode) = switch(pool, &shared, claim).await?;
         if mode != MVCC {
             let problem = format!("is Mvcc, and the database stays in mode {mode}: close whatever else has it open");
             return Err(Error::Config { field: "mode", problem });
         }
-        let files = Mutex::new(Files::of(pool, logical_log_of(pool.path()), &shared.executor)?);
+        let files = Mutex::new(Files::of(pool, Mode::Mvcc, &shared.executor)?);
+        reserved.into_iter().for_each(Reserved::keep);
         let side = Arc::new(Side { shared, files, writes: AtomicU64::new(0) });
         Ok(Self { side, pool: pool.clone(), claim: Mutex::new(Some(Arc::new(claim))) })
     }
@@ -267,7 +304,7 @@ impl Side {
 
     /// What was committed is, if it is where others will find it.
     fn committed(&self) -> End {
-        match self.files.with(Files::look) {
+        match self.files.with(Files::look_after_commit) {
             Ok(()) => End::Committed(self.shared.committed()),
             Err(error) => End::Unknown(Arc::new(error)),
         }

@@ -45,11 +45,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::door::Shared;
 use super::executor::Executor;
-use super::files::log_of;
 use super::lane::discard;
 use super::retry::{Backoff, Tries};
 use crate::error::{Error, Result};
 use crate::pool::control::Control;
+use crate::pool::file::wal_of;
 use crate::pool::{PooledConnection, clock};
 use crate::sync::Mutex;
 
@@ -144,7 +144,7 @@ impl Wal {
     pub(super) fn new(database: &Path, page_size: u64) -> Self {
         let zero = AtomicU64::default;
         Self {
-            file: log_of(database),
+            file: wal_of(database),
             page_size,
             checkpoints: zero(),
             failed: zero(),

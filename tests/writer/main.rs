@@ -1,6 +1,7 @@
 //! The writer's promises: one write after the other, all or nothing, whoever leaves, panics or closes meanwhile, on disks and
 //! files of every kind; its snapshots, its cache and its MVCC mode.
 
+mod aliases;
 mod atomic;
 mod batches;
 mod broken;
