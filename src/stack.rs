@@ -14,11 +14,33 @@ pub(crate) const ROOM: usize = 16 << 20;
 /// With so much left a thread needs no more.
 const ENOUGH: usize = 12 << 20;
 
+/// For foreign key actions that reach their own table again: the engine recurses for each row that refers to another, some 3 KiB in an
+/// optimised build. Only what is touched takes memory.
+const MOST: usize = 512 << 20;
+
+/// How much stack something needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What any thread has.
+    Usual,
+    /// Nested SQL.
+    More,
+    /// As deep as the rows of a table refer to each other.
+    Most,
+}
+
+impl From<bool> for Room {
+    fn from(is_deep: bool) -> Self {
+        if is_deep { Room::More } else { Room::Usual }
+    }
+}
+
 /// Calls `work`, with room if it may be deep.
-pub(crate) fn with_room<T>(is_deep: bool, work: impl FnOnce() -> T) -> T {
-    match is_deep {
-        true => stacker::maybe_grow(ENOUGH, ROOM, work),
-        false => work(),
+pub(crate) fn with_room<T>(room: impl Into<Room>, work: impl FnOnce() -> T) -> T {
+    match room.into() {
+        Room::Usual => work(),
+        Room::More => stacker::maybe_grow(ENOUGH, ROOM, work),
+        Room::Most => stacker::maybe_grow(MOST / 2, MOST, work),
     }
 }
 
@@ -26,10 +48,10 @@ pub(crate) fn with_room<T>(is_deep: bool, work: impl FnOnce() -> T) -> T {
 ///
 /// # Cancel safety
 /// That of `work`.
-pub(crate) async fn await_with_room<T>(is_deep: bool, work: impl Future<Output = T>) -> T {
+pub(crate) async fn await_with_room<T>(room: impl Into<Room>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
-    match is_deep {
-        true => poll_fn(|context| with_room(true, || work.as_mut().poll(context))).await,
-        false => work.await,
+    match room.into() {
+        Room::Usual => work.await,
+        room => poll_fn(|context| with_room(room, || work.as_mut().poll(context))).await,
     }
 }

@@ -214,7 +214,7 @@ impl ConnectionPoolBuilder {
         let turso = Turso { database, statement_cache: self.statement_cache, changes: Changes::of(path), opened };
         match turso.connect().await {
             Ok(mut connection) => match connection.check_nesting(std::iter::empty()).await {
-                Ok(()) => {}
+                Ok(()) => connection.look_for_deferred().await?,
                 Err(Error::TooDeep { what, found, limit }) => {
                     let problem = format!(
                         "it has at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the \

@@ -9,6 +9,7 @@ use turso::{Statement, Value};
 
 use super::engine::engine;
 use crate::error::{Error, Result};
+use crate::sql::variables;
 
 /// How many parameters a statement has; those that a `?3` skips count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,26 @@ impl Parameters {
                 Err(Error::Misuse(why.into()))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether those that a text names by their number are given, if any is given so.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] names the first that is not.
+    pub(super) fn are_given_by_number(self, params: &Params, sql: &str) -> Result<()> {
+        let Params::Named(values) = params else { return Ok(()) };
+        // In brackets may be a name.
+        if sql.contains('[') || values.iter().all(|(name, _)| !name.starts_with('?')) {
+            return Ok(());
+        }
+        // One without a name has a number all the same.
+        let is_missing = |name: &&str| *name != "?" && values.iter().all(|(given, _)| given != name);
+        match variables(sql).find(is_missing) {
+            Some(name) => {
+                Err(Error::Misuse(format!("the statement has {name}, which was not given: it was not run").into()))
+            }
+            None => Ok(()),
         }
     }
 }

@@ -34,6 +34,10 @@ pub(super) struct Schema {
     changes: AtomicU64,
     /// It has, or had, views, triggers or foreign key actions, so that a short statement may be deeply nested.
     has_nesting: AtomicBool,
+    /// A foreign key action reaches its own table again, so that a statement is nested as deeply as rows refer to each other.
+    has_cycle: AtomicBool,
+    /// A foreign key is, or was, deferred.
+    has_deferred: AtomicBool,
 }
 
 /// One change, over. There are never as many connections changing it at once.
@@ -54,6 +58,22 @@ impl Schema {
 
     pub(super) fn has_nesting(&self) -> bool {
         self.has_nesting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn mark_cycle(&self) {
+        self.has_cycle.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_cycle(&self) -> bool {
+        self.has_cycle.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn mark_deferred(&self) {
+        self.has_deferred.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_deferred(&self) -> bool {
+        self.has_deferred.load(Ordering::Relaxed)
     }
 
     /// What it is now; `None` while somebody is changing it.
@@ -92,7 +112,8 @@ impl Prepared {
     /// [`Error::Misuse`](crate::Error::Misuse) says how many there are, and how many were given.
     pub(super) fn is_given(&mut self, params: &Params) -> Result<()> {
         self.is_heavy = bytes_of(params) > HEAVY;
-        self.parameters.are_given(params)
+        self.parameters.are_given(params)?;
+        self.parameters.are_given_by_number(params, &self.sql)
     }
 
     /// Whether whoever runs it wants its rows. (A pragma that sets something may have columns and give none.)

@@ -49,7 +49,9 @@ impl<'c> Transaction<'c> {
         }
         match self.connection.as_deref_mut() {
             Some(connection) if !connection.is_autocommit() => Ok(connection),
-            _ => Err(Error::misuse("the transaction is over: a conflict rolled it back; nothing runs in it any more")),
+            _ => Err(Error::misuse(
+                "the transaction is over: one of its statements, or their failure, rolled it back; nothing runs in it any more",
+            )),
         }
     }
 
@@ -256,9 +258,11 @@ impl<'c> Snapshot<'c> {
 }
 
 fn only_reads(text: &Text) -> Result<()> {
-    match text.is_query() {
+    match text.is_query() && !text.effects().writes {
         true => Ok(()),
-        false => Err(Error::misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN")),
+        false => {
+            Err(Error::misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN, without nextval and setval"))
+        }
     }
 }
 

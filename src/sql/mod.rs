@@ -20,6 +20,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod variables;
 mod walk;
 
 use std::mem;
@@ -40,6 +41,11 @@ pub(crate) fn asks_outside(sql: &str) -> Option<String> {
     let word = outside::asks_outside(sql)?;
     let beginning: String = sql.chars().take(100).collect();
     Some(format!("{word} in {beginning:?}"))
+}
+
+/// The parameters that a text has, by their names: `?1` or `:name`; one without a name is `?`.
+pub(crate) fn variables(sql: &str) -> impl Iterator<Item = &str> {
+    variables::variables(sql)
 }
 
 /// What a text says of itself: one statement, or several, or none.
@@ -113,6 +119,8 @@ pub(crate) struct Effects {
     pub(crate) beyond_session: bool,
     /// Sets how the database's log is kept.
     pub(crate) journal_mode: JournalMode,
+    /// Why it is not run, whoever asks.
+    pub(crate) denied: Option<&'static str>,
     /// Makes visible what others before it wrote in the same transaction.
     pub(crate) may_commit: bool,
     /// After it, statements of the same connection may write more than they say.

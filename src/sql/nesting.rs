@@ -1,7 +1,7 @@
 //! The nesting depth of views, triggers and foreign key actions. The engine compiles each of them inside the statement, view or
 //! trigger that uses it, so a short statement is nested as deeply as all that it uses together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::slice::from_ref;
 
 use turso_parser::ast::{
@@ -20,7 +20,11 @@ const LIMIT: usize = 24;
 
 /// The names that each view reads, and that a write to each table reaches by triggers and foreign key actions, in lower case.
 #[derive(Debug, Default)]
-pub(crate) struct Nesting(HashMap<String, Vec<String>>);
+pub(crate) struct Nesting {
+    all: HashMap<String, Vec<String>>,
+    /// Of these the foreign key actions: from a table to those that refer to it.
+    actions: HashMap<String, Vec<String>>,
+}
 
 impl Nesting {
     /// The query for the texts that [`add`](Nesting::add) takes.
@@ -40,11 +44,12 @@ impl Nesting {
         match &statement {
             Stmt::CreateView { view_name: name, .. } | Stmt::CreateTrigger { tbl_name: name, .. } => {
                 let owner = lower(&name.name);
-                self.0.entry(owner).or_default().extend(words(sql));
+                self.all.entry(owner).or_default().extend(words(sql));
             }
             Stmt::CreateTable { tbl_name: name, .. } | Stmt::AlterTable(AlterTable { name, .. }) => {
                 for parent in acting_parents(&statement) {
-                    self.0.entry(parent).or_default().push(lower(&name.name));
+                    self.all.entry(parent.clone()).or_default().push(lower(&name.name));
+                    self.actions.entry(parent).or_default().push(lower(&name.name));
                 }
             }
             _ => {}
@@ -52,13 +57,31 @@ impl Nesting {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
+    }
+
+    /// Whether a foreign key action reaches its own table again. Not so a trigger, which the engine does not run inside itself.
+    pub(crate) fn has_cycle(&self) -> bool {
+        self.actions.keys().any(|start| {
+            let (mut reached, mut next) = (HashSet::new(), vec![start]);
+            while let Some(table) = next.pop() {
+                for other in self.actions.get(table).into_iter().flatten() {
+                    if other == start {
+                        return true;
+                    }
+                    if reached.insert(other) {
+                        next.push(other);
+                    }
+                }
+            }
+            false
+        })
     }
 
     /// The nesting depth, if it is over the limit.
     pub(crate) fn too_deep(&self) -> Option<TooDeep> {
         let mut known = HashMap::new();
-        let found = self.0.keys().map(|name| self.depth(name, LIMIT + 1, &mut known)).max()?.min(LIMIT + 1);
+        let found = self.all.keys().map(|name| self.depth(name, LIMIT + 1, &mut known)).max()?.min(LIMIT + 1);
         let what = "nested views, triggers and foreign key actions";
         (found > LIMIT).then_some(TooDeep { what, found, limit: LIMIT })
     }
@@ -68,7 +91,7 @@ impl Nesting {
         if let Some(depth) = known.get(name) {
             return *depth;
         }
-        let Some(others) = self.0.get(name).filter(|_| most > 0) else { return 0 };
+        let Some(others) = self.all.get(name).filter(|_| most > 0) else { return 0 };
         known.insert(name, 0);
         let beyond = others.iter().map(|other| self.depth(other, most - 1, known)).max().unwrap_or(0);
         known.insert(name, 1 + beyond);
@@ -143,6 +166,23 @@ mod tests {
         }
         let mixed = |i: usize| makes[i % makes.len()](i);
         assert_eq!(deep((0..=LIMIT).map(mixed)), Some(LIMIT + 1));
+    }
+
+    #[test]
+    fn an_action_that_reaches_its_own_table_is_a_cycle() {
+        let has_cycle = |texts: &[&str]| {
+            let mut nesting = Nesting::default();
+            texts.iter().for_each(|sql| nesting.add(sql));
+            nesting.has_cycle()
+        };
+        let (own, to_u, to_t) = (
+            "CREATE TABLE t (id, up REFERENCES T (id) ON DELETE CASCADE)",
+            "CREATE TABLE t (id, u REFERENCES u ON UPDATE SET NULL)",
+            "CREATE TABLE u (id, t REFERENCES t ON DELETE CASCADE)",
+        );
+        assert!(has_cycle(&[own]) && has_cycle(&[to_u, to_t]));
+        assert!(!has_cycle(&[to_u]) && !has_cycle(&[to_t, "CREATE TABLE t (id, up REFERENCES t)"]));
+        assert!(!has_cycle(&["CREATE TRIGGER r AFTER DELETE ON t BEGIN DELETE FROM t; END"]));
     }
 
     #[test]

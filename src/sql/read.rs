@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 
 use turso::core::{Dialect, SqliteDialect};
 use turso_parser::ast::fmt::{BlankContext, ToTokens, TokenStream};
-use turso_parser::ast::{Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionType};
+use turso_parser::ast::{AlterTableBody, Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionType};
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
@@ -105,6 +105,7 @@ const NOTHING: Effects = Effects {
     session: false,
     beyond_session: true,
     journal_mode: JournalMode::Untouched,
+    denied: None,
     may_commit: false,
     strange: false,
 };
@@ -123,6 +124,7 @@ impl Effects {
             session: self.session || other.session,
             beyond_session: self.beyond_session || other.beyond_session,
             journal_mode: self.journal_mode.and(other.journal_mode),
+            denied: self.denied.or(other.denied),
             may_commit: self.may_commit || other.may_commit,
             strange: self.strange || other.strange,
         }
@@ -187,12 +189,16 @@ fn of(statement: &Stmt) -> Text {
         Stmt::CreateTable { temporary, tbl_name: name, .. } => {
             schema(name, *temporary, Effects { nests: !acting_parents(statement).is_empty(), ..SOMEWHERE })
         }
-        Stmt::CreateTrigger { temporary, trigger_name: name, .. }
-        | Stmt::CreateView { temporary, view_name: name, .. } => {
+        Stmt::CreateTrigger { temporary, trigger_name: name, .. } => {
             schema(name, *temporary, Effects { nests: true, ..SOMEWHERE })
         }
+        Stmt::CreateView { temporary, view_name: name, select, .. } => {
+            let denied = walk(select).acts.then_some(ACTING_VIEW);
+            schema(name, *temporary, Effects { nests: true, denied, ..SOMEWHERE })
+        }
         Stmt::AlterTable(alter) => {
-            schema(&alter.name, false, Effects { nests: !acting_parents(statement).is_empty(), ..SOMEWHERE })
+            let denied = matches!(alter.body, AlterTableBody::AlterColumn { .. }).then_some(ALTER_COLUMN);
+            schema(&alter.name, false, Effects { nests: !acting_parents(statement).is_empty(), denied, ..SOMEWHERE })
         }
         Stmt::CreateIndex { idx_name: name, .. }
         | Stmt::DropIndex { idx_name: name, .. }
@@ -219,6 +225,11 @@ fn of(statement: &Stmt) -> Text {
         }
     }
 }
+
+const ACTING_VIEW: &str = "a view that calls nextval or setval would write wherever it is read: call it in the statement itself; it was not run";
+
+const ALTER_COLUMN: &str = "ALTER COLUMN can leave a database that the engine (0.8.3) does not open any more: make another table, and \
+    copy the rows; it was not run";
 
 fn boundary(kind: Kind) -> Text {
     with(kind, Effects { bounds: true, ..NOTHING })

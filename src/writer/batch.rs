@@ -200,7 +200,7 @@ impl<'l> Batch<'l> {
         let mut last = began;
         self.company.gather();
         self.pace.begins();
-        while self.ran.len() < self.shared.config.batch_jobs {
+        while self.ran.len() < self.most_together(connection) {
             let job = match self.next_if(|job| !job.is_solitary() && !self.pace.keeps_others(&job.kind)) {
                 Next::Job(job) => job,
                 Next::Other => {
@@ -226,6 +226,12 @@ impl<'l> Batch<'l> {
             last = now;
         }
         Whole::Yes
+    }
+
+    /// How many may share a commit. The engine counts the violations of deferred foreign keys of a whole transaction together, and not
+    /// well: what one job repairs another has broken, and a cascade takes one off too many.
+    fn most_together(&self, connection: &PooledConnection) -> usize {
+        if connection.has_deferred_keys() { 1 } else { self.shared.config.batch_jobs }
     }
 
     /// Runs a job in the transaction that others share.
@@ -361,7 +367,7 @@ impl<'l> Batch<'l> {
     /// Runs so many of them in the open transaction.
     async fn fill_again(&mut self, together: usize, connection: &mut PooledConnection) -> Whole {
         let began = clock::now();
-        while self.ran.len() < together
+        while self.ran.len() < together.min(self.most_together(connection))
             && clock::now().saturating_duration_since(began) < self.shared.config.batch_time
             && let Some(job) = self.shared.next_again()
         {

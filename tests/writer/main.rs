@@ -12,6 +12,7 @@ mod close;
 #[cfg(unix)]
 mod common;
 mod deadlines;
+mod denied;
 #[cfg(unix)]
 mod disk;
 mod disk_faults;

@@ -32,7 +32,7 @@ use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
 use crate::sql::{JournalMode, Kind, Nesting, Text};
-use crate::stack::await_with_room;
+use crate::stack::{Room, await_with_room, with_room};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
 pub struct Connection {
@@ -236,9 +236,14 @@ impl Connection {
             return Ok(0);
         }
         let needs_room = self.needs_room(&mut prepared);
-        let changed = await_with_room(needs_room, engine(prepared.statement.execute(params))).await?;
-        self.statements.put(prepared);
-        Ok(changed)
+        let changed = await_with_room(needs_room, engine(prepared.statement.execute(params))).await;
+        match (&changed, needs_room) {
+            // It has statements in it as deep as it went, and drops them as deep.
+            (_, Room::Most) => with_room(Room::Most, || drop(prepared)),
+            (Ok(_), _) => self.statements.put(prepared),
+            (Err(_), _) => {}
+        }
+        changed
     }
 
     /// Sets a savepoint for a statement if that may write and a transaction is open. Alone, a statement is undone by the engine; in
@@ -392,10 +397,18 @@ impl Connection {
     async fn run_each(&mut self, is_deep: bool, statements: impl Iterator<Item = &str>) -> Result<()> {
         for sql in statements {
             self.give_way().await;
-            let is_deep = is_deep || self.opened.shared.schema.has_nesting();
-            let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
+            let room = self.room_for(is_deep);
+            let mut statement = await_with_room(room, engine(self.raw.prepare(sql))).await?;
             let mut rows = engine(statement.query(())).await?;
-            while await_with_room(is_deep, engine(rows.next())).await?.is_some() {}
+            let outcome = loop {
+                match await_with_room(room, engine(rows.next())).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            with_room(room, || drop((rows, statement)));
+            outcome?;
         }
         Ok(())
     }
@@ -459,7 +472,7 @@ impl Connection {
         sql: &str,
         found: Found,
         params: Params,
-    ) -> Result<(turso::Rows, Prepared, bool)> {
+    ) -> Result<(turso::Rows, Prepared, Room)> {
         let mut prepared = self.prepared(sql, found, &params).await?;
         prepared.is_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
@@ -490,9 +503,21 @@ impl Connection {
     }
 
     /// Whether a statement that is about to run may be deep: by its text or, if the engine prepares it anew, by what it names.
-    fn needs_room(&self, prepared: &mut Prepared) -> bool {
+    fn needs_room(&self, prepared: &mut Prepared) -> Room {
         let is_prepared_anew = std::mem::replace(&mut prepared.generation, self.generation) != self.generation;
-        prepared.text.is_deep() || is_prepared_anew && self.opened.shared.schema.has_nesting()
+        let schema = &self.opened.shared.schema;
+        let writes = prepared.text.effects().writes;
+        match writes && schema.has_cycle() {
+            true => Room::Most,
+            // What a write reaches is nested as it runs.
+            false => (prepared.text.is_deep() || (writes || is_prepared_anew) && schema.has_nesting()).into(),
+        }
+    }
+
+    /// What a text that is prepared, or run at once, may need.
+    fn room_for(&self, is_deep: bool) -> Room {
+        let schema = &self.opened.shared.schema;
+        if schema.has_cycle() { Room::Most } else { (is_deep || schema.has_nesting()).into() }
     }
 
     /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
@@ -506,6 +531,9 @@ impl Connection {
             return Err(Error::misuse("the engine's parser panics at this text: it was not run"));
         }
         judge(text)?;
+        if let Some(why) = text.effects().denied {
+            return Err(Error::misuse(why));
+        }
         if text.effects().nests {
             self.check_nesting(text.statements(sql)).await?;
         }
@@ -541,7 +569,25 @@ impl Connection {
         if !nesting.is_empty() {
             self.opened.shared.schema.mark_nesting();
         }
+        if nesting.has_cycle() {
+            self.opened.shared.schema.mark_cycle();
+        }
         nesting.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
+    }
+
+    /// Looks whether a foreign key of the schema is deferred.
+    pub(super) async fn look_for_deferred(&mut self) -> Result<()> {
+        let found =
+            self.query_own("SELECT 1 FROM sqlite_schema WHERE sql LIKE '%deferred%' LIMIT 1").await?.next().await?;
+        if found.is_some() {
+            self.opened.shared.schema.mark_deferred();
+        }
+        Ok(())
+    }
+
+    /// Whether a foreign key is deferred: its violations are counted for a whole transaction, whoever shares it.
+    pub(crate) fn has_deferred_keys(&self) -> bool {
+        self.opened.shared.schema.has_deferred()
     }
 
     /// Runs a statement whose rows, if any, do not matter: a pragma, for example. In a [hook](super::Hooks) what it changes
@@ -740,6 +786,9 @@ impl Connection {
         self.is_fresh = false;
         if text.effects().schema {
             self.statements.changes();
+            if sql.to_ascii_lowercase().contains("deferred") {
+                self.opened.shared.schema.mark_deferred();
+            }
         }
         self.generation = self.generation.wrapping_add(u32::from(text.kind() == Kind::Pragma));
         self.changes.begins(text, || self.raw.is_autocommit().unwrap_or(false));

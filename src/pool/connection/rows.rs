@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::pool::engine::engine;
 use crate::pool::row::Row;
 use crate::pool::statements::Prepared;
-use crate::stack::await_with_room;
+use crate::stack::{Room, await_with_room, with_room};
 
 /// What a query left open.
 pub(super) struct Open {
@@ -16,7 +16,7 @@ pub(super) struct Open {
     /// Goes back to the cache with the rows.
     pub(super) prepared: Prepared,
     /// The engine may go deep to give a row.
-    pub(super) needs_room: bool,
+    pub(super) needs_room: Room,
     /// Of a statement that writes: all of its rows, for it has run.
     pub(super) fetched: Option<VecDeque<turso::Row>>,
     /// A row could not be fetched: the statement is not kept.
@@ -82,8 +82,12 @@ const NOT_OPEN: Error = Error::misuse("the rows of the statement are gone");
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        let Some(Open { rows, prepared, failed, .. }) = self.connection.open.take() else { return };
+        let Some(Open { rows, prepared, needs_room, failed, .. }) = self.connection.open.take() else { return };
         // The rows first: they are another handle to the statement, and an operation of the connection.
+        if needs_room == Room::Most {
+            with_room(Room::Most, || drop((rows, prepared)));
+            return self.connection.settled();
+        }
         drop(rows);
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
         self.connection.settled();
