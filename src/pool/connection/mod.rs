@@ -523,7 +523,7 @@ impl Connection {
     /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
     /// transaction that a pragma is in.
     async fn admit(&mut self, sql: &str, text: &Text, judge: Judge) -> Result<()> {
-        if text.repeats() {
+        if text.repeats() && !text.has_a_tail() {
             return judge(text);
         }
         Error::check_depth(text)?;
