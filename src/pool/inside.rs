@@ -10,6 +10,9 @@ use std::cell::Cell;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inside {
     Read,
+    /// One whose answer others may wait for. What it waits for must not be such an answer: that may be its own.
+    #[cfg(feature = "cache")]
+    CachedRead,
     Write,
 }
 

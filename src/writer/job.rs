@@ -307,9 +307,12 @@ impl Job {
     /// Answers its caller. Nothing of the job's own may end the lane by a panic: not the drop of what it captured, and not
     /// that of an answer that nobody waits for.
     pub(super) fn settle(self, end: End) {
-        contain(|| match self.kind {
-            Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
-            Kind::Work(work) => work.settle(end),
+        // What is dropped with it is inside the lane, as the closure was.
+        contain(|| {
+            inside::within(Inside::Write, || match self.kind {
+                Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
+                Kind::Work(work) => work.settle(end),
+            });
         });
     }
 

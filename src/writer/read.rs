@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::PooledDatabaseWriter;
 use super::outcome::CommitToken;
-use crate::catch::catch;
+use crate::catch::{catch, drop_contained};
 use crate::error::{Error, Result};
 use crate::pool::inside::{self, Inside};
 use crate::pool::{PooledConnection, Snapshot, clock};
@@ -86,11 +86,16 @@ impl PooledDatabaseWriter {
         let connection = self.pool.get_from(site).await?;
         let shared = self.way.shared();
         let limit = shared.config.read_timeout;
+        // One that a cached read waits for must not wait for a cached one in its turn.
+        #[cfg(feature = "cache")]
+        let inside = if inside::inside() == Some(Inside::CachedRead) { Inside::CachedRead } else { Inside::Read };
+        #[cfg(not(feature = "cache"))]
+        let inside = Inside::Read;
         let (mut reply, answer) = oneshot::channel::<Answer<R, E>>();
         shared.executor.read(Box::new(move || {
             Box::pin(async move {
                 let left = poll_fn(|context| reply.poll_closed(context));
-                if let Some(outcome) = read_on(site, connection, limit, left, work).await {
+                if let Some(outcome) = read_on(inside, site, connection, limit, left, work).await {
                     // Fails only if the caller left just now.
                     let _ = reply.send(outcome);
                 }
@@ -115,6 +120,7 @@ pub(super) fn not_read() -> Error {
 /// Reads on a connection, which is back in the pool when this returns, for at most `limit` and for as long as somebody waits for
 /// it. `None`: all of them `left`.
 pub(super) async fn read_on<F, R, E>(
+    inside: Inside,
     site: &'static Location<'static>,
     mut connection: PooledConnection,
     limit: Option<Duration>,
@@ -127,10 +133,14 @@ where
 {
     connection.moves_here(site);
     let outcome = {
-        let mut reading = pin!(catch(read_snapshot(&mut connection, limit, work)));
-        until(left, poll_fn(|context| inside::within(Inside::Read, || reading.as_mut().poll(context)))).await
+        let mut reading = Box::pin(catch(read_snapshot(&mut connection, limit, work)));
+        let outcome = until(left, poll_fn(|context| inside::within(inside, || reading.as_mut().poll(context)))).await;
+        // What it captured is somebody else's, and may ask for the end of what it is in.
+        inside::within(inside, || drop_contained(reading));
+        outcome
     };
-    drop(connection);
+    // Whoever is handed it is woken here, by a waker of its own.
+    drop_contained(connection);
     outcome
 }
 

@@ -504,6 +504,54 @@ async fn a_call_that_is_not_polled_holds_up_nobody() {
     assert_eq!(db.status().pool.in_use, 1, "the lane's");
 }
 
+/// Its own answer, or one that waits for it: it reads instead of waiting for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cached_read_inside_a_cached_read_does_not_wait_for_itself() {
+    static DB: std::sync::OnceLock<PooledDatabaseWriter> = std::sync::OnceLock::new();
+
+    /// Each needs the other, `left` times.
+    fn needs(which: i64, left: i64) -> std::pin::Pin<Box<dyn Future<Output = Result<i64>> + Send>> {
+        Box::pin(async move {
+            let read = async |snapshot: &mut Snapshot<'_>, (which, left): &(i64, i64)| {
+                let mut rows = snapshot.query("SELECT x FROM t", ()).await?;
+                let own: i64 = rows.next().await?.expect("a row").get(0)?;
+                drop(rows);
+                // With the same key each time, however deep it is.
+                static DEPTH: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+                match DEPTH.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < *left {
+                    true => Ok::<_, Error>(own + needs(1 - *which, *left).await?),
+                    false => Ok(own),
+                }
+            };
+            Ok(*DB.get().expect("it is set").read_cached((which, left), read).await?)
+        })
+    }
+
+    let (db, _folder) = open(TWO).await;
+    DB.set(db).unwrap();
+    let nested = tokio::time::timeout(Duration::from_secs(30), needs(0, 3)).await.expect("it waits for itself");
+    assert_eq!(nested.unwrap(), 4);
+}
+
+/// What the answer's own code does in the cache is its caller's.
+#[tokio::test]
+async fn an_answer_whose_weight_panics_panics_in_its_caller_and_costs_nobody_else() {
+    #[derive(Debug)]
+    struct Heavy;
+    impl poolproof::Weigh for Heavy {
+        fn heap_bytes(&self) -> usize {
+            panic!("too heavy")
+        }
+    }
+    let (db, _folder) = open(TWO).await;
+    let asks = std::panic::AssertUnwindSafe(
+        db.read_cached(1_i64, async |_: &mut Snapshot<'_>, _: &i64| Ok::<_, Error>(Heavy)),
+    );
+    assert!(poll_for_a_panic(asks).await);
+    keep(&db, X).await;
+    assert_eq!(db.status().pool.in_use, 1, "the lane's");
+}
+
 /// Whatever becomes of the runtime in which a read was begun, or of who drops a future outside any, others have their answer.
 #[test]
 fn a_shared_read_depends_on_no_runtime_of_its_callers() {

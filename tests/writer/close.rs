@@ -103,6 +103,46 @@ async fn closing_inside_a_closure_does_not_wait_for_itself() {
     tokio::time::timeout(LONG, db.close()).await.expect("nothing is left");
 }
 
+/// What a closure has captured is dropped where it ran: what that asks of the writer waits for nothing there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_closure_captured_may_use_the_writer_as_it_is_dropped() {
+    struct Audit(PooledDatabaseWriter, bool);
+    impl Drop for Audit {
+        fn drop(&mut self) {
+            let Self(db, closes) = self;
+            let asks = async {
+                match closes {
+                    true => db.close().await,
+                    false => drop(db.execute("INSERT INTO t VALUES (2)", ()).await),
+                }
+            };
+            // By hand: this may be no place for a runtime.
+            let mut asks = std::pin::pin!(asks);
+            let asked = asks.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            assert!(asked.is_ready(), "it waits for itself");
+        }
+    }
+    const LONG: Duration = Duration::from_secs(30);
+    for closes in [false, true] {
+        let (db, _folder) = writer().await;
+        let audit = Audit(db.clone(), closes);
+        let write = db.write(async move |tx| {
+            let _audit = &audit;
+            tx.execute("INSERT INTO t VALUES (1)", ()).await
+        });
+        write.await.unwrap();
+        tokio::time::timeout(LONG, db.stop()).await.expect("the lane waits for itself");
+        assert_eq!(column(&db, "t").await, [1]);
+        let audit = Audit(db.clone(), closes);
+        let read = db.read(async move |snapshot| {
+            let _audit = audit;
+            count(snapshot).await
+        });
+        assert_eq!(read.await.unwrap(), 1);
+        tokio::time::timeout(LONG, db.close()).await.expect("a read waits for itself");
+    }
+}
+
 #[tokio::test]
 async fn a_close_waits_for_what_is_queued_however_it_ends() {
     let (db, _folder) = writer().await;

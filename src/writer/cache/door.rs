@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::hash::Hash;
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -16,6 +16,7 @@ use turso::IntoParams;
 use super::key::{GivenTo, Key, Work};
 use super::{CachedRows, Filling, Found, Kept, Weigh, read_schema};
 use crate::error::{Error, Result};
+use crate::pool::inside::{Inside, inside};
 use crate::pool::{PooledConnection, Snapshot};
 use crate::sql::Text;
 use crate::sync::Mutex;
@@ -179,11 +180,13 @@ impl PooledDatabaseWriter {
         T: Weigh + Send + Sync + 'static,
         E: From<Error> + Send + 'static,
     {
+        // A cached read that waited for another would wait for ever if that were its own, or one that waits for it.
+        let is_inside_another = inside() == Some(Inside::CachedRead);
         let kept_or_read = self.cache.as_ref().map(|cache| (cache, cache.find(key, is_hopeless)));
         let cache = match kept_or_read {
             Some((_, Some(Found::Kept(kept)))) => return kept.value(),
-            Some((cache, None)) => cache,
-            None | Some((_, Some(Found::Read))) => return self.read_alone(site, work).await,
+            Some((cache, None)) if !is_inside_another => cache,
+            None | Some((_, Some(Found::Read) | None)) => return self.read_alone(site, work).await,
         };
         // Whoever reads takes it: the flight, if this call's is the one that starts it, or this call, if it failed.
         let work = Arc::new(Mutex::new(Some(work)));
@@ -290,8 +293,15 @@ async fn fill_on<F, T, E>(
     };
     // Fails only if its caller left, and so below.
     let failed = |failure| drop(fails.send(failure));
-    match read_on(site, connection, limit, filling.left(), work).await {
-        Some(Ok(Ok((value, schema, asked)))) => filling.keep(asked.as_deref(), Kept::of(&value), schema),
+    match read_on(Inside::CachedRead, site, connection, limit, filling.left(), work).await {
+        // How much it weighs is somebody else's code, and so is what makes room for it.
+        Some(Ok(Ok((value, schema, asked)))) => {
+            let kept = catch_unwind(AssertUnwindSafe(|| Kept::of(&value)));
+            match kept {
+                Ok(kept) => filling.keep(asked.as_deref(), kept, schema),
+                Err(panic) => failed(Failure::Panic(panic)),
+            }
+        }
         Some(Ok(Err(error))) => failed(Failure::Error(error)),
         Some(Err(panic)) => failed(Failure::Panic(panic)),
         None => {}

@@ -15,6 +15,7 @@ use std::hash::Hash;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::catch::contain;
 use crate::sync::{Arc, Mutex, Semaphore};
 
 /// Starts a read, whose answer is to be [landed](Lead::land).
@@ -186,7 +187,8 @@ impl<K: Hash + Eq + Clone, T: Clone> Lead<K, T> {
 
     fn lands(&self, answer: Option<T>) {
         if self.flight.answer.set(answer).is_ok() {
-            self.flight.has_landed.close();
+            // A waker is somebody else's: one that panics must keep nobody from the next flight.
+            contain(|| self.flight.has_landed.close());
             self.flights.over(&self.key, &self.flight);
         }
     }

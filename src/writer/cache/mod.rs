@@ -24,6 +24,7 @@ use self::flights::{Flights, Lead};
 use self::key::Key;
 pub use self::rows::CachedRows;
 pub use self::weigh::Weigh;
+use crate::catch::contain;
 use crate::changes::{Changes, Photo, Schema, Slots, Versions};
 use crate::error::{Error, Result};
 use crate::pool::{ConnectionPool, Snapshot};
@@ -293,7 +294,8 @@ impl Filling {
             None => (Slots::UNKNOWN, Answer::Never),
         };
         if let Some(stamp) = before.stamp(depends) {
-            cache.kept.insert(lead.key().clone(), Entry { depends, stamp, answer });
+            // What it makes room for is dropped, which is somebody else's code.
+            contain(|| cache.kept.insert(lead.key().clone(), Entry { depends, stamp, answer }));
         }
         lead.land(Some(kept));
     }
