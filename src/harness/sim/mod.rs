@@ -202,7 +202,11 @@ impl Sim {
 
     /// For how long, in real time, one poll may go on. 10 seconds unless set. One that spins or blocks its thread cannot be
     /// interrupted: it is told which seed, task and place that is, and the process ends (exit code 101).
+    ///
+    /// # Panics
+    /// For 0.
     pub fn poll_limit(mut self, limit: Duration) -> Self {
+        assert!(!limit.is_zero(), "no poll ends in no time");
         self.poll_limit = limit;
         self
     }

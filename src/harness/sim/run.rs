@@ -80,7 +80,13 @@ where
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without threads and sockets needs nothing");
-    runtime.block_on(async {
+    let seed = match course {
+        Course::Seed(seed, _) => seed,
+        Course::Plan(plan) => plan.seed,
+        Course::Schedule(schedule) => schedule.seed,
+    };
+    let lookout = Lookout::new(seed, poll_limit);
+    let ran = runtime.block_on(async {
         let (decider, seed) = match course {
             Course::Seed(seed, strategy) => (Decider::of_seed(seed, strategy), seed),
             Course::Plan(plan) => (Decider::of_plan(plan), plan.seed),
@@ -103,7 +109,7 @@ where
             leaks: BTreeSet::new(),
             watches: Vec::new(),
         };
-        let shared = Shared::new(state, Lookout::new(seed, poll_limit));
+        let shared = Shared::new(state, Arc::clone(lookout.watched()));
         let _here = simulated::enter(Rc::new(Outside(Arc::downgrade(&shared))));
         let _recorded = panics::record();
         let world = World::new(Arc::clone(&shared), seed);
@@ -136,7 +142,11 @@ where
         // In the runtime, whose clock it may look at.
         drop(scheduler);
         ran
-    })
+    });
+    // It waits for threads that the check has started.
+    lookout.watched().gives_way();
+    drop(runtime);
+    ran
 }
 
 #[cfg(test)]

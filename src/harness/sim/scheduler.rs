@@ -124,7 +124,11 @@ impl<'a> Scheduler<'a> {
         let future = self.tasks[number].future.take();
         let before = self.shared.state().current.replace(number);
         let _silent = panics::record();
-        std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(future))));
+        if future.is_some() {
+            self.shared.watched().begins(&self.tasks[number].name, self.tasks[number].site);
+            std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(future))));
+            self.shared.watched().ends();
+        }
         drop(panics::first());
         self.shared.state().current = before;
     }
@@ -448,7 +452,9 @@ impl Future for Scheduler<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.step(cx)
+        let polled = self.step(cx);
+        self.shared.watched().gives_way();
+        polled
     }
 }
 

@@ -24,7 +24,7 @@ use super::disk::{Call, Disk, Fate, Pending, Told};
 use super::failure::Failure;
 use super::faults::Faults;
 use super::identity::Identity;
-use super::stuck::{Lookout, Watched};
+use super::stuck::Watched;
 use super::trace::{Outcome, Trace, What};
 use crate::simulated::Simulated;
 
@@ -257,19 +257,19 @@ pub(super) struct Shared {
     ready: Mutex<Ready>,
     began: Instant,
     thread: ThreadId,
-    lookout: Lookout,
+    watched: Arc<Watched>,
     identity: Identity,
 }
 
 impl Shared {
     /// Inside the world's runtime.
-    pub(super) fn new(state: State, lookout: Lookout) -> Arc<Self> {
+    pub(super) fn new(state: State, watched: Arc<Watched>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
             ready: Mutex::default(),
             began: Instant::now(),
             thread: thread::current().id(),
-            lookout,
+            watched,
             identity: Identity::new(),
         })
     }
@@ -289,7 +289,7 @@ impl Shared {
 
     /// What sees a poll that does not end.
     pub(super) fn watched(&self) -> &Watched {
-        self.lookout.watched()
+        &self.watched
     }
 
     /// Time since the world began.

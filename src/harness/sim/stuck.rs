@@ -37,10 +37,11 @@ pub(super) struct Watched {
     polled: Mutex<Option<Polled>>,
 }
 
-/// The poll that goes on.
+/// What goes on.
 struct Polled {
     since: Instant,
-    task: Arc<str>,
+    /// `None`: the runtime, between two polls of tasks.
+    task: Option<Arc<str>>,
     /// Where the task was started.
     site: Option<&'static Location<'static>>,
     /// What it noted in this poll, last.
@@ -74,8 +75,14 @@ impl Drop for Lookout {
 }
 
 impl Watched {
+    /// A task is polled, or dropped.
     pub(super) fn begins(&self, task: &Arc<str>, site: Option<&'static Location<'static>>) {
-        *self.polled.lock() = Some(Polled { since: Instant::now(), task: Arc::clone(task), site, noted: None });
+        *self.polled.lock() = Some(Polled { since: Instant::now(), task: Some(Arc::clone(task)), site, noted: None });
+    }
+
+    /// The runtime has the thread, for other tasks or for its end.
+    pub(super) fn gives_way(&self) {
+        *self.polled.lock() = Some(Polled { since: Instant::now(), task: None, site: None, noted: None });
     }
 
     pub(super) fn ends(&self) {
@@ -93,16 +100,25 @@ impl Watched {
         let polled = self.polled.lock();
         let Polled { since, task, site, noted } =
             polled.as_ref().filter(|polled| polled.since.elapsed() > self.limit)?;
-        let site = site.map_or(String::new(), |site| format!(", started at {site},"));
-        let noted = noted.as_ref().map_or(String::new(), |(text, at)| format!(" Its last note: {text:?}, at {at}."));
+        let (seed, took) = (self.seed, since.elapsed());
+        let what = match task {
+            Some(task) => {
+                let site = site.map_or(String::new(), |site| format!(", started at {site},"));
+                let noted = noted.as_ref();
+                let noted = noted.map_or(String::new(), |(text, at)| format!(" Its last note: {text:?}, at {at}."));
+                format!(
+                    "{task}{site} has been in one poll for {took:.0?}, which nothing can interrupt: it spins, or blocks its thread.{noted} \
+                     The world's clock stands still inside a poll, so a loop that waits for it never ends."
+                )
+            }
+            None => format!(
+                "no task of the world has been polled for {took:.0?}: a task of tokio::spawn spins or blocks the thread, a real thread is \
+                 waited for (spawn_blocking), or time is real (tokio::time::resume)."
+            ),
+        };
         Some(format!(
-            "seed {}: {task}{site} has been in one poll for {:.0?}, which nothing can interrupt: it spins, or blocks its thread.{noted} The \
-             world's clock stands still inside a poll, so a loop that waits for it never ends. This process ends now; Sim::poll_limit \
-             sets how long one may take.\nrepeat: {}={} and the same test",
-            self.seed,
-            since.elapsed(),
-            super::SEED,
-            self.seed
+            "seed {seed}: {what} This process ends now; Sim::poll_limit sets how long it may take.\nrepeat: {}={seed} and the same test",
+            super::SEED
         ))
     }
 }

@@ -54,6 +54,27 @@ fn a_child() {
     match std::env::var(BODY).unwrap().as_str() {
         "spins" => sim.check(spins),
         "fails, then spins" => sim.check(fails_then_spins),
+        "spins in tokio::spawn" => sim.check(async |world: World| {
+            tokio::spawn(async { spin() });
+            world.sleep(Duration::from_millis(1)).await;
+            Ok::<_, String>(())
+        }),
+        "spins as it is dropped" => sim.check(async |world: World| {
+            drop(world.spawn("client-1", async {
+                let _spins = Spins;
+                std::future::pending::<()>().await;
+            }));
+            world.sleep(Duration::from_millis(1)).await;
+            Ok::<_, String>(())
+        }),
+        "leaves a thread" => sim.check(async |_: World| {
+            drop(tokio::task::spawn_blocking(|| spin()));
+            Ok::<_, String>(())
+        }),
+        "real time" => sim.check(async |_: World| {
+            tokio::time::resume();
+            std::future::pending::<Result<(), String>>().await
+        }),
         other => panic!("{other:?} is no body"),
     }
 }
@@ -62,6 +83,35 @@ fn child(body: &str) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "sim::outside::a_child", "--include-ignored", "--test-threads", "1"]).env(BODY, body);
     command.output().unwrap()
+}
+
+fn spin() {
+    loop {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+struct Spins;
+
+impl Drop for Spins {
+    fn drop(&mut self) {
+        spin();
+    }
+}
+
+#[test]
+fn whatever_else_keeps_a_world_from_its_end_is_told() {
+    for (body, told) in [
+        ("spins in tokio::spawn", "no task of the world has been polled"),
+        ("spins as it is dropped", "client-1, started at "),
+        ("leaves a thread", "no task of the world has been polled"),
+        ("real time", "no task of the world has been polled"),
+    ] {
+        let Output { status, stderr, .. } = child(body);
+        let stderr = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(101), "{body}: {stderr}");
+        assert!(stderr.contains("seed 0: ") && stderr.contains(told), "{body}: {stderr}");
+    }
 }
 
 #[test]
