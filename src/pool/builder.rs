@@ -17,6 +17,7 @@ use super::manage::{Activity, Manage};
 use crate::changes::Changes;
 use crate::error::{Error, IN_ANOTHER_PROCESS, Result};
 use crate::stack::await_with_room;
+use crate::sync::Mutex;
 
 /// What every connection runs first, and why.
 pub(crate) const PRAGMAS: [&str; 4] = [
@@ -156,19 +157,23 @@ impl ConnectionPoolBuilder {
                 outcome => break outcome?,
             }
         };
-        let opened = Arc::clone(&turso.opened);
+        let handle = Arc::clone(&turso.handle);
         #[cfg(feature = "cache")]
         let changes = Arc::clone(&turso.changes);
         let mut config = self.config;
         config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
         let pool = Pool::with_hooks(turso, config, self.hooks.then(Connection::keep_changes))?;
-        let (identity, logs) = (opened.identity(), opened.logs(&path));
+        let (identity, logs) = handle.with(|handle| match handle {
+            Some(Handle { opened, .. }) => (opened.identity(), opened.logs(&path)),
+            None => Default::default(),
+        });
         Ok(ConnectionPool {
             pool,
             path,
             is_of_a_file: self.io.is_none(),
             identity,
             logs,
+            handle,
             has_lane: Arc::default(),
             #[cfg(feature = "cache")]
             changes,
@@ -211,7 +216,9 @@ impl ConnectionPoolBuilder {
             (Error::Engine(error), _) => failed(&error),
             (error, _) => error,
         })?;
-        let turso = Turso { database, statement_cache: self.statement_cache, changes: Changes::of(path), opened };
+        let identity = opened.identity();
+        let handle = Arc::new(Mutex::new(Some(Handle { database, opened })));
+        let turso = Turso { handle, statement_cache: self.statement_cache, changes: Changes::of(path) };
         match turso.connect().await {
             Ok(mut connection) => match connection.check_nesting(std::iter::empty()).await {
                 Ok(()) => connection.look_for_deferred().await?,
@@ -229,7 +236,7 @@ impl ConnectionPoolBuilder {
             Err(error) => return Err(error),
         }
         let is_there = std::fs::metadata(path).map(|file| file::identity_of(&file)).ok();
-        if turso.opened.identity().is_some() && turso.opened.identity() != is_there {
+        if identity.is_some() && identity != is_there {
             let problem = "it was removed or replaced while it was opened; open it again".to_owned();
             return Err(Error::Open { path: path.to_owned(), problem });
         }
@@ -245,13 +252,20 @@ fn is_elsewhere(error: &Error) -> bool {
     matches!(error, Error::Open { problem, .. } if problem == IN_ANOTHER_PROCESS)
 }
 
-/// The manager of the engine's connections.
-pub(super) struct Turso {
+/// The database, as long as a pool has it open.
+#[derive(Clone)]
+pub(super) struct Handle {
     database: Arc<turso::Database>,
-    statement_cache: usize,
-    changes: Arc<Changes>,
     /// After the engine's handle.
     opened: Arc<Opened>,
+}
+
+/// The manager of the engine's connections.
+pub(super) struct Turso {
+    /// `None` once the pool is closed: then the file is free for others, whoever still has a handle to the pool.
+    handle: Arc<Mutex<Option<Handle>>>,
+    statement_cache: usize,
+    changes: Arc<Changes>,
 }
 
 impl Manage for Turso {
@@ -259,13 +273,14 @@ impl Manage for Turso {
     type Error = Error;
 
     async fn connect(&self) -> Result<Connection> {
-        let (opened, changes) = (Arc::clone(&self.opened), Arc::clone(&self.changes));
-        let has_nesting = self.opened.shared.schema.has_nesting();
-        let raw = await_with_room(has_nesting, engine(async { self.database.connect() })).await;
+        let Handle { database, opened } = self.handle.with(|handle| handle.clone()).ok_or(Error::Closed)?;
+        let has_nesting = opened.shared.schema.has_nesting();
+        let raw = await_with_room(has_nesting, engine(async { database.connect() })).await;
         if raw.as_ref().is_err_and(Error::is_io) {
-            self.opened.shared.leaves_a_lock();
+            opened.shared.leaves_a_lock();
         }
-        let mut connection = Connection::new(raw?, self.statement_cache, opened, changes);
+        drop(database);
+        let mut connection = Connection::new(raw?, self.statement_cache, opened, Arc::clone(&self.changes));
         for pragma in PRAGMAS {
             connection.run_as_is(pragma).await?;
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::builder::{ConnectionPoolBuilder, Turso};
+use super::builder::{ConnectionPoolBuilder, Handle, Turso};
 use super::connection::Connection;
 use super::failure::{AcquireError, StillOpen};
 use super::file::{Identity, Logs};
@@ -27,6 +27,7 @@ use crate::catch::catch;
 #[cfg(feature = "cache")]
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 
 /// A pool of connections to one Turso database. A clone is another handle to the same pool.
 ///
@@ -59,6 +60,8 @@ pub struct ConnectionPool {
     /// Which of them it was when it was opened.
     pub(super) identity: Option<Identity>,
     pub(super) logs: Logs,
+    /// Shared with the pool's manager.
+    pub(super) handle: Arc<Mutex<Option<Handle>>>,
     /// Whether a writer's lane writes through it.
     pub(super) has_lane: Arc<AtomicBool>,
     #[cfg(feature = "cache")]
@@ -227,9 +230,19 @@ impl ConnectionPool {
         let mut closing = pin!(self.pool.close());
         poll_fn(|context| match (closing.as_mut().poll(context), inside()) {
             (Poll::Pending, None) => Poll::Pending,
-            _ => Poll::Ready(()),
+            (Poll::Pending, Some(_)) => Poll::Ready(()),
+            (Poll::Ready(()), _) => {
+                self.lets_go();
+                Poll::Ready(())
+            }
         })
         .await;
+    }
+
+    /// No connection is alive: the file is free, whoever still has a handle to the pool.
+    fn lets_go(&self) {
+        let handle = self.handle.with(Option::take);
+        drop(handle);
     }
 
     /// [Closes](ConnectionPool::close) the pool, and waits at most `limit` for what is in use.
@@ -243,7 +256,7 @@ impl ConnectionPool {
     /// # Cancel safety
     /// As for [`ConnectionPool::close`].
     pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
-        self.pool.close_within(limit).await
+        self.pool.close_within(limit).await.inspect(|()| self.lets_go())
     }
 }
 

@@ -131,7 +131,8 @@ async fn work(mut works: Works, files: Files) {
         // A last time: whoever opens the file next could not know.
         outlive(wal::repair(shared, connection)).await;
     }
-    if checkpoints.is_due() {
+    // Guards may have written, too, and whoever was there before.
+    if checkpoints.is_due() || shared.wal.has_something(&*shared.executor) {
         outlive(checkpoints.run(shared, connection)).await;
     }
 }

@@ -161,6 +161,11 @@ impl Wal {
         self.found.with(|found| *found = if is_there { Found::Waits { batches: 1, then: 1 } } else { Found::Nothing });
     }
 
+    /// Whether there is a log.
+    pub(super) fn has_something(&self, executor: &dyn Executor) -> bool {
+        self.bytes(executor).is_some_and(|bytes| bytes > 0)
+    }
+
     fn bytes(&self, executor: &dyn Executor) -> Option<u64> {
         Some(executor.file(&self.file)?.len)
     }

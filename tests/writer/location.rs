@@ -269,6 +269,29 @@ async fn who_has_time_waits_for_another_process_to_close_it() {
 }
 
 /// A statement that one pool keeps is prepared anew when another pool of the process has changed the schema.
+/// As in a rolling restart, where the state of a service outlives its last request: what is closed is free, and all of it is in the
+/// database, what a guard has written too.
+#[tokio::test]
+async fn what_is_closed_is_free_though_a_handle_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let db = PooledDatabaseWriter::open(&path).await.unwrap();
+    db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+    db.pool().get().await.unwrap().execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    let (left, pool) = (db.clone(), db.pool().clone());
+    db.close().await;
+    let mut other = child(&path).spawn().unwrap();
+    let said = says(&mut other);
+    assert!(!said.contains("another process"), "{said}");
+    ends(other);
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(by_sqlite(&copy), [1], "the log is copied");
+    drop(ConnectionPool::builder(&path).read_only(true).build().await.unwrap());
+    assert!(matches!(left.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err().cause(), Error::Closed));
+    assert!(matches!(pool.get().await.unwrap_err(), Error::Closed));
+}
+
 #[tokio::test]
 async fn a_change_of_the_schema_by_one_pool_is_known_to_the_other() {
     let folder = tempfile::tempdir().unwrap();
