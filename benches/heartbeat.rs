@@ -1,6 +1,6 @@
 //! What a task that only wants its turn notices of the database: how long it waits, once it is ready, on a runtime of two
 //! threads. First while 32 callers write and one reads a million rows again and again; then while others read, through the
-//! writer (on a thread of the runtime's blocking pool) and in their own tasks. What a read itself takes stands beside it.
+//! writer (on a thread of its own) and in their own tasks. What a read itself takes stands beside it.
 //!
 //! The controls: a runtime that has nothing else to do, while the same work goes on in another, which is what the machine's
 //! own scheduler does to a task; and the engine polled on the workers, as with one connection behind a mutex.

@@ -73,7 +73,7 @@ impl Query {
 }
 
 impl Ours {
-    /// Through the writer: on a snapshot, polled on a thread of the runtime's blocking pool.
+    /// Through the writer: on a snapshot, polled on a thread of the writer's own.
     pub async fn read(&self, query: Query) -> i64 {
         let read = async move |snapshot: &mut poolproof::Snapshot<'_>| -> Result<i64, Error> {
             let mut rows = snapshot.query(query.sql, query.parameters()).await?;

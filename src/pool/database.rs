@@ -107,6 +107,12 @@ impl ConnectionPool {
         Ok(PooledConnection { guard: self.pool.get_from(site).await? })
     }
 
+    /// An idle connection, if there is one, nobody waits, and nothing has to be done to it before.
+    #[cfg(feature = "cache")]
+    pub(crate) fn get_idle(&self, site: &'static Location<'static>) -> Option<PooledConnection> {
+        Some(PooledConnection { guard: self.pool.get_idle(site)? })
+    }
+
     /// A connection if there is one to have without waiting for another user: an idle one, or a new one while fewer than
     /// [`max_connections`](ConnectionPoolBuilder::max_connections) are open. `None` if all are in use or others wait already.
     ///
@@ -228,18 +234,15 @@ impl ConnectionPool {
     /// The pool is closed from the first poll on, whether or not this is awaited to its end; it may be called again.
     pub async fn close(&self) {
         let mut closing = pin!(self.pool.close());
-        poll_fn(|context| match (closing.as_mut().poll(context), inside()) {
-            (Poll::Pending, None) => Poll::Pending,
-            (Poll::Pending, Some(_)) => Poll::Ready(()),
-            (Poll::Ready(()), _) => {
-                self.lets_go();
-                Poll::Ready(())
-            }
+        poll_fn(|context| {
+            let closed = closing.as_mut().poll(context);
+            self.lets_go();
+            if inside().is_some() { Poll::Ready(()) } else { closed }
         })
         .await;
     }
 
-    /// No connection is alive: the file is free, whoever still has a handle to the pool.
+    /// The pool is closed: its file is free when the last connection is gone, whoever still has a handle to the pool.
     fn lets_go(&self) {
         let handle = self.handle.with(Option::take);
         drop(handle);
@@ -256,7 +259,9 @@ impl ConnectionPool {
     /// # Cancel safety
     /// As for [`ConnectionPool::close`].
     pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
-        self.pool.close_within(limit).await.inspect(|()| self.lets_go())
+        let closed = self.pool.close_within(limit).await;
+        self.lets_go();
+        closed
     }
 }
 

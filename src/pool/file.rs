@@ -240,6 +240,10 @@ fn check_what_is_beside(path: &Path) -> Result<()> {
     if logical_log_of(path) == path {
         return refused("its log in MVCC mode would have the same name: choose another than .db-log".to_owned());
     }
+    let text = path.to_string_lossy();
+    if text.strip_suffix("-wal").is_some_and(|database| Path::new(database).exists()) {
+        return refused("it is the WAL of another database; name that".to_owned());
+    }
     let mut journal = path.as_os_str().to_owned();
     journal.push("-journal");
     let mut first = [0; JOURNAL.len()];
@@ -350,14 +354,17 @@ pub(crate) fn give_back_logical_log(database: &Path) {
 /// # Errors
 /// [`Error::Open`] names the other database that has it.
 pub(crate) fn reserve_logical_log(database: &Path) -> Result<()> {
-    OPEN.with(|open| match open.iter().find(|entry| share_a_log(database, &entry.path)) {
-        Some(other) => Err(shares_its_log(database, &other.path)),
-        None => {
-            open.iter_mut().filter(|entry| entry.path == database).for_each(|entry| entry.mvcc = true);
-            Ok(())
+    // With the lock: nobody opens meanwhile what is looked at.
+    OPEN.with(|open| {
+        if let Some(other) = open.iter().find(|entry| share_a_log(database, &entry.path)) {
+            return Err(shares_its_log(database, &other.path));
         }
-    })?;
-    other_in_mvcc_mode(database).map_or(Ok(()), Err)
+        if let Some(other) = other_in_mvcc_mode(database) {
+            return Err(other);
+        }
+        open.iter_mut().filter(|entry| entry.path == database).for_each(|entry| entry.mvcc = true);
+        Ok(())
+    })
 }
 
 /// Why a database cannot have its log: another file in its folder is in MVCC mode and has the same one.

@@ -137,6 +137,14 @@ impl<M: Manage> Pool<M> {
         self.fill(lease, Stopwatch::new(came, limit)).await
     }
 
+    /// An idle connection, if there is one, nobody waits, and nothing has to be done to it before.
+    #[cfg(feature = "cache")]
+    pub(crate) fn get_idle(&self, site: &'static Location<'static>) -> Option<Pooled<M>> {
+        let is_plain = self.core.context().is_plain();
+        let lease = is_plain.then(|| self.core.take_idle_now(Holder::at(site))).flatten()?;
+        Some(self.lend(lease))
+    }
+
     /// A connection if there is one to have without waiting for another user: an idle one, or a new one while fewer than
     /// the maximum are open. `None` if all are in use or others wait already; it does not queue.
     ///

@@ -2,27 +2,45 @@
 //! of the lane or of the pool would wait for itself.
 //!
 //! A closure is polled in place, so a mark on the thread tells, set while it is polled and no longer: elsewhere, others are polled
-//! on the same thread. A task that the closure spawns is not inside it.
+//! on the same thread. What a closure waits for inherits its mark: a read inside a write is inside that write. A task that the closure
+//! spawns is not inside it.
 
 use std::cell::Cell;
 
-/// Which kind of closure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inside {
-    Read,
-    /// One whose answer others may wait for. What it waits for must not be such an answer: that may be its own.
+/// What the caller is inside of, all at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inside {
+    /// A write: the lane waits for it.
+    pub(crate) write: bool,
+    /// A read whose answer others may wait for. What that waits for must not be such an answer: it may be its own.
+    pub(crate) cached: bool,
+}
+
+impl Inside {
+    /// Inside a write, too.
+    pub(crate) fn and_a_write(self) -> Self {
+        Self { write: true, ..self }
+    }
+
+    /// Inside a read that others may wait for, too.
     #[cfg(feature = "cache")]
-    CachedRead,
-    Write,
+    pub(crate) fn and_a_cached_read(self) -> Self {
+        Self { cached: true, ..self }
+    }
 }
 
 thread_local! {
     static INSIDE: Cell<Option<Inside>> = const { Cell::new(None) };
 }
 
-/// What the caller is inside of.
+/// What the caller is inside of, if it is inside a closure.
 pub(crate) fn inside() -> Option<Inside> {
     INSIDE.get()
+}
+
+/// Whether the caller is inside a write.
+pub(crate) fn is_inside_a_write() -> bool {
+    inside().is_some_and(|inside| inside.write)
 }
 
 /// Polls, or drops, a closure.
@@ -47,10 +65,11 @@ mod tests {
 
     #[test]
     fn the_mark_is_as_it_was_after_a_closure_that_panics() {
-        within(Inside::Write, || {
-            let ended = catch_unwind(|| within(Inside::Read, || panic!("inside {:?}", inside())));
-            assert_eq!(ended.unwrap_err().downcast_ref::<String>().unwrap(), "inside Some(Read)");
-            assert_eq!(inside(), Some(Inside::Write));
+        let write = Inside::default().and_a_write();
+        within(write, || {
+            let ended = catch_unwind(|| within(Inside::default(), || panic!("{}", is_inside_a_write())));
+            assert_eq!(ended.unwrap_err().downcast_ref::<String>().unwrap(), "false");
+            assert!(is_inside_a_write());
         });
         assert_eq!(inside(), None);
     }

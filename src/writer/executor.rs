@@ -22,7 +22,7 @@ use crate::stack::ROOM;
 /// its callers excepted; if one does panic, that ends it and nothing else, and whoever waits for it is told.
 pub(crate) type Task = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
-/// A future that only waits for others.
+/// A future that waits for a connection, or opens one.
 #[cfg(feature = "cache")]
 pub(crate) type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -37,7 +37,7 @@ pub(crate) trait Executor: fmt::Debug + Send + Sync {
     /// Runs a read to its end, unless the operating system gives no thread: then it is dropped.
     fn read(&self, read: Task);
 
-    /// Runs a task that only waits for others.
+    /// Runs a task that waits for a connection, or opens one.
     #[cfg(feature = "cache")]
     fn wait(&self, wait: Wait);
 

@@ -59,7 +59,7 @@ pub use self::wal::WalStatus;
 #[cfg(feature = "harness")]
 pub(crate) use self::watched::Watched;
 use crate::error::{Error, Result};
-use crate::pool::inside::{Inside, inside};
+use crate::pool::inside::is_inside_a_write;
 use crate::pool::{ConnectionPool, clock};
 
 /// Writes and reads of one database: all writes go through one lane, so none of them ever finds the database locked by
@@ -351,9 +351,4 @@ fn enough(pool: &ConnectionPool) -> Result<()> {
         return Err(Error::Config { field: "max_connections", problem });
     }
     Ok(())
-}
-
-/// A lane cannot wait for its own end.
-fn is_inside_a_write() -> bool {
-    inside() == Some(Inside::Write)
 }

@@ -86,11 +86,7 @@ impl PooledDatabaseWriter {
         let connection = self.pool.get_from(site).await?;
         let shared = self.way.shared();
         let limit = shared.config.read_timeout;
-        // One that a cached read waits for must not wait for a cached one in its turn.
-        #[cfg(feature = "cache")]
-        let inside = if inside::inside() == Some(Inside::CachedRead) { Inside::CachedRead } else { Inside::Read };
-        #[cfg(not(feature = "cache"))]
-        let inside = Inside::Read;
+        let inside = inside::inside().unwrap_or_default();
         let (mut reply, answer) = oneshot::channel::<Answer<R, E>>();
         shared.executor.read(Box::new(move || {
             Box::pin(async move {

@@ -33,20 +33,29 @@ struct Idle {
 }
 
 /// The threads of one writer.
-#[derive(Default)]
 pub(super) struct Readers {
-    /// The one used last is the last.
-    idle: Arc<Mutex<Vec<Idle>>>,
+    /// The one used last is the last. `None` once the writer is closed.
+    idle: Arc<Mutex<Option<Vec<Idle>>>>,
     /// Where one runs what only waits, once something has.
     #[cfg(feature = "cache")]
     waits: Mutex<Option<mpsc::UnboundedSender<Wait>>>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            idle: Arc::new(Mutex::new(Some(Vec::new()))),
+            #[cfg(feature = "cache")]
+            waits: Mutex::default(),
+        }
+    }
 }
 
 impl Readers {
     /// Runs a read on a thread that has nothing to do, or on a new one. If there is none, the read is dropped.
     pub(super) fn run(&self, read: Task) {
         let mut read = read;
-        while let Some(reader) = self.idle.with(Vec::pop) {
+        while let Some(reader) = self.idle.with(|idle| idle.as_mut()?.pop()) {
             match reader.next.try_send(read) {
                 Ok(()) => return,
                 // It is gone, which cannot be while it waits.
@@ -57,7 +66,7 @@ impl Readers {
         start("poolproof-reader", move || serve(read, idle));
     }
 
-    /// Runs what only waits for others, all of it on one thread.
+    /// Runs what waits for a connection, or for one to be opened, all of it on one thread.
     #[cfg(feature = "cache")]
     pub(super) fn wait(&self, wait: Wait) {
         let refused = self.waits.with(|waits| match waits {
@@ -77,7 +86,7 @@ impl Readers {
 
     /// Nobody needs them any more: those that have nothing to do end.
     pub(super) fn rest(&self) {
-        let idle = self.idle.with(std::mem::take);
+        let idle = self.idle.with(Option::take);
         #[cfg(feature = "cache")]
         drop(self.waits.with(Option::take));
         drop(idle);
@@ -112,14 +121,16 @@ fn is_busy() -> bool {
 }
 
 /// Runs one read after the other.
-async fn serve(mut read: Task, readers: Weak<Mutex<Vec<Idle>>>) {
+async fn serve(mut read: Task, readers: Weak<Mutex<Option<Vec<Idle>>>>) {
     let thread = thread::current().id();
     loop {
         read().await;
         let (next, mut reads) = mpsc::channel(1);
-        match readers.upgrade() {
-            Some(idle) => idle.with(|idle| idle.push(Idle { thread, next })),
-            None => return,
+        let waits = readers.upgrade().is_some_and(|idle| {
+            idle.with(|idle| idle.as_mut().map(|idle| idle.push(Idle { thread, next }))).is_some()
+        });
+        if !waits {
+            return;
         }
         read = loop {
             match clock::within(KEEP, reads.recv()).await {
@@ -129,6 +140,7 @@ async fn serve(mut read: Task, readers: Weak<Mutex<Vec<Idle>>>) {
                 None => {
                     let Some(idle) = readers.upgrade() else { return };
                     let left = idle.with(|idle| {
+                        let idle = idle.as_mut()?;
                         let place = idle.iter().position(|reader| reader.thread == thread)?;
                         Some(idle.remove(place))
                     });
@@ -144,6 +156,6 @@ async fn serve(mut read: Task, readers: Weak<Mutex<Vec<Idle>>>) {
 
 impl fmt::Debug for Readers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readers").field("idle", &self.idle.with(|idle| idle.len())).finish()
+        f.debug_struct("Readers").field("idle", &self.idle.with(|idle| idle.as_ref().map_or(0, Vec::len))).finish()
     }
 }

@@ -12,7 +12,7 @@ use super::job::{Answer, Closure, Job, Kind, Statement};
 use super::outcome::Ack;
 use super::{PooledDatabaseWriter, Way};
 use crate::error::{Error, Result};
-use crate::pool::inside::{Inside, inside};
+use crate::pool::inside::is_inside_a_write;
 use crate::pool::{Transaction, clock};
 use crate::sql::Text;
 
@@ -197,7 +197,7 @@ impl PooledDatabaseWriter {
         answer: oneshot::Receiver<Answer<R, E>>,
         waits: bool,
     ) -> Result<Ack<R>, E> {
-        if inside() == Some(Inside::Write) {
+        if is_inside_a_write() {
             let why = "a write inside a write would wait for itself: use the transaction it has";
             return Err(Error::rolled_back(Error::misuse(why)).into());
         }

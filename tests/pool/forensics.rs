@@ -240,7 +240,7 @@ async fn a_task_that_waits_for_itself_is_told_so() {
     assert!(timeout.to_string().contains(", this task"), "{timeout}");
 }
 
-/// Real time: a paused clock stands still while a thread of the blocking pool works.
+/// Real time: a paused clock does not wait for the threads of reads.
 #[tokio::test]
 async fn a_read_that_waits_for_itself_is_told_so() {
     let folder = tempfile::tempdir().unwrap();

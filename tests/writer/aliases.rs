@@ -147,13 +147,15 @@ async fn what_lies_beside_a_database_is_looked_at() {
 async fn what_is_no_name_of_a_file_is_refused_and_makes_none() {
     let folder = tempfile::tempdir().unwrap();
     let name = |name: &str| folder.path().join(name);
+    fs::write(name("there.db"), "").unwrap();
     for (path, said) in [
         (name("x/.."), "names a folder"),
         (name("new.db/"), "names a folder"),
         (name("a.db-log"), "choose another than .db-log"),
+        (name("there.db-wal"), "the WAL of another database"),
         (PathBuf::from("/dev/null"), "a device, a socket or a pipe"),
     ] {
         of_the_file(&ConnectionPool::open(&path).await.unwrap_err(), said);
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "files were made");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "files were made");
 }

@@ -1,15 +1,11 @@
 //! The doors to the read cache: for the rows of a query, and for whatever a closure makes of a snapshot.
 
 use std::any::Any;
-use std::future::Future;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use turso::IntoParams;
 
@@ -65,9 +61,6 @@ impl PooledDatabaseWriter {
     /// # Errors
     /// As for a query in a [`read`]; [`Error::Misuse`](crate::Error::Misuse) for a statement that is no query. An error is not
     /// kept.
-    ///
-    /// # Panics
-    /// If it has to read and is polled outside a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropped half-way, the read goes on for the others who wait for the same answer; without any, it ends and nothing is kept. One
@@ -146,7 +139,7 @@ impl PooledDatabaseWriter {
     /// What `work` returns, and what a [`read`](PooledDatabaseWriter::read) does. An error is not kept.
     ///
     /// # Panics
-    /// If `work` panics, with the same payload. If it has to read and is polled outside a tokio runtime.
+    /// If `work` panics, or the answer's [`Weigh::heap_bytes`], with the same payload.
     ///
     /// # Cancel safety
     /// As of [`query_cached`](PooledDatabaseWriter::query_cached).
@@ -181,7 +174,7 @@ impl PooledDatabaseWriter {
         E: From<Error> + Send + 'static,
     {
         // A cached read that waited for another would wait for ever if that were its own, or one that waits for it.
-        let is_inside_another = inside() == Some(Inside::CachedRead);
+        let is_inside_another = inside().is_some_and(|inside| inside.cached);
         let kept_or_read = self.cache.as_ref().map(|cache| (cache, cache.find(key, is_hopeless)));
         let cache = match kept_or_read {
             Some((_, Some(Found::Kept(kept)))) => return kept.value(),
@@ -193,9 +186,10 @@ impl PooledDatabaseWriter {
         let (fails, failure) = oneshot::channel();
         let read = {
             let (db, work) = (self.clone(), Arc::clone(&work));
+            let inside = inside().unwrap_or_default().and_a_cached_read();
             move |filling| {
                 if let Some(work) = work.with(Option::take) {
-                    db.fill(site, filling, work, fails);
+                    db.fill(inside, site, filling, work, fails);
                 }
             }
         };
@@ -224,6 +218,7 @@ impl PooledDatabaseWriter {
     /// Reads for a flight: as soon as there is a connection, and for as long as anybody waits for it.
     fn fill<F, T, E>(
         self,
+        inside: Inside,
         site: &'static Location<'static>,
         filling: Filling,
         work: F,
@@ -240,20 +235,16 @@ impl PooledDatabaseWriter {
             let executor = Arc::clone(&executor);
             move |got: Result<PooledConnection>, filling: Filling| match got {
                 Ok(connection) => {
-                    executor.read(Box::new(move || Box::pin(fill_on(site, connection, limit, filling, work, fails))))
+                    executor.read(Box::new(move || Box::pin(fill_on(inside, site, connection, limit, filling, work, fails))))
                 }
                 // Fails only if its caller left.
                 Err(error) => drop(fails.send(Failure::Error(error.into()))),
             }
         };
-        // What has to wait does so where it depends on nobody: this may be a runtime that nobody runs any more, or none.
-        let first = Handle::try_current().is_ok().then(|| {
-            let getting = pin!(pool.get_from(site));
-            getting.poll(&mut Context::from_waker(Waker::noop()))
-        });
-        match first {
-            Some(Poll::Ready(got)) => reads(got, filling),
-            _ => executor.wait(Box::pin(async move {
+        match pool.get_idle(site) {
+            Some(connection) => reads(Ok(connection), filling),
+            // Where it depends on nobody: this may be a runtime that nobody runs any more, or none.
+            None => executor.wait(Box::pin(async move {
                 if let Some(got) = until(filling.left(), pool.get_from(site)).await {
                     reads(got, filling);
                 }
@@ -270,6 +261,7 @@ enum Failure<E> {
 
 /// Reads on a connection for a flight, and keeps what it finds.
 async fn fill_on<F, T, E>(
+    inside: Inside,
     site: &'static Location<'static>,
     connection: PooledConnection,
     limit: Option<Duration>,
@@ -293,7 +285,7 @@ async fn fill_on<F, T, E>(
     };
     // Fails only if its caller left, and so below.
     let failed = |failure| drop(fails.send(failure));
-    match read_on(Inside::CachedRead, site, connection, limit, filling.left(), work).await {
+    match read_on(inside, site, connection, limit, filling.left(), work).await {
         // How much it weighs is somebody else's code, and so is what makes room for it.
         Some(Ok(Ok((value, schema, asked)))) => {
             let kept = catch_unwind(AssertUnwindSafe(|| Kept::of(&value)));
