@@ -181,7 +181,7 @@ impl PooledDatabaseWriter {
             Some((cache, None)) if !is_inside_another => cache,
             None | Some((_, Some(Found::Read) | None)) => return self.read_alone(site, work).await,
         };
-        // Whoever reads takes it: the flight, if this call's is the one that starts it, or this call, if it failed.
+        // Whoever reads takes it: the coalesced read, if this call's is the one that starts it, or this call, if that failed.
         let work = Arc::new(Mutex::new(Some(work)));
         let (fails, failure) = oneshot::channel();
         let read = {
@@ -215,7 +215,7 @@ impl PooledDatabaseWriter {
         self.read_from(site, async move |snapshot| work(snapshot).await.map(Arc::new)).await
     }
 
-    /// Reads for a flight: as soon as there is a connection, and for as long as anybody waits for it.
+    /// Reads for those who wait: as soon as there is a connection, and for as long as anybody waits for it.
     fn fill<F, T, E>(
         self,
         inside: Inside,
@@ -245,7 +245,7 @@ impl PooledDatabaseWriter {
             Some(connection) => reads(Ok(connection), filling),
             // Where it depends on nobody: this may be a runtime that nobody runs any more, or none.
             None => executor.wait(Box::pin(async move {
-                if let Some(got) = until(filling.left(), pool.get_from(site)).await {
+                if let Some(got) = until(filling.abandoned(), pool.get_from(site)).await {
                     reads(got, filling);
                 }
             })),
@@ -253,13 +253,13 @@ impl PooledDatabaseWriter {
     }
 }
 
-/// Why a flight has no answer: told to the caller whose closure it was.
+/// Why a coalesced read has no answer: told to the caller whose closure it was.
 enum Failure<E> {
     Error(E),
     Panic(Box<dyn Any + Send>),
 }
 
-/// Reads on a connection for a flight, and keeps what it finds.
+/// Reads on a connection for those who wait, and keeps what it finds.
 async fn fill_on<F, T, E>(
     inside: Inside,
     site: &'static Location<'static>,
@@ -285,7 +285,7 @@ async fn fill_on<F, T, E>(
     };
     // Fails only if its caller left, and so below.
     let failed = |failure| drop(fails.send(failure));
-    match read_on(inside, site, connection, limit, filling.left(), work).await {
+    match read_on(inside, site, connection, limit, filling.abandoned(), work).await {
         // How much it weighs is somebody else's code, and so is what makes room for it.
         Some(Ok(Ok((value, schema, asked)))) => {
             let kept = catch_unwind(AssertUnwindSafe(|| Kept::of(&value)));

@@ -2,10 +2,10 @@
 //!
 //! What is kept, for how long it is right, and why, is said in `changes/versions.rs`. Here is the store: bounded by bytes, the
 //! answers that are asked for most stay. Of several that miss the same answer one reads, for all whose call came before its
-//! snapshot (`flights`).
+//! snapshot (`coalesce`).
 
+mod coalesce;
 mod door;
-mod flights;
 mod key;
 mod rows;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use self::flights::{Flights, Lead};
+use self::coalesce::{Coalescer, Running};
 use self::key::Key;
 pub use self::rows::CachedRows;
 pub use self::weigh::Weigh;
@@ -123,7 +123,7 @@ impl Weighter<Key, Entry> for Bytes {
 pub(crate) struct ReadCache {
     changes: Arc<Changes>,
     kept: Cache<Key, Entry, Bytes>,
-    flights: Arc<Flights<Key, Kept>>,
+    reads: Arc<Coalescer<Key, Kept>>,
     /// The schema, and the stamp of unknown changes for which it holds.
     schema: Mutex<Option<(u64, Arc<Schema>)>>,
     hits: AtomicU64,
@@ -159,7 +159,7 @@ impl ReadCache {
         Self {
             changes,
             kept,
-            flights: Arc::default(),
+            reads: Arc::default(),
             schema: Mutex::default(),
             hits: count(),
             shared: count(),
@@ -191,30 +191,30 @@ impl ReadCache {
         let is_counted = Arc::new(AtomicBool::new(false));
         let start = {
             let (cache, is_counted) = (Arc::clone(self), Arc::clone(&is_counted));
-            move |lead: Lead<Key, Kept>| {
+            move |running: Running<Key, Kept>| {
                 is_counted.store(true, Relaxed);
-                cache.start(lead, read);
+                cache.start(running, read);
             }
         };
-        let landed = self.flights.board(key, Box::new(start)).landed().await;
+        let landed = self.reads.join(key, Box::new(start)).answer().await;
         if !is_counted.load(Relaxed) {
             add(if landed.is_some() { &self.shared } else { &self.misses });
         }
         landed.map_or(Found::Read, Found::Kept)
     }
 
-    /// Reads for a flight, unless the answer was kept while that waited. Fresh now, it is right for all who came before now.
-    fn start(self: Arc<Self>, lead: Lead<Key, Kept>, read: impl FnOnce(Filling)) {
+    /// Reads for those who wait, unless the answer was kept while that waited. Fresh now, it is right for all who came before now.
+    fn start(self: Arc<Self>, running: Running<Key, Kept>, read: impl FnOnce(Filling)) {
         let versions = self.changes.watch();
-        match self.kept.get(lead.key()).filter(|entry| entry.is_fresh(versions)) {
-            Some(Entry { answer, .. }) => lead.land(match self.answer(answer) {
+        match self.kept.get(running.key()).filter(|entry| entry.is_fresh(versions)) {
+            Some(Entry { answer, .. }) => running.complete(match self.answer(answer) {
                 Found::Kept(kept) => Some(kept),
                 Found::Read => None,
             }),
             None => {
                 add(&self.misses);
                 let before = versions.photo();
-                read(Filling { cache: self, before, lead });
+                read(Filling { cache: self, before, running });
             }
         }
     }
@@ -267,7 +267,7 @@ pub(super) struct Filling {
     cache: Arc<ReadCache>,
     /// Taken before the snapshot: what the answer is stamped with.
     before: Photo,
-    lead: Lead<Key, Kept>,
+    running: Running<Key, Kept>,
 }
 
 impl Filling {
@@ -280,7 +280,7 @@ impl Filling {
     /// Keeps an answer and the schema, read in one snapshot that was taken after this was made. `asked` are the queries that
     /// it comes from; `None`: there were too many.
     pub(super) fn keep(self, asked: Option<&[Box<str>]>, kept: Kept, schema: Arc<Schema>) {
-        let Self { cache, before, lead } = self;
+        let Self { cache, before, running } = self;
         let depends = asked.and_then(|asked| {
             let mut all = asked.iter().map(|sql| schema.depends(Text::of(sql).reads()?));
             all.try_fold(Slots::UNKNOWN, |slots, one| Some(slots.and(one?)))
@@ -295,14 +295,14 @@ impl Filling {
         };
         if let Some(stamp) = before.stamp(depends) {
             // What it makes room for is dropped, which is somebody else's code.
-            contain(|| cache.kept.insert(lead.key().clone(), Entry { depends, stamp, answer }));
+            contain(|| cache.kept.insert(running.key().clone(), Entry { depends, stamp, answer }));
         }
-        lead.land(Some(kept));
+        running.complete(Some(kept));
     }
 
     /// Resolves when nobody waits for it any more.
-    pub(super) fn left(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.lead.left()
+    pub(super) fn abandoned(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.running.abandoned()
     }
 }
 

@@ -207,7 +207,7 @@ fn a_waiter_that_leaves_takes_nothing_with_it() {
     drop(leaves);
     fill(first.reads());
     assert!(matches!(stays.poll(), Some(Found::Kept(_))));
-    assert_eq!(cache.flights.keys(), 0);
+    assert_eq!(cache.reads.keys(), 0);
 }
 
 /// An answer that comes from two tables ends with a write to either; from one that cannot be told, it is never kept.
