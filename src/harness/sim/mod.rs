@@ -8,7 +8,7 @@
 //! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
 //! question of a run, and its answer), `faults`, `failure`, `disk`, `identity` (which world it is), `state` (what the parts share), `io` (the engine's
 //! way to the disk), `scheduler`, `world` (what a check does), `panics`, `run` (one run), `words` (any text in a table), `notation`
-//! (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `stuck` (a poll that does not end), `watch` (numbers that can
+//! (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `watchdog` (a poll that does not end), `watch` (numbers that can
 //! never be true), `judge` (whose fault an error is), `ledger` (what clients were told), `workloads`, `sometimes` (what has to
 //! be seen of them), and this face.
 
@@ -31,9 +31,10 @@ mod script;
 mod sometimes;
 mod state;
 mod strategy;
-mod stuck;
+
 mod trace;
 mod watch;
+mod watchdog;
 mod words;
 mod workloads;
 mod world;
@@ -139,7 +140,7 @@ impl Sim {
             time: None,
             keeps_going: false,
             minimises: Duration::from_secs(30),
-            poll_limit: stuck::POLL_LIMIT,
+            poll_limit: watchdog::POLL_LIMIT,
             workload: String::new(),
         }
     }

@@ -18,7 +18,7 @@ use super::panics;
 use super::scheduler::Scheduler;
 use super::state::{Outside, Shared, State};
 use super::strategy::Strategy;
-use super::stuck::{Lookout, POLL_LIMIT};
+use super::watchdog::{Watchdog, POLL_LIMIT};
 use super::trace::{Event, Trace};
 use super::world::World;
 use crate::simulated;
@@ -85,7 +85,7 @@ where
         Course::Plan(plan) => plan.seed,
         Course::Schedule(schedule) => schedule.seed,
     };
-    let lookout = Lookout::new(seed, poll_limit);
+    let watchdog = Watchdog::new(seed, poll_limit);
     let ran = runtime.block_on(async {
         let (decider, seed) = match course {
             Course::Seed(seed, strategy) => (Decider::of_seed(seed, strategy), seed),
@@ -109,7 +109,7 @@ where
             leaks: BTreeSet::new(),
             watches: Vec::new(),
         };
-        let shared = Shared::new(state, Arc::clone(lookout.watched()));
+        let shared = Shared::new(state, Arc::clone(watchdog.watched()));
         let _here = simulated::enter(Rc::new(Outside(Arc::downgrade(&shared))));
         let _recorded = panics::record();
         let world = World::new(Arc::clone(&shared), seed);
@@ -144,7 +144,7 @@ where
         ran
     });
     // It waits for threads that the check has started.
-    lookout.watched().gives_way();
+    watchdog.watched().runtime_runs();
     drop(runtime);
     ran
 }

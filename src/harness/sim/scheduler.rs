@@ -453,7 +453,7 @@ impl Future for Scheduler<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let polled = self.step(cx);
-        self.shared.watched().gives_way();
+        self.shared.watched().runtime_runs();
         polled
     }
 }

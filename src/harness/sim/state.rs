@@ -24,7 +24,7 @@ use super::disk::{Call, Disk, Fate, Pending, Told};
 use super::failure::Failure;
 use super::faults::Faults;
 use super::identity::Identity;
-use super::stuck::Watched;
+use super::watchdog::Watched;
 use super::trace::{Outcome, Trace, What};
 use crate::simulated::Simulated;
 

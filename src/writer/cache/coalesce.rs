@@ -235,7 +235,7 @@ mod tests {
         }
 
         fn is_over(&self) -> bool {
-            self.began.with(|began| began.is_abandoned()) && self.coalescer.keys() == 0
+            self.began.with(|began| began.is_empty()) && self.coalescer.keys() == 0
         }
     }
 

@@ -49,16 +49,16 @@ struct Polled {
 }
 
 /// A world is watched as long as this lives.
-pub(super) struct Lookout(Arc<Watched>);
+pub(super) struct Watchdog(Arc<Watched>);
 
-impl Lookout {
+impl Watchdog {
     pub(super) fn new(seed: u64, limit: Duration) -> Self {
         let watched = Arc::new(Watched { seed, limit, polled: Mutex::new(None) });
         let mut worlds = WORLDS.lock();
         worlds.all.push(Arc::clone(&watched));
         if !worlds.are_watched {
             // Without it no world is watched, and all else is as it was.
-            worlds.are_watched = thread::Builder::new().name("sim-watch".to_owned()).spawn(watch).is_ok();
+            worlds.are_watched = thread::Builder::new().name("sim-watchdog".to_owned()).spawn(watch).is_ok();
         }
         Self(watched)
     }
@@ -68,7 +68,7 @@ impl Lookout {
     }
 }
 
-impl Drop for Lookout {
+impl Drop for Watchdog {
     fn drop(&mut self) {
         WORLDS.lock().all.retain(|watched| !Arc::ptr_eq(watched, &self.0));
     }
@@ -81,7 +81,7 @@ impl Watched {
     }
 
     /// The runtime has the thread, for other tasks or for its end.
-    pub(super) fn gives_way(&self) {
+    pub(super) fn runtime_runs(&self) {
         *self.polled.lock() = Some(Polled { since: Instant::now(), task: None, site: None, noted: None });
     }
 
