@@ -126,9 +126,9 @@ async fn serve(mut read: Task, readers: Weak<Mutex<Option<Vec<Idle>>>>) {
     loop {
         read().await;
         let (next, mut reads) = mpsc::channel(1);
-        let waits = readers.upgrade().is_some_and(|idle| {
-            idle.with(|idle| idle.as_mut().map(|idle| idle.push(Idle { thread, next }))).is_some()
-        });
+        let waits = readers
+            .upgrade()
+            .is_some_and(|idle| idle.with(|idle| idle.as_mut().map(|idle| idle.push(Idle { thread, next }))).is_some());
         if !waits {
             return;
         }

@@ -18,8 +18,8 @@ use super::panics;
 use super::scheduler::Scheduler;
 use super::state::{Outside, Shared, State};
 use super::strategy::Strategy;
-use super::watchdog::{Watchdog, POLL_LIMIT};
 use super::trace::{Event, Trace};
+use super::watchdog::{POLL_LIMIT, Watchdog};
 use super::world::World;
 use crate::simulated;
 

@@ -24,8 +24,8 @@ use super::disk::{Call, Disk, Fate, Pending, Told};
 use super::failure::Failure;
 use super::faults::Faults;
 use super::identity::Identity;
-use super::watchdog::Watched;
 use super::trace::{Outcome, Trace, What};
+use super::watchdog::Watched;
 use crate::simulated::Simulated;
 
 /// A future that never leaves the world's thread.

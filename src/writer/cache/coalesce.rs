@@ -48,7 +48,12 @@ struct Read<T> {
 impl<T> Read<T> {
     fn new() -> Arc<Self> {
         let event = || Semaphore::new(0);
-        Arc::new(Self { answer: OnceLock::new(), is_complete: event(), waiters: AtomicUsize::new(0), is_abandoned: event() })
+        Arc::new(Self {
+            answer: OnceLock::new(),
+            is_complete: event(),
+            waiters: AtomicUsize::new(0),
+            is_abandoned: event(),
+        })
     }
 }
 

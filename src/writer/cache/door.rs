@@ -234,9 +234,8 @@ impl PooledDatabaseWriter {
         let reads = {
             let executor = Arc::clone(&executor);
             move |got: Result<PooledConnection>, filling: Filling| match got {
-                Ok(connection) => {
-                    executor.read(Box::new(move || Box::pin(fill_on(inside, site, connection, limit, filling, work, fails))))
-                }
+                Ok(connection) => executor
+                    .read(Box::new(move || Box::pin(fill_on(inside, site, connection, limit, filling, work, fails)))),
                 // Fails only if its caller left.
                 Err(error) => drop(fails.send(Failure::Error(error.into()))),
             }
