@@ -44,8 +44,6 @@ const PASSES: u64 = 1_000_000;
 
 struct Task<'a> {
     name: Arc<str>,
-    /// Where it was started, if by the check.
-    site: Option<&'static Location<'static>>,
     /// `None` once it has ended.
     future: Option<Local<'a>>,
     waker: Waker,
@@ -97,9 +95,10 @@ impl<'a> Scheduler<'a> {
         state.decider.is_called(Actor::disk(number), format!("disk/{name}").into());
         state.happens(Actor::task(number), What::Begins, site, name.as_bytes(), now);
         drop(state);
+        self.shared.watched().knows(&name, site);
         let waker = Waker::from(Arc::new(TaskWaker { task: number, shared: Arc::clone(&self.shared) }));
         let future = Some(future);
-        self.tasks.push(Task { name, site, future, waker, steps: 0, disk_steps: 0, spins: 0, woken_by: None });
+        self.tasks.push(Task { name, future, waker, steps: 0, disk_steps: 0, spins: 0, woken_by: None });
         self.shared.ready().tasks.insert(number);
         self.barren = 0;
     }
@@ -125,9 +124,9 @@ impl<'a> Scheduler<'a> {
         let before = self.shared.state().current.replace(number);
         let _silent = panics::record();
         if future.is_some() {
-            self.shared.watched().begins(&self.tasks[number].name, self.tasks[number].site);
+            self.shared.watched().begins(number);
             std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(future))));
-            self.shared.watched().ends();
+            self.shared.watched().runtime_runs();
         }
         drop(panics::first());
         self.shared.state().current = before;
@@ -299,9 +298,8 @@ impl<'a> Scheduler<'a> {
             Some(future) => {
                 let mut context = Context::from_waker(&task.waker);
                 let _recorded = panics::record();
-                self.shared.watched().begins(&task.name, task.site);
+                self.shared.watched().begins(number);
                 let outcome = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-                self.shared.watched().ends();
                 outcome
             }
             None => Ok(Poll::Pending),

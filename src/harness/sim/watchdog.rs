@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,30 +31,40 @@ struct Worlds {
     are_watched: bool,
 }
 
-/// What the thread sees of one world.
+/// What the thread sees of one world. A step costs two atomic writes.
 pub(super) struct Watched {
     seed: u64,
     limit: Duration,
-    polled: Mutex<Option<Polled>>,
+    /// Grows with each step.
+    steps: AtomicU64,
+    /// Which task is polled, or dropped; [`RUNTIME`] between two of them.
+    task: AtomicUsize,
+    /// All tasks, and where each was started.
+    tasks: Mutex<Vec<Task>>,
+    /// The last note, and in which step it was made.
+    noted: Mutex<Option<(u64, String, &'static Location<'static>)>>,
+    /// The step that the thread saw last, and when it saw it first.
+    seen: Mutex<(u64, Instant)>,
 }
 
-/// What goes on.
-struct Polled {
-    since: Instant,
-    /// `None`: the runtime, between two polls of tasks.
-    task: Option<Arc<str>>,
-    /// Where the task was started.
-    site: Option<&'static Location<'static>>,
-    /// What it noted in this poll, last.
-    noted: Option<(String, &'static Location<'static>)>,
-}
+type Task = (Arc<str>, Option<&'static Location<'static>>);
+
+const RUNTIME: usize = usize::MAX;
 
 /// A world is watched as long as this lives.
 pub(super) struct Watchdog(Arc<Watched>);
 
 impl Watchdog {
     pub(super) fn new(seed: u64, limit: Duration) -> Self {
-        let watched = Arc::new(Watched { seed, limit, polled: Mutex::new(None) });
+        let watched = Arc::new(Watched {
+            seed,
+            limit,
+            steps: AtomicU64::new(0),
+            task: AtomicUsize::new(RUNTIME),
+            tasks: Mutex::default(),
+            noted: Mutex::default(),
+            seen: Mutex::new((0, Instant::now())),
+        });
         let mut worlds = WORLDS.lock();
         worlds.all.push(Arc::clone(&watched));
         if !worlds.are_watched {
@@ -75,37 +86,46 @@ impl Drop for Watchdog {
 }
 
 impl Watched {
+    /// A task, of the next number.
+    pub(super) fn knows(&self, name: &Arc<str>, site: Option<&'static Location<'static>>) {
+        self.tasks.lock().push((Arc::clone(name), site));
+    }
+
     /// A task is polled, or dropped.
-    pub(super) fn begins(&self, task: &Arc<str>, site: Option<&'static Location<'static>>) {
-        *self.polled.lock() = Some(Polled { since: Instant::now(), task: Some(Arc::clone(task)), site, noted: None });
+    pub(super) fn begins(&self, task: usize) {
+        self.task.store(task, Relaxed);
+        self.steps.fetch_add(1, Relaxed);
     }
 
     /// The runtime has the thread, for other tasks or for its end.
     pub(super) fn runtime_runs(&self) {
-        *self.polled.lock() = Some(Polled { since: Instant::now(), task: None, site: None, noted: None });
-    }
-
-    pub(super) fn ends(&self) {
-        drop(self.polled.lock().take());
+        self.begins(RUNTIME);
     }
 
     pub(super) fn notes(&self, text: &str, at: &'static Location<'static>) {
-        if let Some(polled) = &mut *self.polled.lock() {
-            polled.noted = Some((text.to_owned(), at));
-        }
+        *self.noted.lock() = Some((self.steps.load(Relaxed), text.to_owned(), at));
     }
 
-    /// What is wrong with a poll that has taken too long.
+    /// What is wrong with a step that has taken too long.
     fn problem(&self) -> Option<String> {
-        let polled = self.polled.lock();
-        let Polled { since, task, site, noted } =
-            polled.as_ref().filter(|polled| polled.since.elapsed() > self.limit)?;
+        let step = self.steps.load(Relaxed);
+        let since = {
+            let mut seen = self.seen.lock();
+            if seen.0 != step {
+                *seen = (step, Instant::now());
+            }
+            seen.1
+        };
+        if since.elapsed() <= self.limit {
+            return None;
+        }
+        let task = self.tasks.lock().get(self.task.load(Relaxed)).cloned();
+        let noted = self.noted.lock().clone().filter(|(of, ..)| *of == step);
         let (seed, took) = (self.seed, since.elapsed());
         let what = match task {
-            Some(task) => {
+            Some((task, site)) => {
                 let site = site.map_or(String::new(), |site| format!(", started at {site},"));
-                let noted = noted.as_ref();
-                let noted = noted.map_or(String::new(), |(text, at)| format!(" Its last note: {text:?}, at {at}."));
+                let noted = noted.map_or(String::new(), |(_, text, at)| format!(" Its last note: {text:?}, at {at}."));
                 format!(
                     "{task}{site} has been in one poll for {took:.0?}, which nothing can interrupt: it spins, or blocks its thread.{noted} \
                      The world's clock stands still inside a poll, so a loop that waits for it never ends."
