@@ -44,7 +44,7 @@ impl<'c> Transaction<'c> {
     /// The connection, as long as the transaction is open on it. Otherwise it gives way: a closure that tries again and again would
     /// never notice that its time is over.
     async fn connection(&mut self) -> Result<&mut Connection> {
-        if !self.connection.as_deref().is_some_and(|connection| !connection.is_autocommit()) {
+        if self.connection.as_deref().is_none_or(Connection::is_autocommit) {
             tokio::task::yield_now().await;
         }
         match self.connection.as_deref_mut() {

@@ -299,8 +299,7 @@ impl<'a> Scheduler<'a> {
                 let mut context = Context::from_waker(&task.waker);
                 let _recorded = panics::record();
                 self.shared.watched().begins(number);
-                let outcome = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-                outcome
+                catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)))
             }
             None => Ok(Poll::Pending),
         };

@@ -68,7 +68,7 @@ fn a_child() {
             Ok::<_, String>(())
         }),
         "leaves a thread" => sim.check(async |_: World| {
-            drop(tokio::task::spawn_blocking(|| spin()));
+            drop(tokio::task::spawn_blocking(spin));
             Ok::<_, String>(())
         }),
         "real time" => sim.check(async |_: World| {
