@@ -285,7 +285,7 @@ impl Connection {
             }
             // A conflict rolled back all of it, or no transaction was open.
             Err(error) if undo == Undo::Elsewhere || self.is_autocommit() => {
-                self.forget_violations(&error).await;
+                Box::pin(self.forget_violations(&error)).await;
                 Err(error)
             }
             Err(error) => {
@@ -307,7 +307,7 @@ impl Connection {
 
     /// Outside a transaction, `OR FAIL` keeps the rows before the one that failed; if one of those violates a deferred foreign key, the
     /// engine (0.8.3) keeps count of that, too, and whatever the connection is asked next fails for it. A transaction that is rolled
-    /// back ends that.
+    /// back ends that. Boxed by those who call it, for it is rare, and every future of a statement would be larger.
     async fn forget_violations(&mut self, error: &Error) {
         if !matches!(error, Error::Constraint(_)) || !self.is_autocommit() {
             return;
@@ -386,7 +386,7 @@ impl Connection {
                 // The statement that failed may be half there.
                 self.cut |= begins_in_one && has_savepoints;
                 self.rollback_due = !self.is_autocommit() && bounds;
-                self.forget_violations(&error).await;
+                Box::pin(self.forget_violations(&error)).await;
                 Err(error)
             }
             outcome => outcome,
