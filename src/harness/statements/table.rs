@@ -103,3 +103,27 @@ pub(super) async fn digest(connection: &Connection) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_no_agreement() {
+        let done = |text: &str| Told::Done(vec![text.to_owned()]);
+        let failed = |text: &str| Told::Failed(text.to_owned());
+        assert!(done("1").agrees_with(&done("1")));
+        assert!(failed("UNIQUE constraint failed: t.a; nothing was written").agrees_with(&failed("unique: t.a (19)")));
+        for (told, truth) in [
+            (done("1"), done("2")),
+            (done("1"), failed("no such table: t")),
+            (failed("no such table: t"), done("1")),
+            (failed("UNIQUE constraint failed: t.a"), failed("NOT NULL constraint failed: t.a")),
+            (Told::Refused("why".to_owned()), done("1")),
+        ] {
+            assert!(!told.agrees_with(&truth), "{told}, {truth}");
+        }
+        assert_ne!(shown([Value::Real(0.0)]), shown([Value::Real(-0.0)]));
+        assert_ne!(shown([Value::Text("1".to_owned())]), shown([Value::Integer(1)]));
+    }
+}
