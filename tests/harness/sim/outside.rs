@@ -50,7 +50,7 @@ async fn fails_then_spins(_: World) -> Result<(), String> {
 #[test]
 #[ignore = "the body of other tests"]
 fn a_child() {
-    let sim = Sim::new().seeds(0..20).poll_limit(Duration::from_millis(300));
+    let sim = Sim::new().seeds(0..20).poll_limit(Duration::from_secs(1));
     match std::env::var(BODY).unwrap().as_str() {
         "spins" => sim.check(spins),
         "fails, then spins" => sim.check(fails_then_spins),
