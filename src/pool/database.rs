@@ -233,16 +233,16 @@ impl ConnectionPool {
     /// # Cancel safety
     /// The pool is closed from the first poll on, whether or not this is awaited to its end; it may be called again.
     pub async fn close(&self) {
+        self.lets_go();
         let mut closing = pin!(self.pool.close());
         poll_fn(|context| {
             let closed = closing.as_mut().poll(context);
-            self.lets_go();
             if inside().is_some() { Poll::Ready(()) } else { closed }
         })
         .await;
     }
 
-    /// The pool is closed: its file is free when the last connection is gone, whoever still has a handle to the pool.
+    /// The pool is about to be closed: its file is free when the last connection is gone, whoever still has a handle to the pool.
     fn lets_go(&self) {
         let handle = self.handle.with(Option::take);
         drop(handle);
@@ -259,9 +259,8 @@ impl ConnectionPool {
     /// # Cancel safety
     /// As for [`ConnectionPool::close`].
     pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
-        let closed = self.pool.close_within(limit).await;
         self.lets_go();
-        closed
+        self.pool.close_within(limit).await
     }
 }
 

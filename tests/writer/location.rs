@@ -1,7 +1,9 @@
 //! Which file is meant: by whatever path it is opened, whatever is done to it meanwhile, and whoever else has it.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use poolproof::{ConnectionPool, Error, Mode, PooledDatabaseWriter, Result, WriterConfig};
@@ -293,6 +295,27 @@ async fn what_is_closed_is_free_though_a_handle_is_left() {
     drop(ConnectionPool::builder(&path).read_only(true).build().await.unwrap());
     assert!(matches!(left.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err().cause(), Error::Closed));
     assert!(matches!(pool.get().await.unwrap_err(), Error::Closed));
+}
+
+/// A close that nobody waited for, by a pool of its own: its file is free with the last guard.
+#[tokio::test]
+async fn what_a_cut_close_began_to_close_is_free_too() {
+    for limit in [None, Some(Duration::from_secs(60))] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let pool = ConnectionPool::open(&path).await.unwrap();
+        let guard = pool.get().await.unwrap();
+        let context = &mut Context::from_waker(Waker::noop());
+        match limit {
+            None => assert!(pin!(pool.close()).poll(context).is_pending()),
+            Some(limit) => assert!(pin!(pool.close_within(limit)).poll(context).is_pending()),
+        }
+        drop(guard);
+        let mut other = child(&path).spawn().unwrap();
+        let said = says(&mut other);
+        assert!(!said.contains("another process"), "{limit:?}: {said}");
+        ends(other);
+    }
 }
 
 /// A statement that one pool keeps is prepared anew when another pool of the process has changed the schema.
