@@ -19,7 +19,7 @@ const ENOUGH: usize = 12 << 20;
 const MOST: usize = 512 << 20;
 
 /// How much stack something needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Room {
     /// What any thread has.
     Usual,

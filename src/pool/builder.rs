@@ -149,7 +149,7 @@ impl ConnectionPoolBuilder {
             Some(_) => self.path.clone(),
         };
         let began = clock::now();
-        let turso = loop {
+        let (turso, opened) = loop {
             match self.open(&path).await {
                 Err(error) if is_elsewhere(&error) && began.elapsed() < self.open_timeout => {
                     clock::sleep(OPEN_PAUSE).await;
@@ -163,16 +163,12 @@ impl ConnectionPoolBuilder {
         let mut config = self.config;
         config.name = config.name.or_else(|| Some(self.path.file_name()?.to_string_lossy().into_owned()));
         let pool = Pool::with_hooks(turso, config, self.hooks.then(Connection::keep_changes))?;
-        let (identity, logs) = handle.with(|handle| match handle {
-            Some(Handle { opened, .. }) => (opened.identity(), opened.logs(&path)),
-            None => Default::default(),
-        });
         Ok(ConnectionPool {
             pool,
-            path,
             is_of_a_file: self.io.is_none(),
-            identity,
-            logs,
+            identity: opened.identity(),
+            logs: opened.logs(&path),
+            path,
             handle,
             has_lane: Arc::default(),
             #[cfg(feature = "cache")]
@@ -181,7 +177,7 @@ impl ConnectionPoolBuilder {
     }
 
     /// Opens it once.
-    async fn open(&self, path: &Path) -> Result<Turso> {
+    async fn open(&self, path: &Path) -> Result<(Turso, Arc<Opened>)> {
         let Some(name) = path.to_str() else {
             let problem = "its name is not UTF-8, which the engine needs; rename it".to_owned();
             return Err(Error::Open { path: path.to_owned(), problem });
@@ -199,15 +195,7 @@ impl ConnectionPoolBuilder {
             builder = builder.with_io_impl(Arc::clone(io));
         }
         // It parses the whole schema.
-        let opens = async {
-            let _one_at_a_time = opened.shared.opening().lock().await;
-            if let Some(database) = opened.shared.database() {
-                return Ok(database);
-            }
-            let database = Arc::new(engine(await_with_room(true, builder.build())).await?);
-            opened.shared.is_opened(&database);
-            Ok(database)
-        };
+        let opens = opened.shared.database(engine(await_with_room(true, builder.build())));
         let database = opens.await.map_err(|error| match (error, &self.io) {
             // The engine calls the database corrupt then.
             (Error::Engine(error), None) if error.to_string().contains("MVCC logical log file exists") => {
@@ -216,12 +204,11 @@ impl ConnectionPoolBuilder {
             (Error::Engine(error), _) => failed(&error),
             (error, _) => error,
         })?;
-        let identity = opened.identity();
-        let handle = Arc::new(Mutex::new(Some(Handle { database, opened })));
+        let handle = Arc::new(Mutex::new(Some(Handle { database, opened: Arc::clone(&opened) })));
         let turso = Turso { handle, statement_cache: self.statement_cache, changes: Changes::of(path) };
         match turso.connect().await {
             Ok(mut connection) => match connection.check_nesting(std::iter::empty()).await {
-                Ok(()) => connection.look_for_deferred().await?,
+                Ok(()) => {}
                 Err(Error::TooDeep { what, found, limit }) => {
                     let problem = format!(
                         "it has at least {found} {what}, and {limit} is the limit, beyond which the engine may overflow the \
@@ -236,11 +223,11 @@ impl ConnectionPoolBuilder {
             Err(error) => return Err(error),
         }
         let is_there = std::fs::metadata(path).map(|file| file::identity_of(&file)).ok();
-        if identity.is_some() && identity != is_there {
+        if opened.identity().is_some() && opened.identity() != is_there {
             let problem = "it was removed or replaced while it was opened; open it again".to_owned();
             return Err(Error::Open { path: path.to_owned(), problem });
         }
-        Ok(turso)
+        Ok((turso, opened))
     }
 }
 
@@ -255,7 +242,7 @@ fn is_elsewhere(error: &Error) -> bool {
 /// The database, as long as a pool has it open.
 #[derive(Clone)]
 pub(super) struct Handle {
-    database: Arc<turso::Database>,
+    database: turso::Database,
     /// After the engine's handle.
     opened: Arc<Opened>,
 }

@@ -15,11 +15,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::activity::Doing;
 use super::manage::Activity;
-use super::statements::Schema;
+use super::schema::Schema;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
@@ -52,6 +52,28 @@ struct Entry {
     lock: File,
 }
 
+impl Entry {
+    /// Another pool opens it, by that name.
+    ///
+    /// # Errors
+    /// [`Error::Open`], if that is another name, or another way.
+    fn is_joined(&mut self, path: &Path, read_only: bool) -> Result<Arc<Opened>> {
+        let refused = |problem: String| Err(Error::Open { path: path.to_owned(), problem });
+        if self.path != path {
+            // Which would have a WAL of its own.
+            let name = self.path.display();
+            return refused(format!("this process has the same file open as {name}: open it by that name"));
+        }
+        // The engine would give one the other's handle.
+        if self.read_only != read_only {
+            let how = if self.read_only { "only to be read" } else { "to be written" };
+            return refused(format!("this process has it open {how}: close that first, or open it the same way"));
+        }
+        self.users += 1;
+        Ok(Arc::new(Opened { identity: Some(self.identity), shared: Arc::clone(&self.shared) }))
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         // Closed alone, it would be held on by a process that was forked meanwhile.
@@ -63,11 +85,11 @@ impl Drop for Entry {
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) schema: Arc<Schema>,
-    /// The engine's handle. A second one would open the file once more and, when it is dropped, take the engine's POSIX lock with it.
-    database: Mutex<Option<Arc<turso::Database>>>,
-    opening: tokio::sync::Mutex<()>,
+    /// The engine's handle; the lock is held by whoever opens it. A second handle would open the file once more and, when it is
+    /// dropped, take the engine's POSIX lock with it.
+    database: tokio::sync::Mutex<Option<turso::Database>>,
     /// Its logs, as the engine found or made them.
-    logs: Mutex<Option<Logs>>,
+    logs: OnceLock<Logs>,
     /// What each of them is doing, whatever pool it is of; some are gone.
     connections: Mutex<Vec<Weak<Doing>>>,
     /// One could not be opened, for the disk, and its read lock may be left: then no checkpoint runs any more (FINDINGS.md).
@@ -75,19 +97,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Held by whoever opens it.
-    pub(super) fn opening(&self) -> &tokio::sync::Mutex<()> {
-        &self.opening
-    }
-
-    /// The engine's handle, if another pool has opened it.
-    pub(super) fn database(&self) -> Option<Arc<turso::Database>> {
-        self.database.with(|database| database.clone())
-    }
-
-    /// It was opened.
-    pub(super) fn is_opened(&self, database: &Arc<turso::Database>) {
-        self.database.with(|kept| *kept = Some(Arc::clone(database)));
+    /// The engine's handle, which the first opens.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, it is not open, and the next opens it.
+    pub(super) async fn database(
+        &self,
+        opens: impl Future<Output = Result<turso::Database>>,
+    ) -> Result<turso::Database> {
+        let mut database = self.database.lock().await;
+        match &*database {
+            Some(database) => Ok(database.clone()),
+            None => Ok(database.insert(opens.await?).clone()),
+        }
     }
 
     /// Another connection.
@@ -134,37 +156,23 @@ impl Opened {
         if path == Path::new(MEMORY) {
             return Ok(Some(Self::alone()));
         }
-        match fs::metadata(path) {
-            // The engine says so.
-            Ok(file) if file.is_dir() => return Ok(Some(Self::alone())),
-            Ok(file) if !file.is_file() => {
-                let problem = "it is a device, a socket or a pipe; name a file".to_owned();
-                return Err(Error::Open { path: path.to_owned(), problem });
-            }
-            _ => {}
-        }
         OPEN.with(|open| {
-            let known = fs::metadata(path).ok().and_then(|file| {
+            let found = fs::metadata(path).ok();
+            match &found {
+                // The engine says so.
+                Some(file) if file.is_dir() => return Ok(Some(Self::alone())),
+                Some(file) if !file.is_file() => {
+                    let problem = "it is a device, a socket or a pipe; name a file".to_owned();
+                    return Err(Error::Open { path: path.to_owned(), problem });
+                }
+                _ => {}
+            }
+            let known = found.and_then(|file| {
                 let identity = identity_of(&file);
                 open.iter_mut().find(|entry| is_same(entry, identity, path))
             });
-            if let Some(entry) = &known
-                && entry.path != path
-            {
-                // Which would have a WAL of its own.
-                let problem = format!("this process has the same file open as {}: open it by that name", entry.path.display());
-                return Err(Error::Open { path: path.to_owned(), problem });
-            }
             if let Some(entry) = known {
-                // The engine would give one the other's handle.
-                if entry.read_only != read_only {
-                    let how = if entry.read_only { "only to be read" } else { "to be written" };
-                    let problem = format!("this process has it open {how}: close that first, or open it the same way");
-                    return Err(Error::Open { path: path.to_owned(), problem });
-                }
-                entry.users += 1;
-                let opened = Self { identity: Some(entry.identity), shared: Arc::clone(&entry.shared) };
-                return Ok(Some(Arc::new(opened)));
+                return entry.is_joined(path, read_only).map(Some);
             }
             if open.iter().any(|entry| entry.path == path) {
                 let problem = "this process still has the file open that had this name before, and its log with it: drop that pool first";
@@ -185,10 +193,10 @@ impl Opened {
             if !locks(&file, read_only) {
                 return Ok(None);
             }
-            let opened = Self { identity: Some(identity_of(&metadata)), shared: Arc::default() };
-            let (identity, shared) = (identity_of(&metadata), Arc::clone(&opened.shared));
+            let (identity, shared) = (identity_of(&metadata), Arc::default());
+            let opened = Arc::new(Self { identity: Some(identity), shared: Arc::clone(&shared) });
             open.push(Entry { path: path.to_owned(), identity, read_only, mvcc: false, users: 1, shared, lock: file });
-            Ok(Some(Arc::new(opened)))
+            Ok(Some(opened))
         })
     }
 
@@ -203,7 +211,7 @@ impl Opened {
         }
         let identity = |log: &Path| fs::metadata(log).ok().map(|file| identity_of(&file));
         let look = || Logs { wal: identity(&wal_of(path)), logical: identity(&logical_log_of(path)) };
-        self.shared.logs.with(|logs| *logs.get_or_insert_with(look))
+        *self.shared.logs.get_or_init(look)
     }
 }
 
@@ -215,16 +223,14 @@ impl fmt::Debug for Shared {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let Some(identity) = self.identity else { return };
         // Closed before another can open it: it would find its own process's lock.
         OPEN.with(|open| {
-            let place =
-                open.iter().position(|entry| Arc::ptr_eq(&entry.shared, &self.shared) && entry.identity == identity);
+            let place = open.iter().position(|entry| Arc::ptr_eq(&entry.shared, &self.shared));
             let Some(place) = place else { return };
             open[place].users -= 1;
             if open[place].users == 0 {
-                // Before the lock: its descriptors are the engine's last.
-                drop(self.shared.database.with(Option::take));
+                // Before the lock: its descriptors are the engine's last. Nobody opens it, for who does has it open.
+                drop(self.shared.database.try_lock().ok().and_then(|mut database| database.take()));
                 open.swap_remove(place);
             }
         });
@@ -244,8 +250,7 @@ fn check_what_is_beside(path: &Path) -> Result<()> {
     if text.strip_suffix("-wal").is_some_and(|database| Path::new(database).exists()) {
         return refused("it is the WAL of another database; name that".to_owned());
     }
-    let mut journal = path.as_os_str().to_owned();
-    journal.push("-journal");
+    let journal = beside(path, "-journal");
     let mut first = [0; JOURNAL.len()];
     let is_hot = File::open(&journal).is_ok_and(|mut file| file.read_exact(&mut first).is_ok() && first == JOURNAL);
     if is_hot {
@@ -333,9 +338,13 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf> {
 
 /// The write-ahead log of a database.
 pub(crate) fn wal_of(database: &Path) -> PathBuf {
-    let mut log = database.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
+    beside(database, "-wal")
+}
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// The log of a database in MVCC mode, which the engine names so whatever the database is called.

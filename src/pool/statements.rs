@@ -7,14 +7,15 @@
 //! of this process, and while somebody is changing it none is kept at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use turso::params::Params;
 use turso::{Statement, Value};
 
 use super::parameters::Parameters;
+use super::schema::Schema;
 use crate::error::Result;
 use crate::sql::{Kind, Text};
+use crate::stack::Room;
 
 /// A longer text is not kept: it has its values in it and will not come again.
 const LONGEST: usize = 8 * 1024;
@@ -27,61 +28,6 @@ const ALL: usize = 32 * 1024;
 /// than to do something with so many.
 const HEAVY: usize = 64 * 1024;
 
-/// The changes of a file's schema that are made through pools of this process.
-#[derive(Debug, Default)]
-pub(super) struct Schema {
-    /// How often it was changed, times [`CHANGE`], and how many are changing it now.
-    changes: AtomicU64,
-    /// It has, or had, views, triggers or foreign key actions, so that a short statement may be deeply nested.
-    has_nesting: AtomicBool,
-    /// A foreign key action reaches its own table again, so that a statement is nested as deeply as rows refer to each other.
-    has_cycle: AtomicBool,
-    /// A foreign key is, or was, deferred.
-    has_deferred: AtomicBool,
-}
-
-/// One change, over. There are never as many connections changing it at once.
-const CHANGE: u64 = 1 << 32;
-
-impl Schema {
-    fn changes(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn changed(&self) {
-        self.changes.fetch_add(CHANGE - 1, Ordering::AcqRel);
-    }
-
-    pub(super) fn mark_nesting(&self) {
-        self.has_nesting.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn has_nesting(&self) -> bool {
-        self.has_nesting.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn mark_cycle(&self) {
-        self.has_cycle.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn has_cycle(&self) -> bool {
-        self.has_cycle.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn mark_deferred(&self) {
-        self.has_deferred.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn has_deferred(&self) -> bool {
-        self.has_deferred.load(Ordering::Relaxed)
-    }
-
-    /// What it is now; `None` while somebody is changing it.
-    fn at_rest(&self) -> Option<u64> {
-        Some(self.changes.load(Ordering::Acquire)).filter(|changes| changes % CHANGE == 0)
-    }
-}
-
 /// A statement, outside the cache: it is about to run, or runs.
 pub(super) struct Prepared {
     pub(super) sql: String,
@@ -92,6 +38,8 @@ pub(super) struct Prepared {
     pub(super) is_heavy: bool,
     /// When it was prepared, or ran last; at another [generation](super::connection) the engine prepares it anew as it runs.
     pub(super) generation: u32,
+    /// To run it.
+    room: Room,
 }
 
 impl Prepared {
@@ -101,9 +49,19 @@ impl Prepared {
         text: Arc<Text>,
         statement: Statement,
         parameters: Parameters,
+        schema: &Schema,
         generation: u32,
     ) -> Self {
-        Self { sql: sql.to_owned(), text, statement, parameters, is_heavy: false, generation }
+        let room = schema.room_to_run(&text);
+        Self { sql: sql.to_owned(), text, statement, parameters, is_heavy: false, generation, room }
+    }
+
+    /// What it needs to run now, to be prepared anew included.
+    pub(super) fn room(&mut self, schema: &Schema, generation: u32) -> Room {
+        match std::mem::replace(&mut self.generation, generation) == generation {
+            true => self.room,
+            false => self.room.max(schema.room_to_prepare(&self.text)),
+        }
     }
 
     /// Whether it can run with these parameters, and notes how much they are.
@@ -158,15 +116,20 @@ impl Statements {
         }
     }
 
-    /// The statement for `sql`, if it is kept. `autocommit`: a transaction that is open may see the schema as it was, so what
-    /// is prepared in it after a change is not for later.
-    pub(super) fn take(&mut self, sql: &str, autocommit: bool) -> Option<Prepared> {
+    /// Clears out what was prepared before the schema was changed. `autocommit`: a transaction that is open may see the schema as
+    /// it was, so what is prepared in it after a change is not for later.
+    pub(super) fn look(&mut self, autocommit: bool) {
         let schema = self.schema.at_rest();
         if schema.is_none() || schema != self.seen {
             self.kept.clear();
             self.bytes = 0;
             self.seen = schema.filter(|_| autocommit);
         }
+    }
+
+    /// The statement for `sql`, if it is kept.
+    pub(super) fn take(&mut self, sql: &str, autocommit: bool) -> Option<Prepared> {
+        self.look(autocommit);
         let place = self.kept.iter().rposition(|kept| kept.sql == sql)?;
         Some(self.remove(place))
     }

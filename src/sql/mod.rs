@@ -4,7 +4,8 @@
 //! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
 //! it; connections, transactions, the lane and the read cache ask that. Modules: `depth` and `nesting` (what would overflow the
 //! stack, by itself or with what it names), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a
-//! query), `pragma` (what each pragma does), `outside` (what asks the real clock, for the simulation), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
+//! query), `tokens` (of the parser's tree), `variables` (the names of parameters), `pragma` (what each pragma does), `outside` (what
+//! asks the real clock, for the simulation), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
 //! cache).
 //!
 //! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
@@ -20,6 +21,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod tokens;
 mod variables;
 mod walk;
 
@@ -28,7 +30,7 @@ use std::sync::Arc;
 
 use self::depth::Depth;
 pub(crate) use self::depth::TooDeep;
-pub(crate) use self::nesting::Nesting;
+pub(crate) use self::nesting::{Nesting, may_defer};
 pub(crate) use self::texts::Texts;
 use crate::stack::with_room;
 
@@ -111,7 +113,7 @@ pub(crate) struct Effects {
     pub(crate) writes_anything: bool,
     /// Changes the schema.
     pub(crate) schema: bool,
-    /// Creates a view, a trigger or a foreign key action, which may be nested in others.
+    /// Creates a view, a trigger or a foreign key action, which may be nested in others, or gives a table another name.
     pub(crate) nests: bool,
     /// Changes something of its connection, which the next statement, or the next user, finds changed.
     pub(crate) session: bool,
@@ -211,6 +213,11 @@ impl Text {
         matches!(self.kind, Kind::Query | Kind::Explain)
     }
 
+    /// The tables that it writes by name, in lower case; those of [`Effects::writes_anything`] are not among them.
+    pub(crate) fn written(&self) -> &[Box<str>] {
+        &self.written
+    }
+
     /// Whether all that the text changes is its connection, by a setting or something temporary: after it, nothing is left.
     pub(crate) fn changes_only_the_session(&self) -> bool {
         self.effects.session && !self.effects.beyond_session
@@ -219,11 +226,6 @@ impl Text {
 
 #[cfg(feature = "cache")]
 impl Text {
-    /// The tables that it writes by name, in lower case; those of [`Effects::writes_anything`] are not among them.
-    pub(crate) fn written(&self) -> &[Box<str>] {
-        &self.written
-    }
-
     pub(crate) fn reads(&self) -> Option<&Reads> {
         self.reads.as_ref()
     }

@@ -8,22 +8,33 @@ use turso_parser::ast::{
     AlterTable, AlterTableBody, ColumnConstraint, CreateTableBody, ForeignKeyClause, RefAct, RefArg, Stmt,
     TableConstraint,
 };
-use turso_parser::lexer::Lexer;
-use turso_parser::token::TokenType;
 
 use super::TooDeep;
 use super::read::{first_statement, lower};
-use crate::stack::with_room;
+use super::tokens::each_name;
+use crate::stack::{Room, with_room};
 
 /// Maximum nesting depth.
 const LIMIT: usize = 24;
 
-/// The names that each view reads, and that a write to each table reaches by triggers and foreign key actions, in lower case.
+/// Maximum number of names that are told apart.
+const NAMES: usize = 4096;
+
+/// From a name to others, in lower case.
+type Names = HashMap<String, HashSet<String>>;
+
+/// The names that each view reads, and that a write to each table reaches by triggers and foreign key actions.
 #[derive(Debug, Default)]
 pub(crate) struct Nesting {
-    all: HashMap<String, Vec<String>>,
+    all: Names,
     /// Of these the foreign key actions: from a table to those that refer to it.
-    actions: HashMap<String, Vec<String>>,
+    actions: Names,
+    /// The tables that an action reaches from themselves. Not so a trigger, which the engine does not run inside itself.
+    cyclic: HashSet<String>,
+    /// A foreign key may be deferred.
+    has_deferred: bool,
+    /// There are more names than are told apart.
+    is_too_much: bool,
 }
 
 impl Nesting {
@@ -34,48 +45,75 @@ impl Nesting {
     /// The same, of what is temporary.
     pub(crate) const TEMPORARY_SQL: &str = "SELECT sql FROM temp.sqlite_schema WHERE type IN ('view', 'trigger')";
 
-    /// Adds a statement, of a batch or of the schema; one that nests nothing has no effect.
-    pub(crate) fn add(&mut self, sql: &str) {
-        with_room(true, || self.add_read(sql));
+    /// Of a schema, and then of statements that are about to change it; what nests nothing has no effect.
+    pub(crate) fn of(texts: impl IntoIterator<Item: AsRef<str>>) -> Self {
+        let mut nesting = Self::default();
+        with_room(true, || texts.into_iter().for_each(|sql| nesting.add(sql.as_ref())));
+        nesting.cyclic = nesting.actions.keys().filter(|table| nesting.is_cyclic(table)).cloned().collect();
+        nesting
     }
 
-    fn add_read(&mut self, sql: &str) {
+    fn add(&mut self, sql: &str) {
+        self.has_deferred |= may_defer(sql);
         let Some(statement) = first_statement(sql) else { return };
         match &statement {
             Stmt::CreateView { view_name: name, .. } | Stmt::CreateTrigger { tbl_name: name, .. } => {
-                let owner = lower(&name.name);
-                self.all.entry(owner).or_default().extend(words(sql));
+                let others = self.all.entry(lower(&name.name)).or_default();
+                each_name(&statement, |name| {
+                    others.insert(name);
+                });
+            }
+            Stmt::AlterTable(AlterTable { name, body: AlterTableBody::RenameTo(new) }) => {
+                for names in [&mut self.all, &mut self.actions] {
+                    if let Some(others) = names.get(&lower(&name.name)).cloned() {
+                        names.entry(lower(new)).or_default().extend(others);
+                    }
+                }
             }
             Stmt::CreateTable { tbl_name: name, .. } | Stmt::AlterTable(AlterTable { name, .. }) => {
                 for parent in acting_parents(&statement) {
-                    self.all.entry(parent.clone()).or_default().push(lower(&name.name));
-                    self.actions.entry(parent).or_default().push(lower(&name.name));
+                    self.all.entry(parent.clone()).or_default().insert(lower(&name.name));
+                    self.actions.entry(parent).or_default().insert(lower(&name.name));
                 }
             }
             _ => {}
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+    /// Adds what is, or was, nested elsewhere in the same file.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.has_deferred |= other.has_deferred;
+        self.cyclic.extend(other.cyclic);
+        self.is_too_much |= other.is_too_much || self.all.len() + other.all.len() > NAMES;
+        if !self.is_too_much {
+            other.all.into_iter().for_each(|(name, others)| self.all.entry(name).or_default().extend(others));
+        }
     }
 
-    /// Whether a foreign key action reaches its own table again. Not so a trigger, which the engine does not run inside itself.
-    pub(crate) fn has_cycle(&self) -> bool {
-        self.actions.keys().any(|start| {
-            let (mut reached, mut next) = (HashSet::new(), vec![start]);
-            while let Some(table) = next.pop() {
-                for other in self.actions.get(table).into_iter().flatten() {
-                    if other == start {
-                        return true;
-                    }
-                    if reached.insert(other) {
-                        next.push(other);
-                    }
-                }
-            }
-            false
-        })
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty() && !self.is_too_much
+    }
+
+    /// Whether a foreign key may be deferred.
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.has_deferred
+    }
+
+    /// What a statement needs that writes to these tables, or (`None`) to any.
+    pub(crate) fn room<'t>(&self, tables: Option<impl Iterator<Item = &'t str>>) -> Room {
+        let may_be_any = if self.cyclic.is_empty() { (!self.is_empty()).into() } else { Room::Most };
+        let Some(tables) = tables.filter(|_| !self.is_too_much) else { return may_be_any };
+        let tables: Vec<_> = tables.filter_map(|table| Some(self.all.get_key_value(table)?.0.as_str())).collect();
+        match tables.is_empty() {
+            true => Room::Usual,
+            false if reached(&self.all, tables).iter().any(|name| self.cyclic.contains(*name)) => Room::Most,
+            false => Room::More,
+        }
+    }
+
+    fn is_cyclic(&self, table: &str) -> bool {
+        let children = self.actions.get(table).into_iter().flatten().map(String::as_str);
+        reached(&self.actions, children.collect()).contains(table)
     }
 
     /// The nesting depth, if it is over the limit.
@@ -99,11 +137,20 @@ impl Nesting {
     }
 }
 
-/// The words of a text that may be names. A column that is called like a view makes the depth too large, at worst.
-fn words(sql: &str) -> impl Iterator<Item = String> {
-    let tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
-    let words = tokens.filter(|token| !matches!(token.token_type, TokenType::TK_NONE | TokenType::TK_STRING));
-    words.map(|token| String::from_utf8_lossy(token.value).trim_matches(['"', '`', '[', ']']).to_ascii_lowercase())
+/// These names, and all that they lead to.
+fn reached<'n>(names: &'n Names, mut next: Vec<&'n str>) -> HashSet<&'n str> {
+    let mut reached = HashSet::new();
+    while let Some(name) = next.pop() {
+        if reached.insert(name) {
+            next.extend(names.get(name).into_iter().flatten().map(String::as_str));
+        }
+    }
+    reached
+}
+
+/// Whether a text of the schema may defer a foreign key.
+pub(crate) fn may_defer(sql: &str) -> bool {
+    sql.to_ascii_lowercase().contains("deferred")
 }
 
 /// The tables whose writes act on this one by a foreign key that the statement gives it.
@@ -146,18 +193,18 @@ mod tests {
     use super::*;
 
     fn deep(texts: impl IntoIterator<Item = String>) -> Option<usize> {
-        let mut nesting = Nesting::default();
-        texts.into_iter().for_each(|sql| nesting.add(&sql));
-        nesting.too_deep().map(|too_deep| too_deep.found)
+        Nesting::of(texts).too_deep().map(|too_deep| too_deep.found)
     }
 
     #[test]
     fn a_chain_is_as_deep_as_it_is_long_whatever_it_is_made_of() {
-        let makes: [fn(usize) -> String; 4] = [
+        let makes: [fn(usize) -> String; 6] = [
             |i| format!("CREATE VIEW \"V{}\" AS SELECT x FROM v{i} WHERE y IN (SELECT 1)", i + 1),
             |i| format!("CREATE TRIGGER r{i} AFTER INSERT ON v{} BEGIN INSERT INTO V{i} VALUES (1); END", i + 1),
             |i| format!("CREATE TABLE v{i} (x REFERENCES `v{}` ON DELETE CASCADE)", i + 1),
             |i| format!("ALTER TABLE v{i} ADD COLUMN x REFERENCES v{} ON UPDATE SET NULL", i + 1),
+            |i| format!("CREATE VIEW [V{}] AS SELECT x FROM u JOIN 'v{i}'", i + 1),
+            |i| format!("CREATE TRIGGER r{i} AFTER INSERT ON 'v{}' BEGIN DELETE FROM [v{i}]; END", i + 1),
         ];
         for make in makes {
             assert_eq!(deep((0..LIMIT).map(make)), None);
@@ -166,23 +213,61 @@ mod tests {
         }
         let mixed = |i: usize| makes[i % makes.len()](i);
         assert_eq!(deep((0..=LIMIT).map(mixed)), Some(LIMIT + 1));
+        let quoted = |i: usize| format!("CREATE VIEW \"v\"\"{}\" AS SELECT x FROM \"v\"\"{i}\"", i + 1);
+        assert_eq!(deep((0..=LIMIT).map(quoted)), Some(LIMIT + 1));
     }
 
     #[test]
-    fn an_action_that_reaches_its_own_table_is_a_cycle() {
-        let has_cycle = |texts: &[&str]| {
-            let mut nesting = Nesting::default();
-            texts.iter().for_each(|sql| nesting.add(sql));
-            nesting.has_cycle()
+    fn a_table_keeps_what_is_nested_below_it_when_it_is_renamed() {
+        let upper = (0..LIMIT).map(|i| format!("CREATE TABLE v{i} (x REFERENCES v{} ON DELETE CASCADE)", i + 1));
+        let lower = "CREATE TABLE v24 (x REFERENCES z ON DELETE CASCADE)".to_owned();
+        assert_eq!(deep(upper.clone().chain([lower.clone()])), Some(LIMIT + 1));
+        let below = "CREATE TRIGGER r AFTER DELETE ON v0 BEGIN DELETE FROM u; END".to_owned();
+        let rename = "ALTER TABLE v0 RENAME TO w".to_owned();
+        let above = "CREATE TRIGGER s AFTER DELETE ON q BEGIN DELETE FROM w; END".to_owned();
+        let nesting = Nesting::of([below, rename, above]);
+        assert!(nesting.all["w"].contains("u") && nesting.too_deep().is_none());
+    }
+
+    #[test]
+    fn a_write_needs_the_room_of_what_it_reaches() {
+        let own = "CREATE TABLE t (id, up REFERENCES T (id) ON DELETE CASCADE)";
+        let to_u = "CREATE TABLE t (id, u REFERENCES u ON UPDATE SET NULL)";
+        let to_t = "CREATE TABLE u (id, t REFERENCES t ON DELETE CASCADE)";
+        let trigger = "CREATE TRIGGER r AFTER DELETE ON w BEGIN DELETE FROM [T]; END";
+        let plain = "CREATE TABLE t (id, up REFERENCES t)";
+        let room = |texts: &[&str], table: &str| {
+            let nesting = Nesting::of(texts);
+            let any = nesting.room(None::<std::iter::Empty<&str>>);
+            assert!(any >= nesting.room(Some([table].into_iter())), "{texts:?}");
+            let mut joined = Nesting::default();
+            joined.join(nesting);
+            joined.room(Some([table].into_iter()))
         };
-        let (own, to_u, to_t) = (
-            "CREATE TABLE t (id, up REFERENCES T (id) ON DELETE CASCADE)",
-            "CREATE TABLE t (id, u REFERENCES u ON UPDATE SET NULL)",
-            "CREATE TABLE u (id, t REFERENCES t ON DELETE CASCADE)",
-        );
-        assert!(has_cycle(&[own]) && has_cycle(&[to_u, to_t]));
-        assert!(!has_cycle(&[to_u]) && !has_cycle(&[to_t, "CREATE TABLE t (id, up REFERENCES t)"]));
-        assert!(!has_cycle(&["CREATE TRIGGER r AFTER DELETE ON t BEGIN DELETE FROM t; END"]));
+        for (texts, table, needs) in [
+            (&[own][..], "t", Room::Most),
+            (&[own, trigger], "w", Room::Most),
+            (&[own, trigger], "x", Room::Usual),
+            (&[to_u, to_t], "u", Room::Most),
+            (&[to_u], "u", Room::More),
+            (&[to_u], "t", Room::Usual),
+            (&[to_t, plain], "t", Room::More),
+            (&[plain, trigger], "w", Room::More),
+            (&["CREATE TRIGGER r AFTER DELETE ON t BEGIN DELETE FROM t; END"], "t", Room::More),
+            (&[plain], "t", Room::Usual),
+        ] {
+            assert_eq!(room(texts, table), needs, "{texts:?}, {table}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_to_be_told_apart_takes_no_more_memory_and_needs_the_most() {
+        let mut all = Nesting::default();
+        for i in 0..2 * NAMES {
+            all.join(Nesting::of([format!("CREATE VIEW v{i} AS SELECT x FROM t")]));
+        }
+        assert!(all.all.len() <= NAMES);
+        assert_eq!(all.room(Some(["t"].into_iter())), Room::More);
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! From the parser's tree to what is asked of a text.
 
-use std::convert::Infallible;
 use std::iter;
 use std::panic::catch_unwind;
 
 use turso::core::{Dialect, SqliteDialect};
-use turso_parser::ast::fmt::{BlankContext, ToTokens, TokenStream};
 use turso_parser::ast::{AlterTableBody, Cmd, Name, PragmaBody, QualifiedName, Stmt, TransactionType};
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;
 
 use super::nesting::acting_parents;
 use super::pragma::{self, About};
+use super::tokens::each_token;
 use super::walk::walk;
 use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
 
@@ -26,28 +25,14 @@ pub(super) fn has_parameters(sql: &str) -> bool {
     let mut tokens = Lexer::new(sql.as_bytes()).map_while(Result::ok);
     // The tree has none that the text has not.
     tokens.any(|token| token.token_type == TokenType::TK_VARIABLE)
-        && catch_unwind(|| commands(sql).any(|(command, _)| Variables::of(&command))).unwrap_or_default()
+        && catch_unwind(|| commands(sql).any(|(command, _)| has_variables(&command))).unwrap_or_default()
 }
 
-/// Looks for parameters among the tokens of a statement.
-struct Variables(bool);
-
-impl Variables {
-    fn of(command: &Cmd) -> bool {
-        let (Cmd::Stmt(statement) | Cmd::Explain(statement) | Cmd::ExplainQueryPlan { stmt: statement, .. }) = command;
-        let mut variables = Self(false);
-        let Ok(()) = statement.to_tokens(&mut variables, &BlankContext);
-        variables.0
-    }
-}
-
-impl TokenStream for Variables {
-    type Error = Infallible;
-
-    fn append(&mut self, kind: TokenType, _: Option<&str>) -> Result<(), Infallible> {
-        self.0 |= kind == TokenType::TK_VARIABLE;
-        Ok(())
-    }
+fn has_variables(command: &Cmd) -> bool {
+    let (Cmd::Stmt(statement) | Cmd::Explain(statement) | Cmd::ExplainQueryPlan { stmt: statement, .. }) = command;
+    let mut found = false;
+    each_token(statement, |kind, _| found |= kind == TokenType::TK_VARIABLE);
+    found
 }
 
 /// The statements of a text, each with what is behind it, as the engine goes through a batch: one after the other, until one
@@ -198,7 +183,9 @@ fn of(statement: &Stmt) -> Text {
         }
         Stmt::AlterTable(alter) => {
             let denied = matches!(alter.body, AlterTableBody::AlterColumn { .. }).then_some(ALTER_COLUMN);
-            schema(&alter.name, false, Effects { nests: !acting_parents(statement).is_empty(), denied, ..SOMEWHERE })
+            // What is nested below a table is then below its new name.
+            let nests = matches!(alter.body, AlterTableBody::RenameTo(_)) || !acting_parents(statement).is_empty();
+            schema(&alter.name, false, Effects { nests, denied, ..SOMEWHERE })
         }
         Stmt::CreateIndex { idx_name: name, .. }
         | Stmt::DropIndex { idx_name: name, .. }

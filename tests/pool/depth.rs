@@ -189,6 +189,23 @@ fn chain(shape: &str, n: usize) -> (Vec<String>, String) {
             let views = (1..=n).map(|i| format!("CREATE TEMP VIEW t{i} AS SELECT x FROM t{}", i - 1));
             (iter::once(table(0)).chain(views).collect(), format!("SELECT * FROM t{n}"))
         }
+        // A reference that the lexer alone takes for a text, for another name or for an array.
+        "quoted views" => {
+            let name = |i: usize| match i % 3 {
+                0 => format!("'t{i}'"),
+                1 => format!("[t{i}]"),
+                _ => format!("\"t\"\"{i}\""),
+            };
+            let views = (1..=n).map(|i| format!("CREATE VIEW {} AS SELECT x FROM {}", name(i), name(i - 1)));
+            let first = "CREATE TABLE t0 (x INTEGER PRIMARY KEY)".to_owned();
+            (iter::once(first).chain(views).collect(), format!("SELECT * FROM {}", name(n)))
+        }
+        "quoted triggers" => {
+            let triggers = (1..=n).map(|i| {
+                format!("CREATE TRIGGER r{i} AFTER INSERT ON 't{i}' BEGIN INSERT INTO [t{}] VALUES (NEW.x); END", i - 1)
+            });
+            ((0..=n).map(table).chain(triggers).collect(), format!("INSERT INTO t{n} VALUES (1)"))
+        }
         "triggers" => {
             let triggers = (1..=n).map(|i| {
                 format!("CREATE TRIGGER r{i} AFTER INSERT ON t{i} BEGIN INSERT INTO t{} VALUES (NEW.x); END", i - 1)
@@ -211,7 +228,8 @@ fn chain(shape: &str, n: usize) -> (Vec<String>, String) {
     }
 }
 
-const CHAINS: [&str; 5] = ["views", "temporary views", "triggers", "cascades", "added cascades"];
+const CHAINS: [&str; 7] =
+    ["views", "temporary views", "quoted views", "triggers", "quoted triggers", "cascades", "added cascades"];
 
 #[test]
 #[ignore = "a child"]

@@ -267,6 +267,26 @@ async fn what_changes_the_schema_or_the_connection_or_bounds_a_transaction_is_no
     }
 }
 
+/// Who makes tables and then fills them in one transaction prepares each statement once. What a transaction sees that began before
+/// a change is not kept.
+#[tokio::test]
+async fn the_first_transaction_after_a_change_of_the_schema_keeps_its_statements() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    user.execute_batch("CREATE TABLE u (x)").await.unwrap();
+    let mut writing = user.begin(Behavior::Immediate).await.unwrap();
+    writing.execute("INSERT INTO u VALUES (?1)", (1,)).await.unwrap();
+    writing.commit().await.unwrap();
+    assert_eq!(user.cached_statements(), 1);
+    user.run("BEGIN").await.unwrap();
+    assert_eq!(integers(&mut user, "SELECT x FROM u").await, [1]);
+    assert_eq!(user.cached_statements(), 2);
+    pool.get().await.unwrap().run("CREATE TABLE v (x)").await.unwrap();
+    assert_eq!(integers(&mut user, "SELECT x FROM u").await, [1]);
+    assert_eq!(user.cached_statements(), 0);
+    user.run("COMMIT").await.unwrap();
+}
+
 /// A statement that writes is kept from when its connection might: in a snapshot it must not.
 #[tokio::test]
 async fn a_write_that_is_kept_does_not_write_in_a_snapshot() {

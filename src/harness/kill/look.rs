@@ -8,6 +8,7 @@ use super::block_on;
 use super::judge::View;
 use crate::error::Error;
 use crate::pool::ConnectionPool;
+use crate::pool::file::wal_of;
 
 const PIECES: &str = "SELECT write_id, part, content FROM pieces ORDER BY write_id, part, rowid";
 const TALLY: &str = "SELECT written FROM tally";
@@ -67,20 +68,13 @@ fn add_line(text: &mut String, line: &str) {
 /// Copies a database and its log to where nobody else looks.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
-    match fs::copy(log_of(from), log_of(to)) {
+    match fs::copy(wal_of(from), wal_of(to)) {
         Ok(_) => Ok(()),
         // A file whose log was emptied and removed needs none; an older copy's must not stay.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::remove_file(log_of(to)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::remove_file(wal_of(to)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         },
         Err(error) => Err(error),
     }
-}
-
-/// Where a database's log is.
-pub(super) fn log_of(path: &Path) -> std::path::PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
 }

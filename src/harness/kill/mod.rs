@@ -40,6 +40,7 @@ pub use super::stress::CannotRun;
 use super::subjects::ENGINE;
 use crate::error::Error;
 use crate::pool::ConnectionPool;
+use crate::pool::file::wal_of;
 
 /// Rounds that a file lives for, at most.
 const LONGEST_LIFE: u32 = 8;
@@ -204,7 +205,7 @@ impl Life<'_> {
             let orders = Orders { subject, database: database.clone(), seed, first_id };
             let before = length(&database);
             let killed = round::run(self.kill, &orders, *moment)?;
-            let (log, moved) = (length(&look::log_of(&database)) > 0, length(&database) != before);
+            let (log, moved) = (length(&wal_of(&database)) > 0, length(&database) != before);
             // Each looks at what the kill left, not at what the other made of it.
             look::copy(&database, &for_sqlite).map_err(no_room)?;
             let confirmed = look::by_sqlite(&for_sqlite);

@@ -14,6 +14,7 @@ mod rows;
 
 use std::fmt;
 use std::sync::Arc;
+
 use tokio::time::Instant;
 use turso::IntoParams;
 use turso::params::Params;
@@ -27,11 +28,12 @@ use super::control::{Control, Controls};
 use super::engine::engine;
 use super::file::Opened;
 use super::parameters::Parameters;
+use super::schema::Schema;
 use super::statements::{Prepared, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
-use crate::sql::{JournalMode, Kind, Nesting, Text};
+use crate::sql::{JournalMode, Kind, Nesting, Text, may_defer};
 use crate::stack::{Room, await_with_room, with_room};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
@@ -235,7 +237,7 @@ impl Connection {
             while engine(rows.next()).await?.is_some() {}
             return Ok(0);
         }
-        let needs_room = self.needs_room(&mut prepared);
+        let needs_room = prepared.room(self.schema(), self.generation);
         let changed = await_with_room(needs_room, engine(prepared.statement.execute(params))).await;
         match (&changed, needs_room) {
             // It has statements in it as deep as it went, and drops them as deep.
@@ -375,7 +377,11 @@ impl Connection {
             let outcome = match text.is_refused() {
                 // Or there is none, which is fine.
                 true => await_with_room(text.is_deep(), engine(self.raw.execute_batch(batch))).await,
-                false => self.run_each(text.is_deep(), text.statements(batch)).await,
+                false => {
+                    let schema = self.schema();
+                    let room = schema.room_to_prepare(&text).max(schema.room_to_run(&text));
+                    self.run_each(room, text.statements(batch)).await
+                }
             };
             self.rollback_due = false;
             self.ended(outcome)
@@ -394,10 +400,9 @@ impl Connection {
     }
 
     /// Runs one after the other. Between two of them it may be cut short.
-    async fn run_each(&mut self, is_deep: bool, statements: impl Iterator<Item = &str>) -> Result<()> {
+    async fn run_each(&mut self, room: Room, statements: impl Iterator<Item = &str>) -> Result<()> {
         for sql in statements {
             self.give_way().await;
-            let room = self.room_for(is_deep);
             let mut statement = await_with_room(room, engine(self.raw.prepare(sql))).await?;
             let mut rows = engine(statement.query(())).await?;
             let outcome = loop {
@@ -476,7 +481,7 @@ impl Connection {
         let mut prepared = self.prepared(sql, found, &params).await?;
         prepared.is_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
-        let needs_room = self.needs_room(&mut prepared);
+        let needs_room = prepared.room(self.schema(), self.generation);
         Ok((rows, prepared, needs_room))
     }
 
@@ -494,30 +499,16 @@ impl Connection {
                 crate::simulated::leaks(|| crate::sql::asks_outside(sql));
                 Error::check_depth(&text)?;
                 only_one(&text)?;
-                let is_deep = text.is_deep() || self.opened.shared.schema.has_nesting();
-                let mut statement = await_with_room(is_deep, engine(self.raw.prepare(sql))).await?;
+                let room = self.schema().room_to_prepare(&text);
+                let mut statement = await_with_room(room, engine(self.raw.prepare(sql))).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
-                Ok(Prepared::new(sql, text, statement, parameters, self.generation))
+                Ok(Prepared::new(sql, text, statement, parameters, self.schema(), self.generation))
             }
         }
     }
 
-    /// Whether a statement that is about to run may be deep: by its text or, if the engine prepares it anew, by what it names.
-    fn needs_room(&self, prepared: &mut Prepared) -> Room {
-        let is_prepared_anew = std::mem::replace(&mut prepared.generation, self.generation) != self.generation;
-        let schema = &self.opened.shared.schema;
-        let writes = prepared.text.effects().writes;
-        match writes && schema.has_cycle() {
-            true => Room::Most,
-            // What a write reaches is nested as it runs.
-            false => (prepared.text.is_deep() || (writes || is_prepared_anew) && schema.has_nesting()).into(),
-        }
-    }
-
-    /// What a text that is prepared, or run at once, may need.
-    fn room_for(&self, is_deep: bool) -> Room {
-        let schema = &self.opened.shared.schema;
-        if schema.has_cycle() { Room::Most } else { (is_deep || schema.has_nesting()).into() }
+    fn schema(&self) -> &Schema {
+        &self.opened.shared.schema
     }
 
     /// Whether a text may run here. How the log is kept is set for good when the database is opened, whatever becomes of the
@@ -557,37 +548,24 @@ impl Connection {
     /// # Errors
     /// [`Error::TooDeep`].
     pub(super) async fn check_nesting(&mut self, statements: impl Iterator<Item = &str>) -> Result<()> {
-        let mut nesting = Nesting::default();
-        statements.for_each(|sql| nesting.add(sql));
         let temporary = (self.altered || self.hooked).then_some(Nesting::TEMPORARY_SQL);
+        let mut texts = Vec::new();
         for sql in [Nesting::SQL].into_iter().chain(temporary) {
             let mut rows = self.query_own(sql).await?;
             while let Some(row) = rows.next().await? {
-                nesting.add(&row.get::<String>(0)?);
+                texts.push(row.get::<String>(0)?);
             }
         }
-        if !nesting.is_empty() {
-            self.opened.shared.schema.mark_nesting();
-        }
-        if nesting.has_cycle() {
-            self.opened.shared.schema.mark_cycle();
-        }
-        nesting.too_deep().map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
-    }
-
-    /// Looks whether a foreign key of the schema is deferred.
-    pub(super) async fn look_for_deferred(&mut self) -> Result<()> {
-        let found =
-            self.query_own("SELECT 1 FROM sqlite_schema WHERE sql LIKE '%deferred%' LIMIT 1").await?.next().await?;
-        if found.is_some() {
-            self.opened.shared.schema.mark_deferred();
-        }
-        Ok(())
+        texts.extend(statements.map(str::to_owned));
+        let nesting = Nesting::of(&texts);
+        let too_deep = nesting.too_deep();
+        self.schema().nests(nesting);
+        too_deep.map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
     }
 
     /// Whether a foreign key is deferred: its violations are counted for a whole transaction, whoever shares it.
     pub(crate) fn has_deferred_keys(&self) -> bool {
-        self.opened.shared.schema.has_deferred()
+        self.schema().has_deferred()
     }
 
     /// Runs a statement whose rows, if any, do not matter: a pragma, for example. In a [hook](super::Hooks) what it changes
@@ -642,6 +620,8 @@ impl Connection {
     /// first can be tried again.
     pub(crate) async fn control(&mut self, control: Control) -> Result<()> {
         self.settle().await?;
+        // What it is about to begin sees the schema as it is now.
+        self.statements.look(self.is_autocommit());
         let _flight = self.take_off(control.sql(), control.text());
         let outcome = self.run_control(control).await;
         self.is_fresh = outcome.is_ok() && control == Control::Begin;
@@ -786,8 +766,8 @@ impl Connection {
         self.is_fresh = false;
         if text.effects().schema {
             self.statements.changes();
-            if sql.to_ascii_lowercase().contains("deferred") {
-                self.opened.shared.schema.mark_deferred();
+            if may_defer(sql) {
+                self.schema().mark_deferred();
             }
         }
         self.generation = self.generation.wrapping_add(u32::from(text.kind() == Kind::Pragma));

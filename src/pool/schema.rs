@@ -1,0 +1,81 @@
+//! What all connections of this process to one file know of its schema: how often it was changed through a pool, and how deep
+//! its views, triggers and foreign key actions go.
+//!
+//! Of nesting all is kept that any of them found: what one sees may be temporary, or not committed.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::sql::{Nesting, Text};
+use crate::stack::Room;
+use crate::sync::Mutex;
+
+#[derive(Debug, Default)]
+pub(super) struct Schema {
+    /// How often it was changed, times [`CHANGE`], and how many are changing it now.
+    changes: AtomicU64,
+    nesting: Mutex<Nesting>,
+    /// That is not empty, so that a short statement may be deeply nested.
+    has_nesting: AtomicBool,
+    /// A foreign key is, or was, deferred.
+    has_deferred: AtomicBool,
+}
+
+/// One change, over. There are never as many connections changing it at once.
+const CHANGE: u64 = 1 << 32;
+
+impl Schema {
+    /// A connection begins to change it.
+    pub(super) fn changes(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A connection has changed it, for all or for nobody.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(CHANGE - 1, Ordering::AcqRel);
+    }
+
+    /// What it is now; `None` while somebody is changing it.
+    pub(super) fn at_rest(&self) -> Option<u64> {
+        Some(self.changes.load(Ordering::Acquire)).filter(|changes| changes % CHANGE == 0)
+    }
+
+    /// A connection found this, or is about to make it.
+    pub(super) fn nests(&self, nesting: Nesting) {
+        if nesting.has_deferred() {
+            self.mark_deferred();
+        }
+        if !nesting.is_empty() {
+            self.nesting.with(|all| all.join(nesting));
+            self.has_nesting.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn mark_deferred(&self) {
+        self.has_deferred.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_deferred(&self) -> bool {
+        self.has_deferred.load(Ordering::Relaxed)
+    }
+
+    /// Whether a short statement may be deeply nested.
+    pub(super) fn has_nesting(&self) -> bool {
+        self.has_nesting.load(Ordering::Relaxed)
+    }
+
+    /// What it takes to prepare a text.
+    pub(super) fn room_to_prepare(&self, text: &Text) -> Room {
+        (text.is_deep() || self.has_nesting()).into()
+    }
+
+    /// What it takes to run a text. What a write reaches is nested as it runs.
+    pub(super) fn room_to_run(&self, text: &Text) -> Room {
+        let own = Room::from(text.is_deep());
+        let effects = text.effects();
+        if !effects.writes || !self.has_nesting() {
+            return own;
+        }
+        let tables = (!effects.writes_anything).then(|| text.written().iter().map(|table| &**table));
+        own.max(self.nesting.with(|nesting| nesting.room(tables)))
+    }
+}
