@@ -29,7 +29,7 @@ pub(crate) struct Nesting {
     all: Names,
     /// Of these the foreign key actions: from a table to those that refer to it.
     actions: Names,
-    /// The tables that an action reaches from themselves. Not so a trigger, which the engine does not run inside itself.
+    /// The tables whose actions come back to a table again. Not so a trigger's, which the engine does not run inside itself.
     cyclic: HashSet<String>,
     /// A foreign key may be deferred.
     has_deferred: bool,
@@ -49,7 +49,7 @@ impl Nesting {
     pub(crate) fn of(texts: impl IntoIterator<Item: AsRef<str>>) -> Self {
         let mut nesting = Self::default();
         with_room(true, || texts.into_iter().for_each(|sql| nesting.add(sql.as_ref())));
-        nesting.cyclic = nesting.actions.keys().filter(|table| nesting.is_cyclic(table)).cloned().collect();
+        nesting.cyclic = cyclic(&nesting.actions);
         nesting
     }
 
@@ -111,11 +111,6 @@ impl Nesting {
         }
     }
 
-    fn is_cyclic(&self, table: &str) -> bool {
-        let children = self.actions.get(table).into_iter().flatten().map(String::as_str);
-        reached(&self.actions, children.collect()).contains(table)
-    }
-
     /// The nesting depth, if it is over the limit.
     pub(crate) fn too_deep(&self) -> Option<TooDeep> {
         let mut known = HashMap::new();
@@ -135,6 +130,16 @@ impl Nesting {
         known.insert(name, 1 + beyond);
         1 + beyond
     }
+}
+
+/// The names that lead to a name again: all that are left when those that lead to none of the rest were taken away as often as the
+/// longest chain may be.
+fn cyclic(names: &Names) -> HashSet<String> {
+    let mut left: HashSet<&String> = names.keys().collect();
+    for _ in 0..=LIMIT {
+        left = left.iter().copied().filter(|name| names[*name].iter().any(|other| left.contains(other))).collect();
+    }
+    left.into_iter().cloned().collect()
 }
 
 /// These names, and all that they lead to.
