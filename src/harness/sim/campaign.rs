@@ -38,10 +38,8 @@ pub struct Found {
     /// Whether a second run of the seed was another one: something beside the seed decides.
     pub leaks: bool,
     /// Whether a second run of the seed failed in the same way.
-    #[serde(default)]
     pub fails_again: bool,
     /// What is known of that which beside the seed decides: where two runs part, and SQL that asks the real clock.
-    #[serde(default)]
     pub outside: String,
 }
 

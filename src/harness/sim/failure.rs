@@ -1,6 +1,7 @@
 //! Why a run failed.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What went wrong in one run of a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,14 @@ impl Failure {
     /// A panic at that place, of which the message tells.
     pub(super) fn panic(message: impl Into<String>, at: Option<String>) -> Self {
         Self { at, ..Self::new(FailureKind::Panic, message) }
+    }
+
+    /// In one line, that this seed was found to fail, and is made smaller for so long.
+    #[must_use]
+    pub fn found(&self, seed: u64, limit: Duration) -> String {
+        let failure = self.to_string();
+        let first = failure.lines().next().unwrap_or_default();
+        format!("seed {seed} fails: {first} (making it smaller, for {limit:?} at most)")
     }
 
     /// Whether it is the same fault, seen with other numbers or details perhaps: all up to the first colon, without digits.

@@ -31,7 +31,6 @@ mod script;
 mod sometimes;
 mod state;
 mod strategy;
-
 mod trace;
 mod watch;
 mod watchdog;
@@ -287,9 +286,7 @@ impl Progress for Tells {
     }
 
     fn fails(&self, seed: u64, failure: &Failure, limit: Duration) {
-        let failure = failure.to_string();
-        let first = failure.lines().next().unwrap_or_default();
         // Not by eprintln!, which a test keeps until it ends.
-        let _ = writeln!(std::io::stderr(), "seed {seed} fails: {first} (making it smaller, for {limit:?} at most)");
+        let _ = writeln!(std::io::stderr(), "{}", failure.found(seed, limit));
     }
 }

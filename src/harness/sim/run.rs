@@ -80,18 +80,13 @@ where
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without threads and sockets needs nothing");
-    let seed = match course {
-        Course::Seed(seed, _) => seed,
-        Course::Plan(plan) => plan.seed,
-        Course::Schedule(schedule) => schedule.seed,
+    let (decider, seed) = match course {
+        Course::Seed(seed, strategy) => (Decider::of_seed(seed, strategy), seed),
+        Course::Plan(plan) => (Decider::of_plan(plan), plan.seed),
+        Course::Schedule(schedule) => (schedule.decider(), schedule.seed),
     };
     let watchdog = Watchdog::new(seed, poll_limit);
     let ran = runtime.block_on(async {
-        let (decider, seed) = match course {
-            Course::Seed(seed, strategy) => (Decider::of_seed(seed, strategy), seed),
-            Course::Plan(plan) => (Decider::of_plan(plan), plan.seed),
-            Course::Schedule(schedule) => (schedule.decider(), schedule.seed),
-        };
         let state = State {
             decider,
             disk: Disk::default(),

@@ -93,7 +93,8 @@ impl<'a> Scheduler<'a> {
         let mut state = self.shared.state();
         state.decider.is_called(Actor::task(number), Arc::clone(&name));
         state.decider.is_called(Actor::disk(number), format!("disk/{name}").into());
-        state.happens(Actor::task(number), What::Begins, site, name.as_bytes(), now);
+        state.event(Actor::task(number), What::Begins, name.as_bytes(), now);
+        site.into_iter().for_each(|site| state.trace.is_at(site));
         drop(state);
         self.shared.watched().knows(&name, site);
         let waker = Waker::from(Arc::new(TaskWaker { task: number, shared: Arc::clone(&self.shared) }));

@@ -86,20 +86,8 @@ impl State {
 
     /// Something happened.
     pub(super) fn event(&mut self, actor: Actor, what: What, bytes: &[u8], now: Duration) {
-        self.happens(actor, what, None, bytes, now);
-    }
-
-    /// The same, of somebody's code at that place.
-    pub(super) fn happens(
-        &mut self,
-        actor: Actor,
-        what: What,
-        site: Option<&'static Location<'static>>,
-        bytes: &[u8],
-        now: Duration,
-    ) {
         self.decider.saw(actor, &what);
-        self.trace.push(actor, what, site, bytes, now);
+        self.trace.push(actor, what, bytes, now);
     }
 
     pub(super) fn sees(&mut self, what: &'static str) {
@@ -216,7 +204,8 @@ impl State {
     /// What somebody notes of itself.
     pub(super) fn notes(&mut self, text: String, site: &'static Location<'static>, now: Duration) {
         let actor = Actor::task(self.current.unwrap_or_default());
-        self.happens(actor, What::Notes(text), Some(site), &[], now);
+        self.event(actor, What::Notes(text), &[], now);
+        self.trace.is_at(site);
     }
 }
 

@@ -154,21 +154,23 @@ impl Trace {
     }
 
     /// An event, with the bytes that it is about, at that time since the run began.
-    pub(super) fn push(
-        &mut self,
-        actor: Actor,
-        what: What,
-        site: Option<&'static Location<'static>>,
-        bytes: &[u8],
-        now: Duration,
-    ) {
-        self.rolling.write_u64(label(actor, &what, bytes));
+    pub(super) fn push(&mut self, actor: Actor, what: What, bytes: &[u8], now: Duration) {
+        let label = label(actor, &what);
+        self.rolling.write_u64(label);
+        self.rolling.write(bytes);
         self.rolling.write_u64(now.as_nanos() as u64);
         self.count += 1;
         // Without the bytes: in them are the engine's random numbers, which differ from seed to seed.
-        self.depends(actor, &what, label(actor, &what, &[]));
+        self.depends(actor, &what, label);
         if let Some(events) = &mut self.events {
-            events.push(Event { actor, what, site, hash: self.rolling.finish() });
+            events.push(Event { actor, what, site: None, hash: self.rolling.finish() });
+        }
+    }
+
+    /// Where the code is that made the last event.
+    pub(super) fn is_at(&mut self, site: &'static Location<'static>) {
+        if let Some(event) = self.events.as_mut().and_then(|events| events.last_mut()) {
+            event.site = Some(site);
         }
     }
 
@@ -223,13 +225,10 @@ impl Trace {
 }
 
 fn mix(one: u64, other: u64) -> u64 {
-    let mut hasher = XxHash3_64::with_seed(one);
-    hasher.write_u64(other);
-    hasher.finish()
+    XxHash3_64::oneshot_with_seed(one, &other.to_le_bytes())
 }
 
-fn label(actor: Actor, what: &What, bytes: &[u8]) -> u64 {
-    let mut hasher = XxHash3_64::with_seed(u64::from(actor.number()));
+fn label(actor: Actor, what: &What) -> u64 {
     let (kind, numbers, text) = match what {
         What::Begins => (0_u8, [0, 0], ""),
         What::Waits => (1, [0, 0], ""),
@@ -244,14 +243,13 @@ fn label(actor: Actor, what: &What, bytes: &[u8]) -> u64 {
         What::Notes(text) => (10, [0, 0], text.as_str()),
         What::Wakes(by) => (11, [0, 0], &**by),
     };
-    hasher.write_u8(kind);
-    numbers.into_iter().for_each(|number| hasher.write_u64(number));
+    let mut label = vec![kind];
+    numbers.into_iter().for_each(|number: u64| label.extend(number.to_le_bytes()));
     if let What::Asks(call) | What::Does(call, _) = what {
-        hasher.write(call.file.as_bytes());
+        label.extend(call.file.as_bytes());
     }
-    hasher.write(text.as_bytes());
-    hasher.write(bytes);
-    hasher.finish()
+    label.extend(text.as_bytes());
+    XxHash3_64::oneshot_with_seed(u64::from(actor.number()), &label)
 }
 
 #[cfg(test)]
@@ -273,7 +271,7 @@ mod tests {
     fn hashes(events: &[(Actor, What, &[u8])]) -> (u64, u64) {
         let mut trace = Trace::new(false);
         for (actor, what, bytes) in events {
-            trace.push(*actor, what.clone(), None, bytes, Duration::ZERO);
+            trace.push(*actor, what.clone(), bytes, Duration::ZERO);
         }
         (trace.hash(), trace.canonical())
     }
@@ -300,9 +298,9 @@ mod tests {
     fn who_was_woken_depends_on_who_woke_it() {
         let woken = |first| {
             let mut trace = Trace::new(false);
-            trace.push(ONE, notes(first), None, &[], Duration::ZERO);
+            trace.push(ONE, notes(first), &[], Duration::ZERO);
             trace.wakes(ONE, OTHER);
-            trace.push(OTHER, notes("woken"), None, &[], Duration::ZERO);
+            trace.push(OTHER, notes("woken"), &[], Duration::ZERO);
             trace.chains[&OTHER]
         };
         assert_ne!(woken("a"), woken("b"));

@@ -76,12 +76,7 @@ impl Progress for Watcher<'_> {
     }
 
     fn fails(&self, seed: u64, failure: &Failure, limit: Duration) {
-        let failure = failure.to_string();
-        let first = failure.lines().next().unwrap_or_default();
-        tell(format_args!(
-            "{}: seed {seed} fails: {first} (making it smaller, for {limit:?} at most)",
-            self.meter.name
-        ));
+        tell(format_args!("{}: {}", self.meter.name, failure.found(seed, limit)));
     }
 
     fn ran(&self, report: &Report) -> ControlFlow<()> {
