@@ -102,6 +102,9 @@ struct Level {
     open: Vec<bool>,
     terms: usize,
     named: usize,
+    /// The parenthesis that was opened last is around a common table expression, if a query is in it: not a window, nor what
+    /// a column is generated from.
+    may_be_named: bool,
     /// Operators, and words other than names: of those, each level of an expression has one at least.
     operators: usize,
 }
@@ -117,7 +120,7 @@ impl Level {
             TK_SEMI => *self = Self::default(),
             TK_LP => {
                 self.open.push(false);
-                self.named += usize::from(matches!(last, TK_AS | TK_MATERIALIZED));
+                self.may_be_named = matches!(last, TK_AS | TK_MATERIALIZED);
             }
             TK_RP => drop(self.open.pop()),
             TK_ID | TK_STRING | TK_INTEGER | TK_FLOAT | TK_BLOB | TK_VARIABLE | TK_COMMA | TK_DOT => {}
@@ -129,6 +132,7 @@ impl Level {
                     && let Some(is_query) = self.open.last_mut()
                 {
                     *is_query = true;
+                    self.named += usize::from(self.may_be_named);
                 }
             }
         }
@@ -169,6 +173,23 @@ mod tests {
         assert!(measure(&array).too_deep.is_some());
         let names = format!("SELECT {}1", "[(x], ".repeat(300));
         assert_eq!(measure(&names).too_deep, None, "a name has no depth");
+    }
+
+    #[test]
+    fn a_window_and_a_generated_column_are_no_common_table_expressions() {
+        let many = |n: usize, each: &str| vec![each; n].join(", ");
+        for sql in [
+            format!("CREATE TABLE t (x, {})", many(2 * NAMED, "c AS (x + 1)")),
+            format!("SELECT sum(x) OVER w FROM t WINDOW {}", many(2 * NAMED, "w AS (ORDER BY x)")),
+        ] {
+            assert_eq!(measure(&sql).too_deep, None, "{sql}");
+        }
+        for each in
+            ["c AS (SELECT 1)", "c (x) AS NOT MATERIALIZED (VALUES (1))", "c AS (WITH d AS (SELECT 1) SELECT 1)"]
+        {
+            let too_deep = measure(&format!("WITH {} SELECT 1", many(NAMED + 1, each))).too_deep;
+            assert_eq!(too_deep.map(|too_deep| too_deep.what), Some("common table expressions"), "{each}");
+        }
     }
 
     #[test]
