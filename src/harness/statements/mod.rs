@@ -130,3 +130,38 @@ fn compare(program: &Program) -> Compared {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::program::Statement;
+    use super::*;
+
+    fn call(way: Way, sql: &str) -> Call {
+        let statement = Statement { sql: sql.to_owned(), params: Vec::new(), gives_rows: way.reads() };
+        Call { way, statements: vec![statement] }
+    }
+
+    /// What is random is another thing each time: the oracle has to see it, and nothing else is left of the program.
+    #[test]
+    fn what_differs_is_found_and_made_as_small_as_it_can_be() {
+        for (way, random, differs) in [
+            (Way::Execute, "CREATE TABLE r AS SELECT random() AS a", "the database holds"),
+            (Way::Guard, "CREATE TABLE r AS SELECT random() AS a", "the database holds"),
+            (Way::Read, "SELECT random()", "told"),
+        ] {
+            let groups = vec![
+                vec![call(Way::Execute, "CREATE TABLE t (a INTEGER PRIMARY KEY)")],
+                vec![call(Way::Execute, "INSERT INTO t VALUES (1)"), call(Way::Execute, "INSERT INTO t VALUES (1)")],
+                vec![call(way, random)],
+                vec![call(Way::Read, "SELECT a FROM t")],
+            ];
+            let mut program = Program { groups };
+            let what = compare(&program).difference.expect("it is another number each time");
+            assert!(what.contains(differs), "{what}");
+            let (smallest, _) = minimise(program.clone(), what);
+            assert_eq!((smallest.statements(), smallest.to_string().contains(random)), (1, true), "{smallest}");
+            program.groups.remove(2);
+            assert_eq!(compare(&program).difference, None, "without it");
+        }
+    }
+}

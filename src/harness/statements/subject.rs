@@ -12,7 +12,7 @@ use super::program::{Call, Program, Statement, Way};
 use super::table::{Told, digest, shown};
 use super::{Io, NAME};
 use crate::error::{Error, Result};
-use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Rows, Snapshot, Transaction};
+use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Row, Rows, Snapshot, Transaction};
 use crate::writer::{PooledDatabaseWriter, WriterConfig};
 
 /// Runs it on a new database: what each call came to, and what it holds at the end.
@@ -108,10 +108,14 @@ async fn prepared(db: &PooledDatabaseWriter, sql: &str, params: Vec<Value>) -> R
 async fn all(mut rows: Rows<'_>) -> Result<Vec<String>> {
     let mut all = Vec::new();
     while let Some(row) = rows.next().await? {
-        let values: Result<Vec<Value>> = (0..row.column_count()).map(|column| row.value(column)).collect();
-        all.push(shown(values?));
+        all.push(line(&row)?);
     }
     Ok(vec![all.concat()])
+}
+
+fn line(row: &Row) -> Result<String> {
+    let values: Result<Vec<Value>> = (0..row.column_count()).map(|column| row.value(column)).collect();
+    Ok(shown(values?))
 }
 
 async fn on_a_guard(db: &PooledDatabaseWriter, sql: &str, params: Vec<Value>, gives_rows: bool) -> Result<Vec<String>> {
@@ -183,12 +187,7 @@ async fn cached(db: &PooledDatabaseWriter, sql: &str, params: Vec<Value>) -> Res
     let mut twice = Vec::new();
     for _ in 0..2 {
         let found = db.query_cached(sql, params.clone()).await?;
-        let mut text = String::new();
-        for row in found.rows() {
-            let values: Result<Vec<Value>> = (0..row.column_count()).map(|column| row.value(column)).collect();
-            text.push_str(&shown(values?));
-        }
-        twice.push(text);
+        twice.push(found.rows().iter().map(line).collect::<Result<String>>()?);
     }
     match twice[0] == twice[1] {
         true => Ok(vec![twice.swap_remove(0)]),
