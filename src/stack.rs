@@ -14,8 +14,8 @@ pub(crate) const ROOM: usize = 16 << 20;
 /// With so much left a thread needs no more.
 const ENOUGH: usize = 12 << 20;
 
-/// For foreign key actions that reach their own table again: the engine recurses for each row that refers to another, some 3 KiB in an
-/// optimised build. Only what is touched takes memory.
+/// For foreign key actions that reach their own table again: the engine recurses for each row that refers to another, some 3 KiB in
+/// an optimised build. Only what is touched takes memory.
 const MOST: usize = 512 << 20;
 
 /// How much stack something needs.

@@ -4,7 +4,8 @@
 //! it holds), [`drive`] (real threads, a real file), [`run`] (the report). The affected engine's crate compiles these very
 //! files. Above them: [`subjects`] (the pool and the controls, on today's engine), [`stress`] (one run, with SQLite as an
 //! outside oracle), [`kill`] (a process that is
-//! killed while it writes), `http` (the story's service, driven over HTTP), [`affected`] (the engine that had the failure, as a child process), [`prove`] (the main job).
+//! killed while it writes), `http` (the story's service, driven over HTTP), [`affected`] (the engine that had the failure, as a
+//! child process), [`prove`] (the main job).
 
 pub mod affected;
 mod check;

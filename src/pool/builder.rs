@@ -96,8 +96,8 @@ impl ConnectionPoolBuilder {
         self
     }
 
-    /// How many prepared statements each connection keeps, the least recently used making room: 64 unless set, 0 for none, and no more
-    /// than 32 KiB of text in all. None holds its last row, and one that was given more than 64 KiB is not kept.
+    /// How many prepared statements each connection keeps, the least recently used making room: 64 unless set, 0 for none, and no
+    /// more than 32 KiB of text in all. None holds its last row, and one that was given more than 64 KiB is not kept.
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements;
         self

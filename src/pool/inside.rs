@@ -2,8 +2,8 @@
 //! of the lane or of the pool would wait for itself.
 //!
 //! A closure is polled in place, so a mark on the thread tells, set while it is polled and no longer: elsewhere, others are polled
-//! on the same thread. What a closure waits for inherits its mark: a read inside a write is inside that write. A task that the closure
-//! spawns is not inside it.
+//! on the same thread. What a closure waits for inherits its mark: a read inside a write is inside that write. A task that the
+//! closure spawns is not inside it.
 
 use std::cell::Cell;
 

@@ -245,8 +245,8 @@ impl<'c> Snapshot<'c> {
     /// Runs a query; its rows borrow the snapshot.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for a statement that is no query or another number of parameters than it has, the engine's error for one that writes all the same, and any
-    /// other error of the engine's.
+    /// [`Error::Misuse`] for a statement that is no query or another number of parameters than it has, the engine's error for one
+    /// that writes all the same, and any other error of the engine's.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the snapshot ends.

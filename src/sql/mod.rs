@@ -37,7 +37,8 @@ use crate::stack::with_room;
 /// The savepoints that a writer's closure, and a statement in a transaction, run in. Nobody else may use their names.
 pub(crate) const SAVEPOINTS: [&str; 2] = ["poolproof_write", "poolproof_statement"];
 
-/// The first word or function of a text that asks the real clock or the operating system for random numbers, and the text's beginning.
+/// The first word or function of a text that asks the real clock or the operating system for random numbers, and the text's
+/// beginning.
 #[cfg(feature = "harness")]
 pub(crate) fn asks_outside(sql: &str) -> Option<String> {
     let word = outside::asks_outside(sql)?;

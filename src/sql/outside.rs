@@ -1,8 +1,8 @@
-//! What of a text asks the real world: the clock, or the operating system's random numbers. For the simulation (feature `harness`), which
-//! names it when a seed is not the same run twice.
+//! What of a text asks the real world: the clock, or the operating system's random numbers. For the simulation (feature `harness`),
+//! which names it when a seed is not the same run twice.
 //!
-//! By the engine's lexer alone, in any statement, a column's DEFAULT included. SQL's own `random()` and `randomblob()` are asked of the
-//! engine's `IO`, which a world has its own of, and so are not among them. A parameter that is `'now'` is not seen.
+//! By the engine's lexer alone, in any statement, a column's DEFAULT included. SQL's own `random()` and `randomblob()` are asked of
+//! the engine's `IO`, which a world has its own of, and so are not among them. A parameter that is `'now'` is not seen.
 
 use turso_parser::lexer::Lexer;
 use turso_parser::token::TokenType;

@@ -1,4 +1,5 @@
-//! A cache of texts that were read, for a caller that gets the same SQL again and again and has no prepared statement to keep it with.
+//! A cache of texts that were read, for a caller that gets the same SQL again and again and has no prepared statement to keep it
+//! with.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -228,8 +228,8 @@ impl<'l> Batch<'l> {
         Whole::Yes
     }
 
-    /// How many may share a commit. The engine counts the violations of deferred foreign keys of a whole transaction together, and not
-    /// well: what one job repairs another has broken, and a cascade takes one off too many.
+    /// How many may share a commit. The engine counts the violations of deferred foreign keys of a whole transaction together, and
+    /// not well: what one job repairs another has broken, and a cascade takes one off too many.
     fn most_together(&self, connection: &PooledConnection) -> usize {
         if connection.has_deferred_keys() { 1 } else { self.shared.config.batch_jobs }
     }

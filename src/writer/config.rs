@@ -64,8 +64,8 @@ pub enum Mode {
     /// for long closures that write in different places. Queue, deadlines, outcomes and retries are those of the lane, but
     /// there are no batches, priorities or checkpoints of its own, writes that run take room in the queue, too, and nothing is
     /// repaired after a commit that the disk refused: what is acknowledged after it can be lost with it if the power fails then.
-    /// Foreign keys are not checked between writes that run at the same time, and a disk without room can make a commit go on for ever.
-    /// Copy a file that matters before it is switched: if power or disk fail meanwhile, the engine may not open it any more.
+    /// Foreign keys are not checked between writes that run at the same time, and a disk without room can make a commit go on for
+    /// ever. Copy a file that matters before it is switched: if power or disk fail meanwhile, the engine may not open it any more.
     Mvcc,
 }
 

@@ -75,8 +75,8 @@ struct Reserved<'p> {
 
 impl<'p> Reserved<'p> {
     /// # Errors
-    /// [`Error::Open`] if another database has that log, or if something lies there that is none of this one's: the engine would switch,
-    /// and not open the database any more. [`ConnectionPool::get`]'s, and the engine's.
+    /// [`Error::Open`] if another database has that log, or if something lies there that is none of this one's: the engine would
+    /// switch, and not open the database any more. [`ConnectionPool::get`]'s, and the engine's.
     async fn new(pool: &'p ConnectionPool) -> Result<Self> {
         let log = logical_log_of(pool.path());
         let is_there = std::fs::metadata(&log).is_ok_and(|file| file.len() > 0);

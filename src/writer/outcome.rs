@@ -57,7 +57,8 @@ impl fmt::Display for NotDone {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Writes that were still queued when the time was over, or were to run again since a neighbour had broken their batch. Their callers were told that nothing was written.
+    /// Writes that were still queued when the time was over, or were to run again since a neighbour had broken their batch. Their
+    /// callers were told that nothing was written.
     pub not_done: Vec<NotDone>,
     /// Whether a write that had been started, or its commit, was still running when the time was over. It runs to its end. In
     /// MVCC mode there may be several; whose they are and what they run is said of the holders.

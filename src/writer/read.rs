@@ -21,8 +21,8 @@ type Answer<R, E> = std::result::Result<Result<R, E>, Box<dyn Any + Send>>;
 
 impl PooledDatabaseWriter {
     /// Runs `work` on a snapshot: everything it reads is of one moment, whatever is written meanwhile. It never waits for a
-    /// write, only for a connection. `work` moves to a thread of the writer's own, in a runtime that has timers and nothing else, and is
-    /// written like that of [`write`](PooledDatabaseWriter::write).
+    /// write, only for a connection. `work` moves to a thread of the writer's own, in a runtime that has timers and nothing else,
+    /// and is written like that of [`write`](PooledDatabaseWriter::write).
     ///
     /// A read that goes on keeps the WAL from being checkpointed; [`read_timeout`](crate::WriterConfig::read_timeout) limits it. A
     /// [`close`](PooledDatabaseWriter::close) inside it does not wait for it.

@@ -4,12 +4,11 @@
 //! A checkpoint copies what is committed from the log into the database, and syncs that; a log that is copied to its end
 //! starts over with the next write. The lane checkpoints when nobody waits: once the log has grown by
 //! [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes), and when it has rested for
-//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle); and though others wait once the log has grown by twice as much, or by 900 pages. It
-//! is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget
-//! the log before the database is synced: if that sync fails, the next commit overwrites what was acknowledged. A checkpoint
-//! that fails loses nothing and is made again. The engine makes one itself, inside the commit that brings the log to 1,000
-//! pages more than are copied; that cannot be switched off, but the lane comes first unless
-//! [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes) is more than that.
+//! [`checkpoint_idle`](super::WriterConfig::checkpoint_idle); and though others wait once the log has grown by twice as much, or by
+//! 900 pages. It is always `PASSIVE`, for in 0.8.3 `RESTART` and `TRUNCATE` forget the log before the database is synced: if that
+//! sync fails, the next commit overwrites what was acknowledged. A checkpoint that fails loses nothing and is made again. The
+//! engine makes one itself, inside the commit that brings the log to 1,000 pages more than are copied; that cannot be switched off,
+//! but the lane comes first unless [`checkpoint_bytes`](super::WriterConfig::checkpoint_bytes) is more than that.
 //!
 //! A reader keeps the log from being copied beyond the moment that it reads, and from starting over; the status counts the
 //! pages that are pinned so.
@@ -28,7 +27,8 @@
 //! only if there is a log and something is written. It leaves two holes: a power failure between the copy and that commit
 //! may tear the commit that was in doubt; and while a reader of this process pins the log, or reads while the disk refuses the
 //! copy, which looks the same, it does not start over; nor does it, for as long as the file stays open, after a connection could not
-//! be opened for the disk, whose read lock the engine leaves (FINDINGS.md). That is tried again before the 2nd, 4th, 8th batch and so on, at last before every 64th, until it does.)
+//! be opened for the disk, whose read lock the engine leaves (FINDINGS.md). That is tried again before the 2nd, 4th, 8th batch and
+//! so on, at last before every 64th, until it does.)
 //!
 //! A checkpoint that fails beside somebody who writes past the lane can lose pages of theirs in its own sync, while theirs
 //! succeeds (FINDINGS.md). Whatever is committed then would stand behind those. So the log is left behind first, as one that was

@@ -1,8 +1,8 @@
 //! The statement cache: what is prepared once gives the right results every time.
 //!
 //! Each test brings one statement into the cache, changes what it depends on (its parameters, the schema, the transaction
-//! around it, how its last run ended), and runs it again. `parameters` has how many it is given; `schema` has those in which the tables change; `random` does so at
-//! random, beside a pool without a cache.
+//! around it, how its last run ended), and runs it again. `parameters` has how many it is given; `schema` has those in which the
+//! tables change; `random` does so at random, beside a pool without a cache.
 
 use std::mem;
 use std::pin::pin;

@@ -6,11 +6,11 @@
 //! would do is not looked for; that is loom's.
 //!
 //! The rooms, from the bottom up: `trace` (what happened), `script` and `strategy` (who goes next), `decisions` (every open
-//! question of a run, and its answer), `faults`, `failure`, `disk`, `identity` (which world it is), `state` (what the parts share), `io` (the engine's
-//! way to the disk), `scheduler`, `world` (what a check does), `panics`, `run` (one run), `words` (any text in a table), `notation`
-//! (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything), `watchdog` (a poll that does not end), `watch` (numbers that can
-//! never be true), `judge` (whose fault an error is), `ledger` (what clients were told), `workloads`, `sometimes` (what has to
-//! be seen of them), and this face.
+//! question of a run, and its answer), `faults`, `failure`, `disk`, `identity` (which world it is), `state` (what the parts share),
+//! `io` (the engine's way to the disk), `scheduler`, `world` (what a check does), `panics`, `run` (one run), `words` (any text in a
+//! table), `notation` (interleavings), `minimise`, `campaign` (many runs), [`audit`] (whether a seed decides everything),
+//! `watchdog` (a poll that does not end), `watch` (numbers that can never be true), `judge` (whose fault an error is), `ledger`
+//! (what clients were told), `workloads`, `sometimes` (what has to be seen of them), and this face.
 
 pub mod audit;
 mod campaign;
@@ -253,8 +253,8 @@ impl Sim {
     /// Runs `check` once along a schedule that was printed, or written by hand.
     ///
     /// # Errors
-    /// What is wrong with the text. A schedule that no longer applies is a [`FailureKind::Schedule`]. (One poll may take 10 seconds, in a
-    /// debugger too; [`poll_limit`](Self::poll_limit) is for runs of seeds.)
+    /// What is wrong with the text. A schedule that no longer applies is a [`FailureKind::Schedule`]. (One poll may take 10
+    /// seconds, in a debugger too; [`poll_limit`](Self::poll_limit) is for runs of seeds.)
     pub fn replay<F, E>(text: &str, check: F) -> Result<Replayed, String>
     where
         F: AsyncFn(World) -> Result<(), E>,

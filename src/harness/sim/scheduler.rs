@@ -23,9 +23,9 @@ use super::state::{Local, Shared, Spawn, TaskWaker};
 use super::trace::What;
 use crate::catch;
 
-/// Nobody waits for a timer longer than this, in the world's time: if nobody can go on for so long, that is a deadlock, though a later
-/// timer would end it. Which timers there are is tokio's, and it does not say; the pool's and the writer's are shorter unless they are
-/// set otherwise. Whoever sleeps longer is told of a deadlock that is none.
+/// Nobody waits for a timer longer than this, in the world's time: if nobody can go on for so long, that is a deadlock, though a
+/// later timer would end it. Which timers there are is tokio's, and it does not say; the pool's and the writer's are shorter unless
+/// they are set otherwise. Whoever sleeps longer is told of a deadlock that is none.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// So many steps in which nothing is done by the disk and no task ends or begins are a livelock.
@@ -34,9 +34,9 @@ const BARREN: u64 = 20_000;
 /// And from so many on, time passes: whoever polls until something changes may be waiting for that.
 const BUSY: u64 = 200;
 
-/// Whoever was polled so often, and each time did nothing but wake itself or another, waits for somebody else: those who do not go first. Once
-/// nobody is left who does not, all begin anew, and have as many polls each. Otherwise a strategy that is not fair, and the
-/// plainest order of all, would never let somebody go for whom others wait.
+/// Whoever was polled so often, and each time did nothing but wake itself or another, waits for somebody else: those who do not go
+/// first. Once nobody is left who does not, all begin anew, and have as many polls each. Otherwise a strategy that is not fair, and
+/// the plainest order of all, would never let somebody go for whom others wait.
 const SPINS: u32 = 8;
 
 /// The longest that passes at once, in microseconds.

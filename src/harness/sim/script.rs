@@ -2,8 +2,8 @@
 //!
 //! Each line says: now this task goes on until this has happened. Until then whoever the line is about goes first, with the
 //! disk and the reads that work for it; if all of those wait, the check and the lane, if no line names them; then those
-//! whose lines come next, and last whoever has none. What is not said happens by default. So a schedule survives whatever does not touch what its lines name; if a task
-//! says what a later line is about before its turn, or a line is never reached, it says so.
+//! whose lines come next, and last whoever has none. What is not said happens by default. So a schedule survives whatever does not
+//! touch what its lines name; if a task says what a later line is about before its turn, or a line is never reached, it says so.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -28,8 +28,9 @@ pub struct Sometimes {
 /// No fault.
 const NOTHING: &str = "";
 
-/// What is behind what is seen, each by itself in so many seeds. Of 600 seeds with that fault alone, 200 of each workload in the lane,
-/// the rarest by `cancel` was seen in one of 150: a statement whose preparing is cut short. What is not in the list takes none.
+/// What is behind what is seen, each by itself in so many seeds. Of 600 seeds with that fault alone, 200 of each workload in the
+/// lane, the rarest by `cancel` was seen in one of 150: a statement whose preparing is cut short. What is not in the list takes
+/// none.
 const CAUSES: [(&str, &[(&str, u64)]); 19] = [
     ("a read that fails", &[("read", USUAL)]),
     ("a write that fails", &[("write", USUAL)]),

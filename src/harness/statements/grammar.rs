@@ -1,8 +1,8 @@
 //! A seed's program: statements by a weighted grammar, most of which succeed.
 //!
 //! The grammar knows the names that it has made, and not whether making them succeeded, so some statements fail for their names;
-//! others for their values, at a row in the middle if they write several. Nothing asks the clock or for chance: both sides have to come
-//! to the same.
+//! others for their values, at a row in the middle if they write several. Nothing asks the clock or for chance: both sides have to
+//! come to the same.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

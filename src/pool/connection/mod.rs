@@ -307,9 +307,9 @@ impl Connection {
         }
     }
 
-    /// Outside a transaction, `OR FAIL` keeps the rows before the one that failed; if one of those violates a deferred foreign key, the
-    /// engine (0.8.3) keeps count of that, too, and whatever the connection is asked next fails for it. A transaction that is rolled
-    /// back ends that. Boxed by those who call it, for it is rare, and every future of a statement would be larger.
+    /// Outside a transaction, `OR FAIL` keeps the rows before the one that failed; if one of those violates a deferred foreign key,
+    /// the engine (0.8.3) keeps count of that, too, and whatever the connection is asked next fails for it. A transaction that is
+    /// rolled back ends that. Boxed by those who call it, for it is rare, and every future of a statement would be larger.
     async fn forget_violations(&mut self, error: &Error) {
         if !matches!(error, Error::Constraint(_)) || !self.is_autocommit() {
             return;
@@ -419,8 +419,8 @@ impl Connection {
     }
 
     /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time. A statement that writes has
-    /// run to its end when this returns, its commit included if no transaction is open; the rows that it gives (`RETURNING`) are buffered
-    /// until they are fetched.
+    /// run to its end when this returns, its commit included if no transaction is open; the rows that it gives (`RETURNING`) are
+    /// buffered until they are fetched.
     ///
     /// # Errors
     /// The engine's error, or [`Error::Misuse`] for more than one statement or another number of parameters than it has.

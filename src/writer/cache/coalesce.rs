@@ -64,8 +64,8 @@ impl<K: Hash + Eq + Clone, T: Clone> Default for Coalescer<K, T> {
 }
 
 impl<K: Hash + Eq + Clone, T: Clone> Coalescer<K, T> {
-    /// Joins the next read of this key, which `start` begins unless somebody else's did: now if none is under way, otherwise when that
-    /// is complete.
+    /// Joins the next read of this key, which `start` begins unless somebody else's did: now if none is under way, otherwise when
+    /// that is complete.
     pub(super) fn join(self: &Arc<Self>, key: &K, start: Start<K, T>) -> Waiter<K, T> {
         let (read, begins, _dropped_without_the_lock) = self.0.with(|all| {
             let (read, begins, unused) = match all.get_mut(key) {

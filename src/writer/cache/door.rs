@@ -28,8 +28,9 @@ impl PooledDatabaseWriter {
     /// Inside a [`write`](PooledDatabaseWriter::write) it does not see what that one has written so far.
     ///
     /// Not kept are answers to queries that ask for the time, for chance or for what a connection did last, that read virtual
-    /// tables or other databases, and those larger than an eighth of the cache. A miss is one [`read`]. Calls that miss the same query
-    /// share it if they came before its snapshot; those that came later wait for it to end, and share the next. A change of the schema empties the cache.
+    /// tables or other databases, and those larger than an eighth of the cache. A miss is one [`read`]. Calls that miss the same
+    /// query share it if they came before its snapshot; those that came later wait for it to end, and share the next. A change of
+    /// the schema empties the cache.
     ///
     /// ```
     /// # #[tokio::main]

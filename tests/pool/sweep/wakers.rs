@@ -1,7 +1,7 @@
 //! Wakers that do more than to wake: those who use the pool by hand may bring such.
 //!
-//! Some look at once, inside the wake. Some panic: the panic goes on in whoever caused the wake: in the drop of the guard that was handed over, in `close`, in `resize`.
-//! The waiter has been handed what it waited for all the same.
+//! Some look at once, inside the wake. Some panic: the panic goes on in whoever caused the wake: in the drop of the guard that was
+//! handed over, in `close`, in `resize`. The waiter has been handed what it waited for all the same.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
