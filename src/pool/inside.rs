@@ -17,10 +17,8 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
-    /// Inside a write, too.
-    pub(crate) fn and_a_write(self) -> Self {
-        Self { write: true, ..self }
-    }
+    /// A write alone.
+    pub(crate) const WRITE: Self = Self { write: true, cached: false };
 
     /// Inside a read that others may wait for, too.
     #[cfg(feature = "cache")]
@@ -65,8 +63,7 @@ mod tests {
 
     #[test]
     fn the_mark_is_as_it_was_after_a_closure_that_panics() {
-        let write = Inside::default().and_a_write();
-        within(write, || {
+        within(Inside::WRITE, || {
             let ended = catch_unwind(|| within(Inside::default(), || panic!("{}", is_inside_a_write())));
             assert_eq!(ended.unwrap_err().downcast_ref::<String>().unwrap(), "false");
             assert!(is_inside_a_write());

@@ -4,8 +4,8 @@
 //! [`PooledConnection`]. The rooms, from the bottom up: `core` (slots and waiters), `alarm` (when waiting ends), `upkeep`
 //! (what is done to a connection between two users), `generic` and `guard` (any kind of connection, with `config`, `clock`,
 //! `hooks`, `maintenance`, `observe`, `failure`, `forensics` and `status` around it), `connection` (the engine's, with its
-//! `statements`, their `parameters`, the `schema` and `control`, and the `transaction`s that borrow it), `builder` (opening a database),
-//! `file` (which file that is), `inside` (whether the caller is in a writer's closure), `database` (the face).
+//! `statements`, their `parameters`, the `schema` and `control`, and the `transaction`s that borrow it), `builder` (opening a
+//! database), `file` (which file that is), `inside` (whether the caller is in a writer's closure), `database` (the face).
 
 mod activity;
 mod alarm;

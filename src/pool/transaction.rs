@@ -1,6 +1,7 @@
 //! Transactions and snapshots: what borrows a connection for more than one statement.
 
 use std::fmt;
+
 use tokio::time::Instant;
 use turso::IntoParams;
 

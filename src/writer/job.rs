@@ -309,7 +309,7 @@ impl Job {
     pub(super) fn settle(self, end: End) {
         // What is dropped with it is inside the lane, as the closure was.
         contain(|| {
-            inside::within(Inside::default().and_a_write(), || match self.kind {
+            inside::within(Inside::WRITE, || match self.kind {
                 Kind::Statement(statement) | Kind::Solitary(statement) => statement.settle(end),
                 Kind::Work(work) => work.settle(end),
             });
@@ -352,16 +352,15 @@ pub(super) async fn run_and_end(kind: &mut Kind, connection: &mut PooledConnecti
 
 /// Runs `work` in the transaction that is open on `connection`, for `limit` at most. Whether it wants to be committed.
 pub(super) async fn run(work: &mut dyn Work, transaction: &mut Transaction<'_>, limit: Duration) -> bool {
-    let inside = Inside::default().and_a_write();
     let began = clock::now();
     transaction.set_deadline(began.checked_add(limit));
     let wants_commit = {
         let mut running = work.run(transaction);
         let wants_commit = {
             let mut limited = pin!(clock::within_from(began, limit, running.as_mut()));
-            poll_fn(|context| inside::within(inside, || limited.as_mut().poll(context))).await
+            poll_fn(|context| inside::within(Inside::WRITE, || limited.as_mut().poll(context))).await
         };
-        inside::within(inside, || drop_contained(running));
+        inside::within(Inside::WRITE, || drop_contained(running));
         wants_commit
     };
     transaction.set_deadline(None);

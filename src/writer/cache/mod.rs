@@ -196,11 +196,11 @@ impl ReadCache {
                 cache.start(running, read);
             }
         };
-        let landed = self.reads.join(key, Box::new(start)).answer().await;
+        let answer = self.reads.join(key, Box::new(start)).answer().await;
         if !is_counted.load(Relaxed) {
-            add(if landed.is_some() { &self.shared } else { &self.misses });
+            add(if answer.is_some() { &self.shared } else { &self.misses });
         }
-        landed.map_or(Found::Read, Found::Kept)
+        answer.map_or(Found::Read, Found::Kept)
     }
 
     /// Reads for those who wait, unless the answer was kept while that waited. Fresh now, it is right for all who came before now.
