@@ -5,6 +5,7 @@ use std::time::Duration;
 use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result, Transaction, WriterConfig};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
+use tokio::time::sleep;
 
 use super::disk::{Disk, Fault, Survives};
 use super::ledger::{COUNTS, Found, Ledger, ROWS, Told};
@@ -126,7 +127,7 @@ impl Story {
             return;
         }
         while tries() == before {
-            yield_now().await;
+            sleep(Duration::from_millis(1)).await;
         }
     }
 
