@@ -86,7 +86,7 @@ pub(super) struct Statements {
     capacity: usize,
     /// From the one unused longest to the one used last. A statement that comes again soon is found at once, any other by
     /// the length of its text, mostly; to tell them apart by a hash costs more than to run some of them.
-    kept: Vec<Prepared>,
+    kept: Vec<Box<Prepared>>,
     /// The lengths of their texts.
     bytes: usize,
     schema: Arc<Schema>,
@@ -118,23 +118,23 @@ impl Statements {
 
     /// Clears out what was prepared before the schema was changed. `autocommit`: a transaction that is open may see the schema as
     /// it was, so what is prepared in it after a change is not for later.
-    pub(super) fn look(&mut self, autocommit: bool) {
+    pub(super) fn look(&mut self, autocommit: impl FnOnce() -> bool) {
         let schema = self.schema.at_rest();
         if schema.is_none() || schema != self.seen {
             self.kept.clear();
             self.bytes = 0;
-            self.seen = schema.filter(|_| autocommit);
+            self.seen = schema.filter(|_| autocommit());
         }
     }
 
     /// The statement for `sql`, if it is kept.
-    pub(super) fn take(&mut self, sql: &str, autocommit: bool) -> Option<Prepared> {
+    pub(super) fn take(&mut self, sql: &str, autocommit: impl FnOnce() -> bool) -> Option<Box<Prepared>> {
         self.look(autocommit);
         let place = self.kept.iter().rposition(|kept| kept.sql == sql)?;
         Some(self.remove(place))
     }
 
-    fn remove(&mut self, place: usize) -> Prepared {
+    fn remove(&mut self, place: usize) -> Box<Prepared> {
         let prepared = self.kept.remove(place);
         self.bytes -= prepared.sql.len();
         prepared
@@ -142,8 +142,8 @@ impl Statements {
 
     /// Puts a statement back that ran without an error. The engine resets it only when it runs again: until then it would hold its
     /// last row.
-    pub(super) fn put(&mut self, prepared: Prepared) {
-        let Prepared { sql, text, statement, is_heavy, .. } = &prepared;
+    pub(super) fn put(&mut self, prepared: Box<Prepared>) {
+        let Prepared { sql, text, statement, is_heavy, .. } = &*prepared;
         if self.capacity > 0
             && self.seen.is_some()
             && self.seen == self.schema.at_rest()

@@ -101,7 +101,7 @@ impl QueryOnly {
 
 /// A statement that is about to run: what the engine prepared of it, if that is kept, or else what its text says of it.
 enum Found {
-    Kept(Prepared),
+    Kept(Box<Prepared>),
     New(Arc<Text>),
 }
 
@@ -477,7 +477,7 @@ impl Connection {
         sql: &str,
         found: Found,
         params: Params,
-    ) -> Result<(turso::Rows, Prepared, Room)> {
+    ) -> Result<(turso::Rows, Box<Prepared>, Room)> {
         let mut prepared = self.prepared(sql, found, &params).await?;
         prepared.is_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
@@ -487,11 +487,11 @@ impl Connection {
 
     /// The statement, if it is kept; what its text says of it, in any case.
     fn find(&mut self, sql: &str) -> Found {
-        let kept = self.statements.take(sql, self.is_autocommit());
+        let kept = self.statements.take(sql, || self.raw.is_autocommit().unwrap_or_default());
         kept.map_or_else(|| Found::New(Text::of(sql)), Found::Kept)
     }
 
-    async fn prepared(&mut self, sql: &str, found: Found, params: &Params) -> Result<Prepared> {
+    async fn prepared(&mut self, sql: &str, found: Found, params: &Params) -> Result<Box<Prepared>> {
         match found {
             Found::Kept(prepared) => Ok(prepared),
             Found::New(text) => {
@@ -502,7 +502,8 @@ impl Connection {
                 let room = self.schema().room_to_prepare(&text);
                 let mut statement = await_with_room(room, engine(self.raw.prepare(sql))).await?;
                 let parameters = Parameters::of(&mut statement, params).await?;
-                Ok(Prepared::new(sql, text, statement, parameters, self.schema(), self.generation))
+                let prepared = Prepared::new(sql, text, statement, parameters, self.schema(), self.generation);
+                Ok(Box::new(prepared))
             }
         }
     }
@@ -621,7 +622,7 @@ impl Connection {
     pub(crate) async fn control(&mut self, control: Control) -> Result<()> {
         self.settle().await?;
         // What it is about to begin sees the schema as it is now.
-        self.statements.look(self.is_autocommit());
+        self.statements.look(|| self.raw.is_autocommit().unwrap_or_default());
         let _flight = self.take_off(control.sql(), control.text());
         let outcome = self.run_control(control).await;
         self.is_fresh = outcome.is_ok() && control == Control::Begin;

@@ -14,7 +14,7 @@ use crate::stack::{Room, await_with_room, with_room};
 pub(super) struct Open {
     pub(super) rows: turso::Rows,
     /// Goes back to the cache with the rows.
-    pub(super) prepared: Prepared,
+    pub(super) prepared: Box<Prepared>,
     /// The engine may go deep to give a row.
     pub(super) needs_room: Room,
     /// Of a statement that writes: all of its rows, for it has run.
