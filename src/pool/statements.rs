@@ -86,6 +86,7 @@ pub(super) struct Statements {
     capacity: usize,
     /// From the one unused longest to the one used last. A statement that comes again soon is found at once, any other by
     /// the length of its text, mostly; to tell them apart by a hash costs more than to run some of them.
+    #[expect(clippy::vec_box, reason = "each goes in and out for every use, through the futures of a statement")]
     kept: Vec<Box<Prepared>>,
     /// The lengths of their texts.
     bytes: usize,
