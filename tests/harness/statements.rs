@@ -1,19 +1,34 @@
 //! Generated programs: the library as the engine alone.
 
-use poolproof::harness::statements::{Searched, search};
+use std::ops::Range;
+
+use poolproof::harness::statements::{Searched, differences, search};
 
 /// Programs, unless the environment says another number.
 const PROGRAMS: u64 = 200;
 
-#[test]
-fn every_generated_program_is_as_on_the_engine_alone() {
+fn range() -> Range<u64> {
     let range = std::env::var("POOLPROOF_PROGRAMS").unwrap_or_else(|_| format!("0..{PROGRAMS}"));
     let (from, upto) = range.split_once("..").expect("A..B");
-    let Searched { programs, statements, refused, failed, differ } =
-        search(from.parse().unwrap()..upto.parse().unwrap());
+    from.parse().unwrap()..upto.parse().unwrap()
+}
+
+#[test]
+fn every_generated_program_is_as_on_the_engine_alone() {
+    let Searched { programs, statements, refused, failed, differ } = search(range());
     println!("{programs} programs, {statements} statements, {refused} calls refused, {failed} failed");
     if let Some(difference) = differ.first() {
         panic!("{difference}");
     }
     assert!(failed * 10 > programs && refused < statements / 4, "they show too little");
+}
+
+/// Prints where the engine differs from SQLite: by hand, `POOLPROOF_PROGRAMS=0..1000`.
+#[test]
+#[ignore = "a report"]
+fn where_the_engine_differs_from_sqlite() {
+    let groups = differences(range());
+    for (name, group) in groups {
+        println!("{name}: {} programs; {}\n{}", group.programs, group.what, group.example);
+    }
 }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use turso::Value;
 
-use super::program::{Call, Program, Statement, Way};
+use super::program::{Call, Environment, Program, Statement, Way};
 
 /// Groups of a program, at most.
 const GROUPS: u64 = 14;
@@ -29,14 +29,24 @@ pub(super) struct Grammar {
     tables: Vec<Table>,
     /// Names that were given so far: none is given twice by accident.
     names: u64,
+    /// The engine numbers rows there as it likes: what was rolled back has used numbers up.
+    mvcc: bool,
 }
 
 impl Grammar {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), tables: Vec::new(), names: 0 }
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), tables: Vec::new(), names: 0, mvcc: false }
     }
 
     pub(super) fn program(mut self) -> Program {
+        let file = self.one_in(4);
+        let environment = Environment {
+            file,
+            two_pools: file && self.one_in(2),
+            no_statement_cache: self.one_in(4),
+            mvcc: self.one_in(8),
+        };
+        self.mvcc = environment.mvcc;
         let mut groups = Vec::new();
         // Something to work on.
         for _ in 0..2 + self.below(2) {
@@ -56,7 +66,14 @@ impl Grammar {
             }
             groups.push(group);
         }
-        Program { groups }
+        if environment.mvcc {
+            // Whoever changes the schema there is run twice, and the first time has used up numbers of rows.
+            for call in groups.iter_mut().flatten().filter(|call| call.statements.len() > 1) {
+                call.statements.retain(|statement| !changes_the_schema(&statement.sql));
+            }
+            groups.iter_mut().for_each(|group: &mut Vec<Call>| group.retain(|call| !call.statements.is_empty()));
+        }
+        Program { environment, groups }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -75,6 +92,7 @@ impl Grammar {
         let way = self.one_of(&Way::ALL);
         let statements = match way {
             _ if way.reads() => vec![self.query()],
+            Way::Glance if self.one_in(2) => vec![self.query()],
             _ if way.takes_one() => vec![self.statement(true)],
             Way::Batch => (0..1 + self.below(SEVERAL)).map(|_| self.statement(false)).collect(),
             _ => (0..1 + self.below(SEVERAL))
@@ -86,8 +104,11 @@ impl Grammar {
 
     /// One that writes, or changes the schema. In a batch it has no parameters.
     fn statement(&mut self, params: bool) -> Statement {
-        let mut statement = match self.below(40) {
-            0..15 => self.insert(),
+        let mut statement = match self.below(44) {
+            40 => self.temporary(),
+            41 => self.setting(),
+            42 => self.compound(),
+            0..15 | 43 => self.insert(),
             15..22 => self.update(),
             22..27 => self.delete(),
             27..29 => self.create_table(),
@@ -282,10 +303,13 @@ impl Grammar {
     fn create_table(&mut self) -> Statement {
         let strict = self.one_in(4);
         let name = self.name("t");
-        let key = self.one_of(&["", "", " PRIMARY KEY", " UNIQUE", " PRIMARY KEY AUTOINCREMENT"]);
+        let keys = ["", "", " UNIQUE", " PRIMARY KEY", " PRIMARY KEY AUTOINCREMENT"];
+        let key = self.one_of(&keys[..if self.mvcc { 3 } else { 5 }]);
         let mut columns = vec!["a".to_owned()];
         let mut defined = vec![format!("a INTEGER{key}")];
-        for column in ["b", "c", "d"].into_iter().take(1 + self.below(3) as usize) {
+        let names =
+            self.one_of(&[["b", "c", "d"], ["end", "\"c ; d\"", "[d ' d]"], ["`begin`", "start", "\"x\"\"y\""]]);
+        for column in names.into_iter().take(1 + self.below(3) as usize) {
             let kind = if strict {
                 self.one_of(&["INTEGER", "TEXT", "REAL", "BLOB", "ANY"])
             } else {
@@ -311,9 +335,68 @@ impl Grammar {
             defined.push(text);
         }
         let there = if self.one_in(6) { "IF NOT EXISTS " } else { "" };
-        let sql = format!("CREATE TABLE {there}{name} ({}){}", defined.join(", "), if strict { " STRICT" } else { "" });
+        let options = match (strict, key == " PRIMARY KEY" && self.one_in(6)) {
+            (true, true) => " STRICT, WITHOUT ROWID",
+            (true, false) => " STRICT",
+            (false, true) => " WITHOUT ROWID",
+            (false, false) => "",
+        };
+        let sql = format!("CREATE TABLE {there}{name} ({}){options}", defined.join(", "));
         self.tables.push(Table { name, columns });
         plain(&sql)
+    }
+
+    /// What only its connection has, by every name for that.
+    fn temporary(&mut self) -> Statement {
+        let (table, name) = (self.table(), self.name("t"));
+        let column = self.column(&table);
+        let of = table.name.clone();
+        // One that hides the table of everybody, or has a name of its own.
+        let hiding = if self.one_in(2) { of.clone() } else { name.clone() };
+        let temp = self.one_of(&["temp", "TEMP", "\"temp\"", "[Temp]", "`temp`"]);
+        plain(&match self.below(8) {
+            0 => format!("CREATE {} TABLE {hiding} (a, b)", self.one_of(&["TEMP", "TEMPORARY"])),
+            1 => format!("CREATE TABLE {temp}.{hiding} (a, b)"),
+            2 => format!("CREATE TABLE IF NOT EXISTS {temp} . {hiding} AS SELECT {column} AS a, 1 AS b FROM {of}"),
+            3 => format!("CREATE TEMP VIEW {hiding} AS SELECT {column} AS a FROM {of}"),
+            4 => format!("CREATE TEMP TRIGGER {name} AFTER INSERT ON {of} BEGIN DELETE FROM {of}; END"),
+            5 => format!("DROP TABLE {temp}.{of}"),
+            6 => format!("INSERT INTO {temp}.{of} ({column}) VALUES ( {} )", self.value()),
+            _ => format!("ALTER TABLE {temp}.{of} ADD COLUMN e"),
+        })
+    }
+
+    /// What changes its connection, or would change the database for good.
+    fn setting(&mut self) -> Statement {
+        plain(self.one_of(&[
+            "PRAGMA foreign_keys = OFF",
+            "PRAGMA synchronous = OFF",
+            "PRAGMA main.synchronous(0)",
+            "PRAGMA journal_mode = 'mvcc'",
+            "PRAGMA journal_mode = DELETE",
+            "PRAGMA query_only = 1",
+            "PRAGMA ignore_check_constraints = ON",
+            "PRAGMA cache_size = 20",
+            "PRAGMA user_version = 9",
+            "PRAGMA application_id = 5",
+        ]))
+    }
+
+    /// Of many terms, or deep: in the limits of the library, or over them.
+    fn compound(&mut self) -> Statement {
+        let table = self.table();
+        let (name, column) = (table.name.clone(), self.column(&table));
+        let terms = 2 + self.below(220) as usize;
+        let deep = 1 + self.below(28) as usize;
+        let query = match self.below(3) {
+            0 => vec!["SELECT 7"; terms].join(" UNION ALL "),
+            1 => format!("{}SELECT 7{}", "SELECT * FROM (".repeat(deep), ")".repeat(deep)),
+            _ => {
+                let chain: Vec<_> = (1..=deep).map(|i| format!("c{i} (a) AS (SELECT a FROM c{})", i - 1)).collect();
+                format!("WITH c0 (a) AS (SELECT 7), {} SELECT a FROM c{deep}", chain.join(", "))
+            }
+        };
+        plain(&format!("INSERT INTO {name} ({column}) {query}"))
     }
 
     fn create_as(&mut self) -> Statement {
@@ -412,6 +495,10 @@ impl Grammar {
         };
         Statement { sql, params: Vec::new(), gives_rows: true }
     }
+}
+
+fn changes_the_schema(sql: &str) -> bool {
+    ["CREATE", "ALTER", "DROP", "REINDEX", "ANALYZE"].iter().any(|word| sql.contains(word))
 }
 
 fn plain(sql: &str) -> Statement {

@@ -2,13 +2,18 @@
 //!
 //! A seed decides a program: calls of the library, each with statements of a weighted grammar (`grammar`), some of them at the same
 //! time, so that they share a commit. The library runs it (`subject`), and so does one plain connection of the engine, call after
-//! call, each by itself (`oracle`): every call has to come to the same, and both databases have to be the same at the end. What the
-//! library promises beyond the engine (nothing is left of a statement that fails) is all that the oracle adds. A program that fails
-//! is made smaller statement by statement (`minimise`), and printed as SQL that runs.
+//! call, each by itself (`oracle`, over `engines`): every call has to come to the same, and both databases have to be the same at the
+//! end. What the library promises beyond the engine (nothing is left of a statement that fails) is all that the oracle adds. In the
+//! end a guard, a snapshot and the cache have to read the same, and SQLite has to find no damage in the file. A program that fails is
+//! made smaller statement by statement (`minimise`), and printed as SQL that runs.
+//!
+//! SQLite is asked the same, too (`differences`): where the engine differs from it is no fault of the library's, and worth knowing.
 //!
 //! The order of those that are called at the same time is known: the lane takes writes in the order of their first poll, whatever
 //! becomes of their batch.
 
+mod differences;
+mod engines;
 mod grammar;
 mod minimise;
 mod oracle;
@@ -19,10 +24,13 @@ mod table;
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::differences::{Group, differences};
+use self::engines::Bare;
 use self::grammar::Grammar;
 use self::minimise::minimise;
-pub use self::program::{Call, Program, Way};
-use self::table::Told;
+pub use self::program::{Call, Environment, Program, Statement, Way};
+use self::table::{Told, digest};
+use crate::stack::with_room;
 
 /// In a transaction that goes on: a statement that failed, and one that the library refused.
 const FAILED: &str = "failed";
@@ -101,17 +109,23 @@ struct Compared {
     difference: Option<String>,
 }
 
-/// Runs a program on the library and on the engine.
+/// Runs a program on the library and on the engine, which has the stack that the library gives it.
 fn compare(program: &Program) -> Compared {
+    with_room(true, || compare_here(program))
+}
+
+fn compare_here(program: &Program) -> Compared {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime without sockets needs nothing");
     runtime.block_on(async {
-        let told = subject::run(program, &memory()).await;
+        let told = subject::run(program).await;
         let (told, held) = match told {
             Ok(told) => told,
             Err(error) => return Compared { difference: Some(error), ..Compared::default() },
         };
-        let (truth, holds) = oracle::run(program, &told, &memory()).await;
+        let mut bare = Bare::open(program.environment.mvcc).await;
+        let truth = oracle::run(&mut bare, program, &told).await;
+        let holds = digest(&bare.connection, program.environment.mvcc).await;
         let difference = program.calls().zip(told.iter().zip(&truth)).find_map(|(call, (told, truth))| {
             let differs = !told.agrees_with(truth);
             differs.then(|| format!("{call}: told {told}, and the engine alone {truth}"))
@@ -133,7 +147,6 @@ fn compare(program: &Program) -> Compared {
 
 #[cfg(test)]
 mod tests {
-    use super::program::Statement;
     use super::*;
 
     fn call(way: Way, sql: &str) -> Call {
@@ -155,7 +168,7 @@ mod tests {
                 vec![call(way, random)],
                 vec![call(Way::Read, "SELECT a FROM t")],
             ];
-            let mut program = Program { groups };
+            let mut program = Program { environment: Environment::default(), groups };
             let what = compare(&program).difference.expect("it is another number each time");
             assert!(what.contains(differs), "{what}");
             let (smallest, _) = minimise(program.clone(), what);

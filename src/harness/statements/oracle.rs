@@ -1,90 +1,99 @@
-//! The same program on one plain connection of the engine: call after call, each by itself. What the library promises beyond
+//! The same program on one plain connection of an engine: call after call, each by itself. What the library promises beyond
 //! the engine is done by hand here: a statement that fails in a transaction is undone by a savepoint, `OR FAIL` in a statement by
 //! itself by a transaction around it.
 
-use std::sync::Arc;
-
-use turso::{Connection, Value};
+use turso::Value;
 
 use super::program::{Call, Program, Statement, Way};
-use super::table::{Told, digest, rows};
-use super::{FAILED, Io, NAME, REFUSED};
+use super::table::Told;
+use super::{FAILED, REFUSED};
 
-/// Runs it on a new database: what each call comes to, and what it holds at the end. What the library refused is not asked.
+/// An engine with one connection to a database of its own. Errors are its own words.
+pub(super) trait Engine {
+    /// All rows of a query, in its order.
+    async fn rows(&self, sql: &str, params: &[Value]) -> Result<Vec<String>, String>;
+
+    /// How many rows it changed.
+    async fn execute(&self, sql: &str, params: &[Value]) -> Result<u64, String>;
+
+    /// How several statements begin that are to run beside others.
+    fn begin_beside(&self) -> &'static str;
+
+    fn is_autocommit(&self) -> bool;
+
+    /// Another connection instead of this one.
+    async fn connect_anew(&mut self);
+}
+
+/// Runs it: what each call comes to. What the library refused is not asked.
 ///
 /// # Panics
-/// If the engine opens no new file, or does not begin a transaction.
-pub(super) async fn run(program: &Program, told: &[Told], io: &Io) -> (Vec<Told>, String) {
-    let database = turso::Builder::new_local(NAME)
-        .with_io_impl(Arc::clone(io))
-        .build()
-        .await
-        .expect("the engine opens a new file");
-    let mut connection = connect(&database).await;
+/// If the engine does not begin or end a transaction.
+pub(super) async fn run(engine: &mut impl Engine, program: &Program, told: &[Told]) -> Vec<Told> {
     let mut truth = Vec::new();
     for (call, told) in program.calls().zip(told) {
         truth.push(match told {
             Told::Refused(why) => Told::Refused(why.clone()),
-            told => one(&connection, call, told).await,
+            told => one(engine, call, told).await,
         });
-        if !connection.is_autocommit().unwrap_or(true) {
-            plain(&connection, "ROLLBACK").await.expect("a transaction is open");
+        if !engine.is_autocommit() {
+            engine.execute("ROLLBACK", &[]).await.expect("a transaction is open");
         }
-        if matches!(truth.last(), Some(Told::Failed(_))) {
-            // One that failed may have left something to the next (FINDINGS.md).
-            connection = connect(&database).await;
+        if matches!(truth.last(), Some(Told::Failed(_))) || call.statements.iter().any(changes_its_connection) {
+            // One that failed may have left something to the next (FINDINGS.md); and what changed its connection does not outlive
+            // its user.
+            engine.connect_anew().await;
         }
     }
-    (truth, digest(&connection).await)
+    truth
 }
 
-async fn connect(database: &turso::Database) -> Connection {
-    let connection = database.connect().expect("the engine connects");
-    connection.execute("PRAGMA foreign_keys = ON", ()).await.expect("the engine knows this");
-    connection
+fn changes_its_connection(statement: &Statement) -> bool {
+    let sql = statement.sql.to_lowercase();
+    sql.contains("temp") || sql.contains("pragma")
 }
 
-async fn one(connection: &Connection, Call { way, statements }: &Call, told: &Told) -> Told {
+async fn one(engine: &impl Engine, Call { way, statements }: &Call, told: &Told) -> Told {
+    let Statement { sql, params, gives_rows } = &statements[0];
     let outcome = match way {
-        Way::Execute | Way::Prepared if statements[0].sql.contains("OR FAIL") => {
-            in_a_transaction(connection, *way, statements, told).await
+        Way::Execute | Way::Prepared if sql.contains("OR FAIL") => {
+            in_a_transaction(engine, *way, statements, told).await
         }
-        Way::Execute | Way::Prepared | Way::Guard | Way::Read | Way::Cached => {
-            let asked = statement(connection, &statements[0]).await;
-            asked.map(|text| vec![text])
+        Way::Glance if *gives_rows => {
+            // All of them are asked for, so that what writes has run to its end.
+            let rows = engine.rows(sql, params).await;
+            rows.map(|rows| vec![rows.into_iter().next().unwrap_or_default()])
         }
-        _ => in_a_transaction(connection, *way, statements, told).await,
+        _ if way.takes_one() => statement(engine, &statements[0]).await.map(|text| vec![text]),
+        _ => in_a_transaction(engine, *way, statements, told).await,
     };
     match outcome {
         Ok(_) if *way == Way::Batch => Told::Done(Vec::new()),
         Ok(of_each) => Told::Done(of_each),
-        Err(error) => Told::Failed(error.to_string()),
+        Err(error) => Told::Failed(error),
     }
 }
 
-async fn statement(
-    connection: &Connection,
-    Statement { sql, params, gives_rows }: &Statement,
-) -> turso::Result<String> {
+async fn statement(engine: &impl Engine, Statement { sql, params, gives_rows }: &Statement) -> Result<String, String> {
     match gives_rows {
-        true => Ok(rows(connection, sql, params.clone()).await?.concat()),
-        false => Ok(connection.execute(sql, params.clone()).await?.to_string()),
+        true => Ok(engine.rows(sql, params).await?.concat()),
+        // What it is set to now does not matter.
+        false if sql.contains("PRAGMA") => engine.rows(sql, params).await.map(|_| "0".to_owned()),
+        false => Ok(engine.execute(sql, params).await?.to_string()),
     }
-}
-
-async fn plain(connection: &Connection, sql: &str) -> turso::Result<()> {
-    connection.execute(sql, Vec::<Value>::new()).await.map(drop)
 }
 
 /// Several in one transaction, each in a savepoint.
 async fn in_a_transaction(
-    connection: &Connection,
+    engine: &impl Engine,
     way: Way,
     statements: &[Statement],
     told: &Told,
-) -> turso::Result<Vec<String>> {
+) -> Result<Vec<String>, String> {
     let goes_on = !matches!(way, Way::Batch | Way::Closure | Way::Execute | Way::Prepared);
-    plain(connection, "BEGIN IMMEDIATE").await?;
+    // What changes the schema the library gives a transaction of its own, once it has failed beside others; unless nobody says so.
+    let beside = way == Way::HeedlessClosure;
+    engine.execute(if beside { engine.begin_beside() } else { "BEGIN IMMEDIATE" }, &[]).await?;
     let mut of_each = Vec::new();
     for (place, asked) in statements.iter().enumerate() {
         if matches!(told, Told::Done(told) if told.get(place).is_some_and(|text| text == REFUSED)) {
@@ -94,35 +103,35 @@ async fn in_a_transaction(
         // One of the program's own lives on.
         let is_savepoint = asked.sql.contains("SAVEPOINT own") || asked.sql.contains("RELEASE own");
         if !is_savepoint {
-            plain(connection, "SAVEPOINT oracle").await?;
+            engine.execute("SAVEPOINT oracle", &[]).await?;
         }
-        match statement(connection, asked).await {
+        match statement(engine, asked).await {
             Ok(text) => {
                 of_each.push(text);
                 if !is_savepoint {
-                    plain(connection, "RELEASE oracle").await?;
+                    engine.execute("RELEASE oracle", &[]).await?;
                 }
             }
             // Nothing is left of the transaction, and what is asked after that is nobody's.
-            Err(_) if connection.is_autocommit()? && way == Way::FailingClosure => {
+            Err(_) if engine.is_autocommit() && way == Way::FailingClosure => {
                 return Ok(match told {
                     Told::Done(told) => told.clone(),
                     _ => of_each,
                 });
             }
             // `OR ROLLBACK`.
-            Err(error) if connection.is_autocommit()? || !goes_on => return Err(error),
+            Err(error) if engine.is_autocommit() || !goes_on => return Err(error),
             Err(_) if is_savepoint => of_each.push(FAILED.to_owned()),
             Err(_) => {
                 of_each.push(FAILED.to_owned());
-                plain(connection, "ROLLBACK TO oracle").await?;
-                plain(connection, "RELEASE oracle").await?;
+                engine.execute("ROLLBACK TO oracle", &[]).await?;
+                engine.execute("RELEASE oracle", &[]).await?;
             }
         }
     }
     match way {
-        Way::FailingClosure | Way::GuardRollback => plain(connection, "ROLLBACK").await?,
-        _ => plain(connection, "COMMIT").await?,
-    }
+        Way::FailingClosure | Way::GuardRollback => engine.execute("ROLLBACK", &[]).await?,
+        _ => engine.execute("COMMIT", &[]).await?,
+    };
     Ok(of_each)
 }

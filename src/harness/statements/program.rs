@@ -21,6 +21,8 @@ pub enum Way {
     FailingClosure,
     /// One, on a guard without a transaction.
     Guard,
+    /// The same; if it gives rows, the first is looked at, and the rest is dropped.
+    Glance,
     /// Several, in a transaction of a guard, which goes on after those that fail and is committed.
     GuardTransaction,
     /// The same, rolled back.
@@ -33,7 +35,7 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 11] = [
+    pub const ALL: [Way; 12] = [
         Way::Execute,
         Way::Prepared,
         Way::Batch,
@@ -41,6 +43,7 @@ impl Way {
         Way::HeedlessClosure,
         Way::FailingClosure,
         Way::Guard,
+        Way::Glance,
         Way::GuardTransaction,
         Way::GuardRollback,
         Way::Read,
@@ -63,7 +66,7 @@ impl Way {
     /// Whether it takes one statement.
     #[must_use]
     pub fn takes_one(self) -> bool {
-        matches!(self, Way::Execute | Way::Prepared | Way::Guard | Way::Read | Way::Cached)
+        matches!(self, Way::Execute | Way::Prepared | Way::Guard | Way::Glance | Way::Read | Way::Cached)
     }
 }
 
@@ -87,9 +90,40 @@ pub struct Call {
     pub statements: Vec<Statement>,
 }
 
+/// What the library runs a program in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// A file of the system's, instead of one in memory: SQLite checks it in the end.
+    pub file: bool,
+    /// Guards are of another pool on the same file.
+    pub two_pools: bool,
+    /// No prepared statement is kept.
+    pub no_statement_cache: bool,
+    /// In MVCC mode, one call after the other.
+    pub mvcc: bool,
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            (self.file, "in a file"),
+            (self.two_pools, "guards of another pool"),
+            (self.no_statement_cache, "no statement cache"),
+            (self.mvcc, "MVCC mode"),
+        ];
+        let mut words = words.into_iter().filter_map(|(is, word)| is.then_some(word)).peekable();
+        match words.peek() {
+            None => Ok(()),
+            Some(_) => writeln!(f, "-- {}", words.collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
 /// Calls, one group after the other; those of a group at the same time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Program {
+    /// Where.
+    pub environment: Environment,
     /// The groups.
     pub groups: Vec<Vec<Call>>,
 }
@@ -127,6 +161,7 @@ impl fmt::Display for Call {
 /// SQL, with how it is called in comments.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.environment)?;
         for group in &self.groups {
             for (place, call) in group.iter().enumerate() {
                 let beside = if place > 0 { ", at the same time" } else { "" };

@@ -1,6 +1,7 @@
 //! A program run by the library.
 
 use std::future::{Future, poll_fn};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -8,43 +9,143 @@ use std::task::Poll;
 use parking_lot::Mutex;
 use turso::Value;
 
-use super::program::{Call, Program, Statement, Way};
+use super::program::{Call, Environment, Program, Statement, Way};
 use super::table::{Told, digest, shown};
-use super::{Io, NAME};
+use super::{Io, NAME, memory};
 use crate::error::{Error, Result};
 use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Row, Rows, Snapshot, Transaction};
-use crate::writer::{PooledDatabaseWriter, WriterConfig};
+use crate::writer::{Mode, PooledDatabaseWriter, WriterConfig};
 
 /// Runs it on a new database: what each call came to, and what it holds at the end.
 ///
 /// # Errors
-/// Why there is nothing to compare: an outcome that is unknown though no disk failed, for example.
-pub(super) async fn run(program: &Program, io: &Io) -> std::result::Result<(Vec<Told>, String), String> {
-    let told = calls(program, io).await.map_err(|error| format!("the database could not be used: {error}"))?;
+/// What is wrong whatever the engine says: an outcome that is unknown though no disk failed, readers that disagree, a file that
+/// SQLite finds damaged.
+pub(super) async fn run(program: &Program) -> std::result::Result<(Vec<Told>, String), String> {
+    let folder = program.environment.file.then(tempfile::tempdir).transpose();
+    let folder = folder.map_err(|error| format!("there is no folder for it: {error}"))?;
+    let place = match &folder {
+        Some(folder) => Place::File(folder.path().join(NAME)),
+        None => Place::Memory(memory()),
+    };
+    let (told, disagree) =
+        calls(program, &place).await.map_err(|error| format!("the database could not be used: {error}"))?;
     if let Some(unknown) = told.iter().find(|told| matches!(told, Told::Failed(why) if why.starts_with(UNKNOWN))) {
         return Err(format!("an outcome is unknown though no disk failed: {unknown}"));
     }
-    let database = turso::Builder::new_local(NAME).with_io_impl(Arc::clone(io)).build().await;
+    if let Some(disagree) = disagree {
+        return Err(disagree);
+    }
+    if let Place::File(file) = &place
+        && !program.environment.mvcc
+    {
+        sqlite_finds_no_damage(file)?;
+    }
+    let database = match &place {
+        Place::Memory(io) => turso::Builder::new_local(NAME).with_io_impl(Arc::clone(io)).build().await,
+        Place::File(file) => turso::Builder::new_local(&file.to_string_lossy()).build().await,
+    };
     let connection =
         database.and_then(|database| database.connect()).map_err(|error| format!("unreadable: {error}"))?;
-    Ok((told, digest(&connection).await))
+    Ok((told, digest(&connection, program.environment.mvcc).await))
+}
+
+/// Where the database is.
+enum Place {
+    Memory(Io),
+    File(PathBuf),
 }
 
 const UNKNOWN: &str = "UNKNOWN: ";
 
-async fn calls(program: &Program, io: &Io) -> Result<Vec<Told>> {
-    let hooks = Hooks::new().after_connect(|connection: &mut Connection| {
-        Box::pin(async move { Ok(connection.run("PRAGMA foreign_keys = ON").await?) })
-    });
-    let pool = ConnectionPool::builder(NAME).io(Arc::clone(io)).max_connections(3).hooks(hooks).build().await?;
-    let config = WriterConfig { cache: 1 << 20, ..WriterConfig::default() };
-    let db = PooledDatabaseWriter::with_config(pool, config).await?;
+async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<String>)> {
+    let Environment { two_pools, no_statement_cache, mvcc, .. } = program.environment;
+    let open = || {
+        let hooks = Hooks::new().after_connect(|connection: &mut Connection| {
+            Box::pin(async move { Ok(connection.run("PRAGMA foreign_keys = ON").await?) })
+        });
+        let builder = match place {
+            Place::Memory(io) => ConnectionPool::builder(NAME).io(Arc::clone(io)),
+            Place::File(file) => ConnectionPool::builder(file),
+        };
+        builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).hooks(hooks).build()
+    };
+    let mode = if mvcc { Mode::Mvcc } else { Mode::Wal };
+    let config = WriterConfig { cache: 1 << 20, mode, ..WriterConfig::default() };
+    let db = PooledDatabaseWriter::with_config(open().await?, config).await?;
+    let other = if two_pools { Some(open().await?) } else { None };
+    let ways = Ways { db: &db, guards: other.as_ref().unwrap_or(db.pool()) };
     let mut all = Vec::new();
     for group in &program.groups {
-        all.extend(together(group.iter().map(|Call { way, statements }| call(&db, *way, statements)).collect()).await);
+        let asked = group.iter().map(|Call { way, statements }| call(ways, *way, statements));
+        match mvcc {
+            // Which of them comes first nobody knows.
+            true => {
+                for asked in asked {
+                    all.push(asked.await);
+                }
+            }
+            false => all.extend(together(asked.collect()).await),
+        }
+    }
+    let disagree = readers_disagree(ways).await;
+    if let Some(other) = &other {
+        other.close().await;
     }
     db.close().await;
-    Ok(all)
+    Ok((all, disagree))
+}
+
+/// Where writes and snapshots are, and where guards are from.
+#[derive(Clone, Copy)]
+struct Ways<'a> {
+    db: &'a PooledDatabaseWriter,
+    guards: &'a ConnectionPool,
+}
+
+/// Whether a guard, a snapshot and the cache, warm by now, see different things in any table or view.
+async fn readers_disagree(ways: Ways<'_>) -> Option<String> {
+    let tables = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%' AND name NOT LIKE '%turso_internal%' ORDER BY 1";
+    let mut guard = ways.guards.get().await.ok()?;
+    let mut names = Vec::new();
+    let mut rows = guard.query(tables, ()).await.ok()?;
+    while let Some(row) = rows.next().await.ok()? {
+        names.push(row.get::<String>(0).ok()?);
+    }
+    drop(rows);
+    for name in names {
+        let sql = format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""));
+        let by_guard = match guard.query(&sql, ()).await {
+            Ok(rows) => told(all(rows).await),
+            Err(error) => told(Err(error)),
+        };
+        let by_cache = told(cached(ways.db, &sql, Vec::new()).await);
+        let by_snapshot = told(snapshot(ways.db, sql, Vec::new()).await);
+        if !by_guard.agrees_with(&by_snapshot) || !by_snapshot.agrees_with(&by_cache) {
+            return Some(format!(
+                "readers disagree about {name}: a guard {by_guard}; a snapshot {by_snapshot}; the cache {by_cache}"
+            ));
+        }
+    }
+    None
+}
+
+async fn snapshot(db: &PooledDatabaseWriter, sql: String, params: Vec<Value>) -> Result<Vec<String>> {
+    db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot.query(&sql, params).await?).await).await
+}
+
+/// SQLite's own check of the file.
+///
+/// # Errors
+/// What it finds.
+fn sqlite_finds_no_damage(file: &Path) -> std::result::Result<(), String> {
+    let sqlite = rusqlite::Connection::open(file).map_err(|error| format!("SQLite does not open it: {error}"))?;
+    let check = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get::<_, String>(0));
+    match check {
+        Ok(said) if said == "ok" => Ok(()),
+        Ok(said) => Err(format!("SQLite finds damage: {said}")),
+        Err(error) => Err(format!("SQLite cannot check it: {error}")),
+    }
 }
 
 type Asked<'a> = Pin<Box<dyn Future<Output = Told> + 'a>>;
@@ -64,7 +165,7 @@ async fn together(mut asked: Vec<Asked<'_>>) -> Vec<Told> {
     told.into_iter().flatten().collect()
 }
 
-fn call<'a>(db: &'a PooledDatabaseWriter, way: Way, statements: &'a [Statement]) -> Asked<'a> {
+fn call<'a>(Ways { db, guards }: Ways<'a>, way: Way, statements: &'a [Statement]) -> Asked<'a> {
     let Statement { sql, params, gives_rows } = &statements[0];
     Box::pin(async move {
         match way {
@@ -75,15 +176,10 @@ fn call<'a>(db: &'a PooledDatabaseWriter, way: Way, statements: &'a [Statement])
                 told(db.execute_batch(batch.join(";\n")).await.map(|_| Vec::new()))
             }
             Way::Closure | Way::HeedlessClosure | Way::FailingClosure => closure(db, way, statements.to_vec()).await,
-            Way::Guard => told(on_a_guard(db, sql, params.clone(), *gives_rows).await),
-            Way::GuardTransaction | Way::GuardRollback => told(in_a_transaction(db, way, statements).await),
-            Way::Read => {
-                let (sql, params) = (sql.clone(), params.clone());
-                told(
-                    db.read(async move |snapshot: &mut Snapshot<'_>| all(snapshot.query(&sql, params).await?).await)
-                        .await,
-                )
-            }
+            Way::Guard => told(on_a_guard(guards, sql, params.clone(), *gives_rows).await),
+            Way::Glance => told(glance(guards, sql, params.clone(), *gives_rows).await),
+            Way::GuardTransaction | Way::GuardRollback => told(in_a_transaction(guards, way, statements).await),
+            Way::Read => told(snapshot(db, sql.clone(), params.clone()).await),
             Way::Cached => told(cached(db, sql, params.clone()).await),
         }
     })
@@ -118,12 +214,22 @@ fn line(row: &Row) -> Result<String> {
     Ok(shown(values?))
 }
 
-async fn on_a_guard(db: &PooledDatabaseWriter, sql: &str, params: Vec<Value>, gives_rows: bool) -> Result<Vec<String>> {
-    let mut guard = db.pool().get().await?;
+async fn on_a_guard(pool: &ConnectionPool, sql: &str, params: Vec<Value>, gives_rows: bool) -> Result<Vec<String>> {
+    let mut guard = pool.get().await?;
     match gives_rows {
         true => all(guard.query(sql, params).await?).await,
         false => Ok(vec![guard.execute(sql, params).await?.to_string()]),
     }
+}
+
+async fn glance(pool: &ConnectionPool, sql: &str, params: Vec<Value>, gives_rows: bool) -> Result<Vec<String>> {
+    if !gives_rows {
+        return on_a_guard(pool, sql, params, false).await;
+    }
+    let mut guard = pool.get().await?;
+    let mut rows = guard.query(sql, params).await?;
+    let first = rows.next().await?;
+    first.map_or_else(|| Ok(vec![String::new()]), |row| Ok(vec![line(&row)?]))
 }
 
 /// Runs one of several: what it came to, in a word if it failed.
@@ -145,8 +251,8 @@ async fn step(tx: &mut Transaction<'_>, Statement { sql, params, gives_rows }: &
     }
 }
 
-async fn in_a_transaction(db: &PooledDatabaseWriter, way: Way, statements: &[Statement]) -> Result<Vec<String>> {
-    let mut guard = db.pool().get().await?;
+async fn in_a_transaction(pool: &ConnectionPool, way: Way, statements: &[Statement]) -> Result<Vec<String>> {
+    let mut guard = pool.get().await?;
     let mut tx = guard.begin(Behavior::Immediate).await?;
     let mut of_each = Vec::new();
     for statement in statements {

@@ -28,7 +28,7 @@ impl Told {
 }
 
 /// Of an error, what the library does not say in its own words.
-fn gist(error: &str) -> String {
+pub(super) fn gist(error: &str) -> String {
     let letters = error.to_lowercase();
     for kind in
         ["unique", "not null", "check", "foreign key", "primary key", "datatype", "no such table", "no such column"]
@@ -81,18 +81,22 @@ pub(super) async fn rows(connection: &Connection, sql: &str, params: Vec<Value>)
     Ok(all)
 }
 
-/// Everything that a database holds, one line for each row; and what its check of itself says.
-pub(super) async fn digest(connection: &Connection) -> String {
+/// Everything that a database holds, one line for each row; and what its check of itself says. In MVCC mode without the numbers of rows:
+/// what was rolled back has used some up.
+pub(super) async fn digest(connection: &Connection, mvcc: bool) -> String {
     let mut text = String::new();
     let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2";
     for line in rows(connection, schema, Vec::new()).await.unwrap_or_else(|error| vec![error.to_string()]) {
         let _ = writeln!(text, "schema {line}");
     }
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1";
+    let rowid = if mvcc { "" } else { "rowid," };
     for table in rows(connection, tables, Vec::new()).await.unwrap_or_default() {
         let table = table.trim_start_matches('|');
-        let all = rows(connection, &format!("SELECT rowid, * FROM {table} ORDER BY 1"), Vec::new()).await;
-        for line in all.unwrap_or_else(|error| vec![error.to_string()]) {
+        let all = rows(connection, &format!("SELECT {rowid} * FROM {table} ORDER BY 1"), Vec::new()).await;
+        let mut all = all.unwrap_or_else(|error| vec![error.to_string()]);
+        all.sort_unstable();
+        for line in all {
             let _ = writeln!(text, "{table} {line}");
         }
     }

@@ -1,0 +1,109 @@
+//! Where the engine differs from SQLite: generated programs on both, alone, without the library. Each difference is of a group, by
+//! the statement's first words and by what either came to, and each group has an example, as small as it can be made.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::engines::{Bare, Sqlite};
+use super::grammar::Grammar;
+use super::oracle;
+use super::program::{Call, Program};
+use super::table::Told;
+use crate::stack::with_room;
+
+/// Differences that look alike.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How many programs have one, as the first of theirs.
+    pub programs: u64,
+    /// The smallest program of one of them, as SQL.
+    pub example: String,
+    /// What either came to in that.
+    pub what: String,
+}
+
+/// The programs of these seeds, one connection after the other. From the statement's shape, and what the engine and SQLite came to, to
+/// those that look so.
+///
+/// # Panics
+/// Inside a runtime; if there is no room for a file.
+pub fn differences(seeds: Range<u64>) -> BTreeMap<String, Group> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for seed in seeds {
+        let program = alone(Grammar::new(seed).program());
+        let Some((name, _)) = with_room(true, || first(&program)) else { continue };
+        if let Some(group) = groups.get_mut(&name) {
+            group.programs += 1;
+            continue;
+        }
+        let (smallest, what) = smaller(program, &name);
+        groups.insert(name, Group { programs: 1, example: smallest.to_string(), what });
+    }
+    groups
+}
+
+/// Nothing at the same time, and nothing of the library's.
+fn alone(mut program: Program) -> Program {
+    program.environment = Default::default();
+    program.groups = program.groups.into_iter().flatten().map(|call| vec![call]).collect();
+    program
+}
+
+/// The first difference: its group, and what either came to.
+fn first(program: &Program) -> Option<(String, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime without sockets needs nothing").block_on(async {
+        // Nobody refuses anything.
+        let told: Vec<_> = program.calls().map(|_| Told::Done(Vec::new())).collect();
+        let by_engine = oracle::run(&mut Bare::open(false).await, program, &told).await;
+        let by_sqlite = oracle::run(&mut Sqlite::open().await, program, &told).await;
+        let both = program.calls().zip(by_engine.iter().zip(&by_sqlite));
+        both.filter(|(_, (engine, sqlite))| !engine.agrees_with(sqlite))
+            .map(|(call, (engine, sqlite))| {
+                let name =
+                    format!("{}: the engine {}, SQLite {}", shape(call, engine, sqlite), kind(engine), kind(sqlite));
+                (name, format!("engine {engine}; SQLite {sqlite}"))
+            })
+            .next()
+    })
+}
+
+/// The first words of the statement, if it is known which of them that is.
+fn shape(call: &Call, engine: &Told, sqlite: &Told) -> String {
+    let differs = match (engine, sqlite) {
+        (Told::Done(one), Told::Done(other)) => one.iter().zip(other).position(|(one, other)| one != other),
+        _ => None,
+    };
+    let statement = match (&call.statements[..], differs) {
+        ([only], _) => only,
+        (all, Some(place)) => &all[place],
+        _ => return format!("{:?}", call.way),
+    };
+    let sql = statement.sql.rsplit("*/").next().unwrap_or_default();
+    let is_a_word = |word: &&str| word.chars().all(|letter| letter.is_ascii_uppercase());
+    sql.split_whitespace().take(3).take_while(is_a_word).collect::<Vec<_>>().join(" ")
+}
+
+fn kind(told: &Told) -> String {
+    match told {
+        Told::Done(_) => "does it".to_owned(),
+        Told::Failed(why) => format!("fails ({})", super::table::gist(why)),
+        Told::Refused(_) => "is not asked".to_owned(),
+    }
+}
+
+/// Without calls and statements, as long as it is of the same group.
+fn smaller(mut program: Program, name: &str) -> (Program, String) {
+    let of_group = |program: &Program| with_room(true, || first(program)).filter(|(group, _)| group == name);
+    let mut what = of_group(&program).map(|(_, what)| what).unwrap_or_default();
+    let mut place = 0;
+    while place < program.groups.len() {
+        let mut without = program.clone();
+        without.groups.remove(place);
+        match of_group(&without) {
+            Some((_, other)) => (program, what) = (without, other),
+            None => place += 1,
+        }
+    }
+    (program, what)
+}
