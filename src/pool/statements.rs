@@ -56,11 +56,11 @@ impl Prepared {
         Self { sql: sql.to_owned(), text, statement, parameters, is_heavy: false, generation, room }
     }
 
-    /// What it needs to run now, to be prepared anew included.
-    pub(super) fn room(&mut self, schema: &Schema, generation: u32) -> Room {
-        match std::mem::replace(&mut self.generation, generation) == generation {
+    /// What it needs to run now, to be prepared anew included. `is_current`: the schema is as it was.
+    pub(super) fn room(&mut self, schema: &Schema, generation: u32, is_current: bool) -> Room {
+        match std::mem::replace(&mut self.generation, generation) == generation && is_current {
             true => self.room,
-            false => self.room.max(schema.room_to_prepare(&self.text)),
+            false => schema.room_to_run(&self.text).max(schema.room_to_prepare(&self.text)),
         }
     }
 
@@ -128,6 +128,11 @@ impl Statements {
         }
     }
 
+    /// Whether nobody has changed the schema since that was looked at.
+    pub(super) fn is_current(&self) -> bool {
+        self.seen.is_some() && self.seen == self.schema.at_rest()
+    }
+
     /// The statement for `sql`, if it is kept.
     pub(super) fn take(&mut self, sql: &str, autocommit: impl FnOnce() -> bool) -> Option<Box<Prepared>> {
         self.look(autocommit);
@@ -146,8 +151,7 @@ impl Statements {
     pub(super) fn put(&mut self, prepared: Box<Prepared>) {
         let Prepared { sql, text, statement, is_heavy, .. } = &*prepared;
         if self.capacity > 0
-            && self.seen.is_some()
-            && self.seen == self.schema.at_rest()
+            && self.is_current()
             && sql.len() <= LONGEST
             && text.repeats()
             && !is_heavy

@@ -17,8 +17,8 @@ use crate::stack::{Room, with_room};
 /// Maximum nesting depth.
 const LIMIT: usize = 24;
 
-/// Maximum number of names that are told apart.
-const NAMES: usize = 4096;
+/// Maximum number of names, and of what leads from one to another, that are told apart.
+const NAMES: usize = 16 * 1024;
 
 /// From a name to others, in lower case.
 type Names = HashMap<String, HashSet<String>>;
@@ -29,6 +29,8 @@ pub(crate) struct Nesting {
     all: Names,
     /// Of these the foreign key actions: from a table to those that refer to it.
     actions: Names,
+    /// There are some of those, or were.
+    has_cycle: bool,
     /// The tables whose actions come back to a table again. Not so a trigger's, which the engine does not run inside itself.
     cyclic: HashSet<String>,
     /// A foreign key may be deferred.
@@ -43,13 +45,15 @@ impl Nesting {
         WHERE type IN ('view', 'trigger') OR (type = 'table' AND sql LIKE '%references%')";
 
     /// The same, of what is temporary.
-    pub(crate) const TEMPORARY_SQL: &str = "SELECT sql FROM temp.sqlite_schema WHERE type IN ('view', 'trigger')";
+    pub(crate) const TEMPORARY_SQL: &str = "SELECT sql FROM temp.sqlite_schema \
+        WHERE type IN ('view', 'trigger') OR (type = 'table' AND sql LIKE '%references%')";
 
     /// Of a schema, and then of statements that are about to change it; what nests nothing has no effect.
     pub(crate) fn of(texts: impl IntoIterator<Item: AsRef<str>>) -> Self {
         let mut nesting = Self::default();
         with_room(true, || texts.into_iter().for_each(|sql| nesting.add(sql.as_ref())));
         nesting.cyclic = cyclic(&nesting.actions);
+        nesting.has_cycle = !nesting.cyclic.is_empty();
         nesting
     }
 
@@ -64,9 +68,14 @@ impl Nesting {
                 });
             }
             Stmt::AlterTable(AlterTable { name, body: AlterTableBody::RenameTo(new) }) => {
+                let (old, new) = (lower(&name.name), lower(new));
                 for names in [&mut self.all, &mut self.actions] {
-                    if let Some(others) = names.get(&lower(&name.name)).cloned() {
-                        names.entry(lower(new)).or_default().extend(others);
+                    // What led to the old name leads to the new one.
+                    for others in names.values_mut().filter(|others| others.contains(&old)) {
+                        others.insert(new.clone());
+                    }
+                    if let Some(others) = names.get(&old).cloned() {
+                        names.entry(new.clone()).or_default().extend(others);
                     }
                 }
             }
@@ -83,10 +92,13 @@ impl Nesting {
     /// Adds what is, or was, nested elsewhere in the same file.
     pub(crate) fn join(&mut self, other: Self) {
         self.has_deferred |= other.has_deferred;
+        self.has_cycle |= other.has_cycle;
         self.cyclic.extend(other.cyclic);
-        self.is_too_much |= other.is_too_much || self.all.len() + other.all.len() > NAMES;
-        if !self.is_too_much {
-            other.all.into_iter().for_each(|(name, others)| self.all.entry(name).or_default().extend(others));
+        other.all.into_iter().for_each(|(name, others)| self.all.entry(name).or_default().extend(others));
+        self.is_too_much |=
+            other.is_too_much || self.all.values().map(|others| 1 + others.len()).sum::<usize>() > NAMES;
+        if self.is_too_much {
+            (self.all, self.cyclic) = Default::default();
         }
     }
 
@@ -101,7 +113,7 @@ impl Nesting {
 
     /// What a statement needs that writes to these tables, or (`None`) to any.
     pub(crate) fn room<'t>(&self, tables: Option<impl Iterator<Item = &'t str>>) -> Room {
-        let may_be_any = if self.cyclic.is_empty() { (!self.is_empty()).into() } else { Room::Most };
+        let may_be_any = if self.has_cycle { Room::Most } else { (!self.is_empty()).into() };
         let Some(tables) = tables.filter(|_| !self.is_too_much) else { return may_be_any };
         let tables: Vec<_> = tables.filter_map(|table| Some(self.all.get_key_value(table)?.0.as_str())).collect();
         match tables.is_empty() {
@@ -232,6 +244,19 @@ mod tests {
         let above = "CREATE TRIGGER s AFTER DELETE ON q BEGIN DELETE FROM w; END".to_owned();
         let nesting = Nesting::of([below, rename, above]);
         assert!(nesting.all["w"].contains("u") && nesting.too_deep().is_none());
+        // And what led to it leads to its new name, whatever comes below that.
+        let trigger =
+            |from: String, to: String| format!("CREATE TRIGGER r AFTER DELETE ON {from} BEGIN DELETE FROM {to}; END");
+        let down = (0..LIMIT).map(|i| trigger(format!("t{}", i + 1), format!("t{i}")));
+        let rename = "ALTER TABLE t0 RENAME TO w".to_owned();
+        let on = trigger("w".to_owned(), "x".to_owned());
+        assert_eq!(deep(down.chain([rename, on])), Some(LIMIT + 1));
+        let cycle = [
+            "CREATE TABLE c (p REFERENCES p ON DELETE CASCADE)",
+            "ALTER TABLE c RENAME TO d",
+            "ALTER TABLE p ADD COLUMN d REFERENCES d ON DELETE CASCADE",
+        ];
+        assert_eq!(Nesting::of(cycle).room(Some(["p"].into_iter())), Room::Most);
     }
 
     #[test]
@@ -267,12 +292,20 @@ mod tests {
 
     #[test]
     fn what_is_too_much_to_be_told_apart_takes_no_more_memory_and_needs_the_most() {
-        let mut all = Nesting::default();
-        for i in 0..2 * NAMES {
-            all.join(Nesting::of([format!("CREATE VIEW v{i} AS SELECT x FROM t")]));
+        let cycle = "CREATE TABLE u (x REFERENCES u ON DELETE CASCADE)".to_owned();
+        for one_name in [false, true] {
+            let mut all = Nesting::of([cycle.clone()]);
+            for i in 0..NAMES / 1000 + 1 {
+                let name = |j| if one_name { "v".to_owned() } else { format!("v{i}_{j}") };
+                all.join(Nesting::of((0..1000).map(|j| format!("CREATE VIEW {} AS SELECT x FROM t{i}_{j}", name(j)))));
+            }
+            assert_eq!((all.all.len(), all.is_too_much, all.room(Some(["t"].into_iter()))), (0, true, Room::Most));
         }
-        assert!(all.all.len() <= NAMES);
-        assert_eq!(all.room(Some(["t"].into_iter())), Room::More);
+        // The same once more is no more.
+        let (mut all, views) =
+            (Nesting::default(), |_| Nesting::of((0..3000).map(|i| format!("CREATE VIEW v{i} AS SELECT x FROM t"))));
+        (0..3).map(views).for_each(|views| all.join(views));
+        assert_eq!((all.is_too_much, all.room(Some(["t"].into_iter()))), (false, Room::Usual));
     }
 
     #[test]

@@ -237,7 +237,7 @@ impl Connection {
             while engine(rows.next()).await?.is_some() {}
             return Ok(0);
         }
-        let needs_room = prepared.room(self.schema(), self.generation);
+        let needs_room = prepared.room(self.schema(), self.generation, self.statements.is_current());
         let changed = await_with_room(needs_room, engine(prepared.statement.execute(params))).await;
         match (&changed, needs_room) {
             // It has statements in it as deep as it went, and drops them as deep.
@@ -481,7 +481,7 @@ impl Connection {
         let mut prepared = self.prepared(sql, found, &params).await?;
         prepared.is_given(&params)?;
         let rows = engine(prepared.statement.query(params)).await?;
-        let needs_room = prepared.room(self.schema(), self.generation);
+        let needs_room = prepared.room(self.schema(), self.generation, self.statements.is_current());
         Ok((rows, prepared, needs_room))
     }
 
