@@ -14,6 +14,7 @@ pub mod drive;
 mod history;
 #[cfg(feature = "cli")]
 pub mod http;
+pub mod isolation;
 pub mod kill;
 mod panics;
 pub mod prove;

@@ -3,6 +3,7 @@
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;
+mod isolation;
 mod kill;
 mod sim;
 mod sim_cli;
