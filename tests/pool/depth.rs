@@ -3,7 +3,7 @@
 use std::iter;
 use std::process::Command;
 
-use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result};
+use poolproof::{Behavior, ConnectionPool, Error, PooledDatabaseWriter, Result};
 
 /// A statement of a shape, the deeper the larger `n` is.
 fn statement(shape: &str, n: usize) -> String {
@@ -113,14 +113,32 @@ async fn run(way: &'static str, sql: String, db: &PooledDatabaseWriter) -> Resul
             })
             .await
         }
+        "prepared" => match db.prepare::<()>(sql.as_str()).await {
+            Ok(prepared) => prepared.execute(()).await.map(drop),
+            Err(error) => Err(error),
+        },
+        "cached" => db.query_cached(&sql, ()).await.map(drop),
+        "transaction" => {
+            let mut guard = db.pool().get().await?;
+            let mut tx = guard.begin(Behavior::Deferred).await?;
+            tx.query(&sql, ()).await?.next().await.map(drop)
+        }
         _ => panic!("no such way"),
     }
+    .or_else(|error| match error.cause() {
+        // It writes, or it gives rows: the way is not for that.
+        Error::Misuse(_) if matches!(way, "prepared" | "cached") => Ok(()),
+        _ => Err(error),
+    })
 }
+
+/// And all other ways to prepare one.
+const ALL_WAYS: [&str; 9] = ["guard", "worker", "batch", "lane", "write", "read", "prepared", "cached", "transaction"];
 
 /// Runs `work` as the environment says, if it does, on a stack as large as a new thread's and a worker's.
 fn on_a_small_stack(work: impl AsyncFnOnce(&'static str) + Send + 'static) {
     let Ok(told) = std::env::var("WAY") else { return };
-    let way = WAYS.into_iter().find(|way| *way == told).expect("a way");
+    let way = ALL_WAYS.into_iter().find(|way| *way == told).expect("a way");
     let run = move || runtime(way).block_on(work(way));
     std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
 }
@@ -159,7 +177,7 @@ fn a_child_runs_what_it_is_told() {
 
 #[test]
 fn no_statement_overflows_the_stack_of_whoever_runs_it() {
-    for way in WAYS {
+    for way in ALL_WAYS {
         let said = child_says("depth::a_child_runs_what_it_is_told", way);
         let outcome = |shape: &str, n: usize| {
             let line = said.lines().find_map(|line| line.split_once(&format!("{shape} {n}: ")));

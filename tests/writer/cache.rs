@@ -303,6 +303,24 @@ async fn a_write_from_before_the_cache_is_noticed_when_it_commits() {
     assert_eq!(integers(&db, X).await, [1, 2]);
 }
 
+/// A guard's own table of the same name: what the guard reads and writes there is nobody's answer.
+#[tokio::test]
+async fn a_temporary_table_of_a_guard_is_in_no_answer() {
+    for temporary in
+        ["CREATE TABLE temp.t (x)", "CREATE TABLE [temp].t AS SELECT 7 AS x", "CREATE TEMP VIEW t AS SELECT 7 AS x"]
+    {
+        let (db, _folder) = open(TWO).await;
+        let mut guard = db.pool().get().await.unwrap();
+        guard.run(temporary).await.unwrap();
+        let _ = guard.execute("INSERT INTO t VALUES (8)", ()).await;
+        assert_eq!(integers(&db, X).await, [1], "{temporary}");
+        drop(guard);
+        assert_eq!(integers(&db, X).await, [1], "{temporary}");
+        db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+        assert_eq!(integers(&db, X).await, [1, 2], "{temporary}");
+    }
+}
+
 /// What a connection's own trigger writes is not in the schema that a reader sees.
 #[tokio::test]
 async fn a_connection_with_a_trigger_or_a_log_of_its_own_is_not_believed() {

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use poolproof::{Error, PooledDatabaseWriter, Result};
+use poolproof::{ConnectionPool, Error, PooledDatabaseWriter, Result};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::process::geteuid;
@@ -92,6 +92,32 @@ fn a_file_that_may_not_be_read_is_named_with_the_mend() {
     with_modes(folder, &[("app.db", 0o000), ("", 0o777)], "files::bodies::cannot_open");
 }
 
+/// A read-only pool needs to write neither, a log that was left behind or not.
+#[test]
+fn a_file_and_a_folder_that_may_not_be_written_can_be_read() {
+    for leaves_a_log in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = database(folder.path());
+        let mut modes = vec![("app.db", 0o444), ("", 0o555)];
+        if leaves_a_log {
+            let sqlite = rusqlite::Connection::open(&path).unwrap();
+            sqlite.execute("INSERT INTO t VALUES (100, 'in the log')", ()).unwrap();
+            let kept = folder.path().join("kept");
+            fs::copy(folder.path().join("app.db-wal"), &kept).unwrap();
+            drop(sqlite);
+            // As a process leaves them that is killed: the row may be in the file by now, and is in the log.
+            fs::rename(kept, folder.path().join("app.db-wal")).unwrap();
+            modes.insert(0, ("app.db-wal", 0o444));
+        }
+        with_modes(folder, &modes, "files::bodies::reads");
+    }
+}
+
+#[test]
+fn a_file_on_a_read_only_file_system_can_be_read() {
+    on_a_read_only_file_system("files::bodies::reads");
+}
+
 #[test]
 fn a_file_in_a_folder_without_room_for_its_log_is_named_with_the_mend() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,6 +176,20 @@ mod bodies {
     fn cannot_open_read_only_and_says_the_mend() {
         let path = alone::place().join("app.db");
         assert_not_opened(open(&path), &path, &["read-only", "; "]);
+    }
+
+    #[test]
+    #[ignore = "run by others, where nothing can be written"]
+    fn reads() {
+        let path = alone::place().join("app.db");
+        block_on(async {
+            let pool = ConnectionPool::builder(&path).read_only(true).build().await.unwrap();
+            let mut guard = pool.get().await.unwrap();
+            let mut rows = guard.query("SELECT count(*) FROM t WHERE x < 100", ()).await.unwrap();
+            assert_eq!(rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap(), 100);
+            drop(rows);
+            guard.execute("INSERT INTO t VALUES (200, '')", ()).await.unwrap_err();
+        });
     }
 
     #[test]

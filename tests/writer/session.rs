@@ -66,6 +66,50 @@ async fn something_temporary_of_a_guard_is_on_no_other() {
     }
 }
 
+/// What is done to something temporary, by whatever name, is done to nothing else.
+#[tokio::test]
+async fn what_is_done_to_something_temporary_is_done_to_nothing_else() {
+    let made = [
+        "CREATE TEMP TABLE t (x)",
+        "CREATE INDEX temp.i ON t (x)",
+        "CREATE TEMP VIEW v AS SELECT x FROM t",
+        "CREATE TEMP TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM t; END",
+    ];
+    for done in [
+        "ALTER TABLE temp.t ADD COLUMN y",
+        "ALTER TABLE t RENAME TO z",
+        "DROP TABLE temp.t",
+        "DROP TABLE \"t\"",
+        "DROP INDEX temp.i",
+        "DROP VIEW [temp].v",
+        "DROP TRIGGER temp . g",
+        "INSERT INTO temp.t VALUES (8)",
+        "INSERT INTO t VALUES (8)",
+        "UPDATE temp.t SET x = 9",
+        "DELETE FROM temp.t",
+        "REPLACE INTO temp.t VALUES (8)",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = ConnectionPool::builder(folder.path().join("t.db")).max_connections(2).build().await.unwrap();
+        let db = PooledDatabaseWriter::new(pool.clone()).await.unwrap();
+        db.execute_batch("CREATE TABLE main.t (x); INSERT INTO t VALUES (1)").await.unwrap();
+        // Without anything temporary there is nothing to do it to: it fails, unless it names what is everybody's.
+        if done.contains("temp") {
+            assert!(db.execute(done, ()).await.is_err(), "{done}");
+        }
+        let mut guard = pool.get().await.unwrap();
+        let mut taken = 0;
+        for made in made {
+            taken += usize::from(guard.run(made).await.is_ok());
+        }
+        assert!(taken >= 2, "{taken} of them were made");
+        let outcome = guard.run(done).await;
+        drop(guard);
+        db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_or_else(|error| panic!("{done}: {error}"));
+        assert_eq!(column(&db, "t").await, [1, 2], "{done}: {outcome:?}");
+    }
+}
+
 async fn journal_mode(db: &PooledDatabaseWriter) -> String {
     let mut guard = db.pool().get().await.unwrap();
     let mut rows = guard.query("PRAGMA journal_mode", ()).await.unwrap();

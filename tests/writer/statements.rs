@@ -132,3 +132,79 @@ async fn a_prepared_statement_takes_a_limit_a_priority_and_room_if_there_is_some
     assert_eq!(column(&db, "t").await, [2, 1], "it was overtaken");
     assert_eq!(insert.within(Duration::ZERO).execute((4,)).await.unwrap().value, 1);
 }
+
+/// A comment that ends where it begins, to whoever reads it wrongly: what is behind it is another statement, and the end of a
+/// transaction.
+#[tokio::test]
+async fn what_stands_behind_an_odd_comment_is_seen() {
+    let (db, _folder) = writer().await;
+    let odd = "/*/ ' /*/";
+    let two = format!("INSERT INTO t VALUES (1) {odd} ; INSERT INTO t VALUES (2)");
+    assert!(matches!(db.execute(two.as_str(), ()).await.unwrap_err().cause(), Error::Misuse(_)));
+    assert_eq!(rows(&db).await, 0);
+    for end in [format!("{odd} COMMIT"), format!("INSERT INTO t VALUES (3) {odd} ; COMMIT"), format!("{odd}{odd}END;")]
+    {
+        let inside = end.clone();
+        let by_closure = async {
+            let outcome: Result<Ack<()>> = db
+                .write(async move |tx| {
+                    tx.execute("INSERT INTO t VALUES (1)", ()).await?;
+                    let refused = tx.execute(&inside, ()).await.map(drop);
+                    assert!(matches!(refused, Err(Error::Misuse(_))), "{inside}: {refused:?}");
+                    Err(Error::Closed)
+                })
+                .await;
+            outcome.map(drop).unwrap_err();
+        };
+        let insert = || db.execute("INSERT INTO t VALUES (7)", ());
+        let ((), one, other) = tokio::join!(by_closure, insert(), insert());
+        assert_eq!((one.unwrap().value, other.unwrap().value), (1, 1));
+        assert_eq!(column(&db, "t").await, [7, 7], "{end}");
+        db.execute("DELETE FROM t", ()).await.unwrap();
+    }
+    db.execute_batch(two).await.unwrap();
+    assert_eq!(column(&db, "t").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_trigger_on_columns_called_start_and_end_is_made_and_fires() {
+    let (db, _folder) = writer().await;
+    db.execute_batch("CREATE TABLE source (start, end); CREATE TABLE ranges (start, end)").await.unwrap();
+    let trigger = "CREATE TRIGGER g AFTER INSERT ON source BEGIN INSERT INTO ranges (start, end) VALUES (NEW.start, NEW.end); END";
+    db.execute(trigger, ()).await.unwrap();
+    db.execute("INSERT INTO source VALUES (3, 4)", ()).await.unwrap();
+    let mut guard = db.pool().get().await.unwrap();
+    let row = guard.query("SELECT start, end FROM ranges", ()).await.unwrap().next().await.unwrap().unwrap();
+    assert_eq!((row.get::<i64>(0).unwrap(), row.get::<i64>(1).unwrap()), (3, 4));
+}
+
+/// A statement that writes and gives rows has run before the first of them is given, whatever becomes of those.
+#[tokio::test]
+async fn rows_that_nobody_fetches_are_written() {
+    let (db, _folder) = writer().await;
+    db.write(async |tx| {
+        drop(tx.query("INSERT INTO t VALUES (1), (2), (3) RETURNING x", ()).await?);
+        let mut rows = tx.query("INSERT INTO t VALUES (4), (5) RETURNING x", ()).await?;
+        rows.next().await?;
+        Ok::<_, Error>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(column(&db, "t").await, [1, 2, 3, 4, 5]);
+}
+
+/// On a guard its commit is inside it: where that fails, it has failed.
+#[tokio::test]
+async fn a_statement_that_gives_rows_and_cannot_be_committed_fails() {
+    let (db, _folder) = writer().await;
+    let mut guard = db.pool().get().await.unwrap();
+    guard.run("PRAGMA foreign_keys = ON").await.unwrap();
+    let schema = "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (id INTEGER PRIMARY KEY, parent REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)";
+    guard.execute_batch(schema).await.unwrap();
+    let orphans = "INSERT INTO child VALUES (1, 77), (2, 77) RETURNING id";
+    let outcome = guard.query(orphans, ()).await.map(drop);
+    assert!(outcome.as_ref().is_err_and(|error| error.to_string().contains("FOREIGN KEY")), "{outcome:?}");
+    let mut rows = guard.query("SELECT count(*) FROM child", ()).await.unwrap();
+    assert_eq!(rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap(), 0);
+}
