@@ -53,10 +53,14 @@ impl PooledDatabaseWriter {
         let sql = sql.into();
         let text = Text::of(&sql);
         Error::check_depth(&text)?;
-        if text.kind() != sql::Kind::Rows {
+        let writes_rows = text.kind() == sql::Kind::Rows;
+        // What cannot be read the engine has something to say of.
+        if writes_rows || text.is_refused() {
+            self.pool.get().await?.check(&sql).await?;
+        }
+        if !writes_rows {
             return Err(Error::misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
         }
-        self.pool.get().await?.check(&sql).await?;
         Ok(Prepared { db: self.clone(), sql, params: PhantomData })
     }
 }

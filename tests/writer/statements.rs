@@ -208,3 +208,14 @@ async fn a_statement_that_gives_rows_and_cannot_be_committed_fails() {
     let mut rows = guard.query("SELECT count(*) FROM child", ()).await.unwrap();
     assert_eq!(rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap(), 0);
 }
+
+#[tokio::test]
+async fn what_is_prepared_with_an_error_in_it_is_told_that() {
+    let (db, _folder) = writer().await;
+    let error = db.prepare::<()>("INSRT INTO t VALUES (1)").await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("INSRT"), "{error}");
+    for none in ["", "SELECT 1", "CREATE TABLE u (x)"] {
+        let error = db.prepare::<()>(none).await.map(drop).unwrap_err();
+        assert!(matches!(error.cause(), Error::Misuse(_) | Error::Engine(_)), "{none}: {error}");
+    }
+}

@@ -1,5 +1,5 @@
 //! Where the engine differs from SQLite: generated programs on both, alone, without the library. Each difference is of a group, by
-//! the statement's first words and by what either came to, and each group has an example, as small as it can be made.
+//! the statement's first words and by what either came to, and each group has an example, without calls that it does not need.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::stack::with_room;
 pub struct Group {
     /// How many programs have one, as the first of theirs.
     pub programs: u64,
-    /// The smallest program of one of them, as SQL.
+    /// The program of one of them without the calls that it does not need, as SQL.
     pub example: String,
     /// What either came to in that.
     pub what: String,
@@ -92,7 +92,7 @@ fn kind(told: &Told) -> String {
     }
 }
 
-/// Without calls and statements, as long as it is of the same group.
+/// Without calls, as long as it is of the same group.
 fn smaller(mut program: Program, name: &str) -> (Program, String) {
     let of_group = |program: &Program| with_room(true, || first(program)).filter(|(group, _)| group == name);
     let mut what = of_group(&program).map(|(_, what)| what).unwrap_or_default();

@@ -91,6 +91,30 @@ pub fn search(seeds: std::ops::Range<u64>) -> Searched {
     searched
 }
 
+/// What the library refused though none of its rules says so.
+fn wrongly_refused(call: &Call, told: &Told) -> Option<String> {
+    let statements = &call.statements;
+    // What comes after the end of the transaction: the engine rolls some back at a failure, of a query too.
+    let ends = |of_each: &[String]| of_each.iter().any(|text| text == FAILED);
+    let may_have_ended = statements.iter().any(|statement| statement.sql.contains("ROLLBACK"))
+        || matches!(told, Told::Done(of_each) if ends(of_each));
+    if may_have_ended {
+        return None;
+    }
+    match told {
+        Told::Refused(why) => {
+            (!statements.iter().any(|statement| statement.may_be_refused(call.way))).then(|| why.clone())
+        }
+        Told::Done(of_each) => {
+            let mut pairs = statements.iter().zip(of_each);
+            let wrong =
+                pairs.find(|(statement, text)| text.starts_with(REFUSED) && !statement.may_be_refused(call.way));
+            wrong.map(|(statement, text)| format!("{statement} is {text}"))
+        }
+        Told::Failed(_) => None,
+    }
+}
+
 /// A disk of the engine's, in memory.
 type Io = Arc<dyn turso::core::IO>;
 
@@ -127,6 +151,9 @@ fn compare_here(program: &Program) -> Compared {
         let truth = oracle::run(&mut bare, program, &told).await;
         let holds = digest(&bare.connection, program.environment.mvcc).await;
         let difference = program.calls().zip(told.iter().zip(&truth)).find_map(|(call, (told, truth))| {
+            if let Some(refused) = wrongly_refused(call, told) {
+                return Some(format!("{call}: {refused}, which is refused by no rule"));
+            }
             let differs = !told.agrees_with(truth);
             differs.then(|| format!("{call}: told {told}, and the engine alone {truth}"))
         });

@@ -96,8 +96,10 @@ async fn in_a_transaction(
     engine.execute(if beside { engine.begin_beside() } else { "BEGIN IMMEDIATE" }, &[]).await?;
     let mut of_each = Vec::new();
     for (place, asked) in statements.iter().enumerate() {
-        if matches!(told, Told::Done(told) if told.get(place).is_some_and(|text| text == REFUSED)) {
-            of_each.push(REFUSED.to_owned());
+        if let Told::Done(told) = told
+            && let Some(refused) = told.get(place).filter(|text| text.starts_with(REFUSED))
+        {
+            of_each.push(refused.clone());
             continue;
         }
         // One of the program's own lives on.

@@ -81,6 +81,22 @@ pub struct Statement {
     pub gives_rows: bool,
 }
 
+impl Statement {
+    /// Whether the documentation names a rule by which the library may refuse it: it changes its connection, bounds a transaction, gives
+    /// rows, is too deep, or is none; and what is prepared must write rows.
+    pub(super) fn may_be_refused(&self, way: Way) -> bool {
+        let sql = self.sql.to_uppercase();
+        if way == Way::Prepared
+            && ["CREATE", "ALTER", "DROP", "ANALYZE", "REINDEX", "SELEC 1"].iter().any(|word| sql.contains(word))
+        {
+            return true;
+        }
+        let word = |word: &str| sql.contains(word);
+        let rules = ["TEMP", "PRAGMA", "SAVEPOINT", "RELEASE", "RETURNING", "UNION ALL", "FROM (SELECT", "WITH C0"];
+        self.gives_rows || rules.into_iter().any(word) || sql.replace(';', "").trim().is_empty()
+    }
+}
+
 /// One call of the library.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {

@@ -11,7 +11,7 @@ use turso::Value;
 
 use super::program::{Call, Environment, Program, Statement, Way};
 use super::table::{Told, digest, shown};
-use super::{Io, NAME, memory};
+use super::{FAILED, Io, NAME, REFUSED, memory};
 use crate::error::{Error, Result};
 use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Row, Rows, Snapshot, Transaction};
 use crate::writer::{Mode, PooledDatabaseWriter, WriterConfig};
@@ -105,12 +105,17 @@ struct Ways<'a> {
 
 /// Whether a guard, a snapshot and the cache, warm by now, see different things in any table or view.
 async fn readers_disagree(ways: Ways<'_>) -> Option<String> {
-    let tables = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%' AND name NOT LIKE '%turso_internal%' ORDER BY 1";
-    let mut guard = ways.guards.get().await.ok()?;
+    read_by_all(ways).await.unwrap_or_else(|error| Some(format!("in the end nobody can read: {error}")))
+}
+
+async fn read_by_all(ways: Ways<'_>) -> Result<Option<String>> {
+    let tables = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%' \
+                  AND name NOT LIKE '%turso_internal%' ORDER BY 1";
+    let mut guard = ways.guards.get().await?;
     let mut names = Vec::new();
-    let mut rows = guard.query(tables, ()).await.ok()?;
-    while let Some(row) = rows.next().await.ok()? {
-        names.push(row.get::<String>(0).ok()?);
+    let mut rows = guard.query(tables, ()).await?;
+    while let Some(row) = rows.next().await? {
+        names.push(row.get::<String>(0)?);
     }
     drop(rows);
     for name in names {
@@ -122,12 +127,12 @@ async fn readers_disagree(ways: Ways<'_>) -> Option<String> {
         let by_cache = told(cached(ways.db, &sql, Vec::new()).await);
         let by_snapshot = told(snapshot(ways.db, sql, Vec::new()).await);
         if !by_guard.agrees_with(&by_snapshot) || !by_snapshot.agrees_with(&by_cache) {
-            return Some(format!(
+            return Ok(Some(format!(
                 "readers disagree about {name}: a guard {by_guard}; a snapshot {by_snapshot}; the cache {by_cache}"
-            ));
+            )));
         }
     }
-    None
+    Ok(None)
 }
 
 async fn snapshot(db: &PooledDatabaseWriter, sql: String, params: Vec<Value>) -> Result<Vec<String>> {
@@ -244,9 +249,11 @@ async fn step(tx: &mut Transaction<'_>, Statement { sql, params, gives_rows }: &
     match outcome {
         Ok(of_each) => (of_each.concat(), Ok(())),
         Err(error) => {
-            let word =
-                if matches!(error, Error::Misuse(_) | Error::TooDeep { .. }) { super::REFUSED } else { super::FAILED };
-            (word.to_owned(), Err(error))
+            let text = match &error {
+                Error::Misuse(_) | Error::TooDeep { .. } => format!("{REFUSED}: {error}"),
+                _ => FAILED.to_owned(),
+            };
+            (text, Err(error))
         }
     }
 }
