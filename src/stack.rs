@@ -55,3 +55,23 @@ pub(crate) async fn await_with_room<T>(room: impl Into<Room>, work: impl Future<
         room => poll_fn(|context| with_room(room, || work.as_mut().poll(context))).await,
     }
 }
+
+/// The same for what runs a statement. One that has to wait, for a lock, may find another schema when it goes on: from then on it has
+/// what `later` says, too, which `room` has afterwards.
+///
+/// # Cancel safety
+/// That of `work`.
+pub(crate) async fn await_with_more_room<T>(
+    room: &mut Room,
+    later: impl Fn() -> Room,
+    work: impl Future<Output = T>,
+) -> T {
+    let (mut work, mut has_waited) = (pin!(work), false);
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            *room = later().max(*room);
+        }
+        with_room(*room, || work.as_mut().poll(context))
+    })
+    .await
+}

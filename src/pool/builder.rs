@@ -261,8 +261,8 @@ impl Manage for Turso {
 
     async fn connect(&self) -> Result<Connection> {
         let Handle { database, opened } = self.handle.with(|handle| handle.clone()).ok_or(Error::Closed)?;
-        let has_nesting = opened.shared.schema.has_nesting();
-        let raw = await_with_room(has_nesting, engine(async { database.connect() })).await;
+        let room = opened.shared.schema.room();
+        let raw = await_with_room(room, engine(async { database.connect() })).await;
         if raw.as_ref().is_err_and(Error::is_io) {
             opened.shared.leaves_a_lock();
         }

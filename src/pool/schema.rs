@@ -3,7 +3,7 @@
 //!
 //! Of nesting all is kept that any of them found: what one sees may be temporary, or not committed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::sql::{Nesting, Text};
 use crate::stack::Room;
@@ -14,8 +14,8 @@ pub(super) struct Schema {
     /// How often it was changed, times [`CHANGE`], and how many are changing it now.
     changes: AtomicU64,
     nesting: Mutex<Nesting>,
-    /// That is not empty, so that a short statement may be deeply nested.
-    has_nesting: AtomicBool,
+    /// What that asks for a statement that is prepared: a short one may be deeply nested.
+    to_prepare: AtomicU8,
     /// A foreign key is, or was, deferred.
     has_deferred: AtomicBool,
 }
@@ -44,9 +44,11 @@ impl Schema {
         if nesting.has_deferred() {
             self.mark_deferred();
         }
-        if !nesting.is_empty() {
-            self.nesting.with(|all| all.join(nesting));
-            self.has_nesting.store(true, Ordering::Relaxed);
+        if nesting.room_to_prepare() > Room::Usual {
+            self.nesting.with(|all| {
+                all.join(nesting);
+                self.to_prepare.fetch_max(all.room_to_prepare() as u8, Ordering::Relaxed);
+            });
         }
     }
 
@@ -54,25 +56,34 @@ impl Schema {
         self.has_deferred.store(true, Ordering::Relaxed);
     }
 
+    /// A table or an index of which a text is deep: who writes to it compiles that.
+    pub(super) fn mark_deep(&self) {
+        self.to_prepare.fetch_max(Room::More as u8, Ordering::Relaxed);
+    }
+
     pub(super) fn has_deferred(&self) -> bool {
         self.has_deferred.load(Ordering::Relaxed)
     }
 
-    /// Whether a short statement may be deeply nested.
-    pub(super) fn has_nesting(&self) -> bool {
-        self.has_nesting.load(Ordering::Relaxed)
+    /// What it takes to prepare a statement that is not deep itself.
+    pub(super) fn room(&self) -> Room {
+        match self.to_prepare.load(Ordering::Relaxed) {
+            0 => Room::Usual,
+            1 => Room::More,
+            _ => Room::Most,
+        }
     }
 
     /// What it takes to prepare a text.
     pub(super) fn room_to_prepare(&self, text: &Text) -> Room {
-        (text.is_deep() || self.has_nesting()).into()
+        self.room().max(text.is_deep().into())
     }
 
     /// What it takes to run a text. What a write reaches is nested as it runs.
     pub(super) fn room_to_run(&self, text: &Text) -> Room {
         let own = Room::from(text.is_deep());
         let effects = text.effects();
-        if !effects.writes || !self.has_nesting() {
+        if !effects.writes || self.room() == Room::Usual {
             return own;
         }
         let tables = (!effects.writes_anything).then(|| text.written().iter().map(|table| &**table));

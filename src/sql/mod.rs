@@ -152,7 +152,7 @@ pub(crate) struct Reads {
 
 impl Text {
     pub(crate) fn of(sql: &str) -> Arc<Self> {
-        let Depth { too_deep, is_deep } = depth::measure(sql);
+        let Depth { too_deep, is_deep, .. } = depth::measure(sql);
         Arc::new(match too_deep {
             Some(_) => Self { too_deep, ..Self::default() },
             None => Self { is_deep, ..with_room(is_deep, || read::read(sql)) },

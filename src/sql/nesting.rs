@@ -10,6 +10,7 @@ use turso_parser::ast::{
 };
 
 use super::TooDeep;
+use super::depth::{Depth, measure};
 use super::read::{first_statement, lower};
 use super::tokens::each_name;
 use crate::stack::{Room, with_room};
@@ -23,16 +24,26 @@ const NAMES: usize = 16 * 1024;
 /// From a name to others, in lower case.
 type Names = HashMap<String, HashSet<String>>;
 
+/// So many subqueries, in all the views and triggers of a chain, may be nested in [`ROOM`](crate::stack::ROOM).
+const HEAVY: usize = 150;
+
 /// The names that each view reads, and that a write to each table reaches by triggers and foreign key actions.
 #[derive(Debug, Default)]
 pub(crate) struct Nesting {
     all: Names,
     /// Of these the foreign key actions: from a table to those that refer to it.
     actions: Names,
-    /// There are some of those, or were.
-    has_cycle: bool,
-    /// The tables whose actions come back to a table again. Not so a trigger's, which the engine does not run inside itself.
+    /// How many triggers each table has.
+    triggers: HashMap<String, usize>,
+    /// The tables whose writes come to a foreign key action again and again, once for each row perhaps, or to many triggers. A trigger
+    /// alone the engine does not run inside itself.
     cyclic: HashSet<String>,
+    /// There are some of those, or were; or what is nested is heavy.
+    needs_most: bool,
+    /// The heaviest text of a view or trigger.
+    weight: usize,
+    /// The text of a table or an index is deep: who writes it compiles its expressions.
+    has_deep: bool,
     /// A foreign key may be deferred.
     has_deferred: bool,
     /// There are more names than are told apart.
@@ -41,27 +52,47 @@ pub(crate) struct Nesting {
 
 impl Nesting {
     /// The query for the texts that [`add`](Nesting::add) takes.
-    pub(crate) const SQL: &str = "SELECT sql FROM sqlite_schema \
-        WHERE type IN ('view', 'trigger') OR (type = 'table' AND sql LIKE '%references%')";
+    pub(crate) const SQL: &str = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL";
 
     /// The same, of what is temporary.
-    pub(crate) const TEMPORARY_SQL: &str = "SELECT sql FROM temp.sqlite_schema \
-        WHERE type IN ('view', 'trigger') OR (type = 'table' AND sql LIKE '%references%')";
+    pub(crate) const TEMPORARY_SQL: &str = "SELECT sql FROM temp.sqlite_schema WHERE sql IS NOT NULL";
 
     /// Of a schema, and then of statements that are about to change it; what nests nothing has no effect.
     pub(crate) fn of(texts: impl IntoIterator<Item: AsRef<str>>) -> Self {
         let mut nesting = Self::default();
         with_room(true, || texts.into_iter().for_each(|sql| nesting.add(sql.as_ref())));
-        nesting.cyclic = cyclic(&nesting.actions);
-        nesting.has_cycle = !nesting.cyclic.is_empty();
+        nesting.look_for_cycles();
         nesting
+    }
+
+    fn look_for_cycles(&mut self) {
+        let (deepest, come_back) = (self.deepest(), cyclic(&self.all));
+        let triggers: usize = come_back.iter().filter_map(|name| self.triggers.get(name)).sum();
+        // What is too deep is refused, unless it was found in halves.
+        if deepest > LIMIT || triggers > LIMIT || self.actions_come_back(&come_back) {
+            self.cyclic = come_back;
+        }
+        self.needs_most |= !self.cyclic.is_empty() || deepest > LIMIT || deepest * self.weight > HEAVY;
+    }
+
+    /// Whether a foreign key action comes back to its table, by others or by triggers. `come_back`: the names that lead to a circle.
+    fn actions_come_back(&self, come_back: &HashSet<String>) -> bool {
+        self.actions.iter().filter(|(name, _)| come_back.contains(*name)).any(|(name, others)| {
+            let others = others.iter().filter(|other| come_back.contains(*other)).map(String::as_str);
+            reached(&self.all, others.collect()).contains(&**name)
+        })
     }
 
     fn add(&mut self, sql: &str) {
         self.has_deferred |= may_defer(sql);
+        let Depth { is_deep, weight, .. } = measure(sql);
         let Some(statement) = first_statement(sql) else { return };
         match &statement {
             Stmt::CreateView { view_name: name, .. } | Stmt::CreateTrigger { tbl_name: name, .. } => {
+                self.weight = self.weight.max(weight);
+                if let Stmt::CreateTrigger { .. } = statement {
+                    *self.triggers.entry(lower(&name.name)).or_default() += 1;
+                }
                 let others = self.all.entry(lower(&name.name)).or_default();
                 each_name(&statement, |name| {
                     others.insert(name);
@@ -80,30 +111,48 @@ impl Nesting {
                 }
             }
             Stmt::CreateTable { tbl_name: name, .. } | Stmt::AlterTable(AlterTable { name, .. }) => {
+                self.has_deep |= is_deep;
                 for parent in acting_parents(&statement) {
                     self.all.entry(parent.clone()).or_default().insert(lower(&name.name));
                     self.actions.entry(parent).or_default().insert(lower(&name.name));
                 }
             }
-            _ => {}
+            _ => self.has_deep |= is_deep,
         }
     }
 
     /// Adds what is, or was, nested elsewhere in the same file.
     pub(crate) fn join(&mut self, other: Self) {
+        let joined = |into: &mut Names, from: Names| {
+            from.into_iter().for_each(|(name, others)| into.entry(name).or_default().extend(others));
+        };
         self.has_deferred |= other.has_deferred;
-        self.has_cycle |= other.has_cycle;
+        self.has_deep |= other.has_deep;
+        self.needs_most |= other.needs_most;
+        self.weight = self.weight.max(other.weight);
         self.cyclic.extend(other.cyclic);
-        other.all.into_iter().for_each(|(name, others)| self.all.entry(name).or_default().extend(others));
+        for (name, count) in other.triggers {
+            let known = self.triggers.entry(name).or_default();
+            *known = count.max(*known);
+        }
+        joined(&mut self.all, other.all);
+        joined(&mut self.actions, other.actions);
         self.is_too_much |=
             other.is_too_much || self.all.values().map(|others| 1 + others.len()).sum::<usize>() > NAMES;
-        if self.is_too_much {
-            (self.all, self.cyclic) = Default::default();
+        match self.is_too_much {
+            true => (self.all, self.actions, self.triggers, self.cyclic) = Default::default(),
+            // Half a cycle may be in either.
+            false => self.look_for_cycles(),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty() && !self.is_too_much
+    }
+
+    /// What it takes to prepare a statement that is not deep itself.
+    pub(crate) fn room_to_prepare(&self) -> Room {
+        if self.needs_most { Room::Most } else { (!self.is_empty() || self.has_deep).into() }
     }
 
     /// Whether a foreign key may be deferred.
@@ -113,7 +162,7 @@ impl Nesting {
 
     /// What a statement needs that writes to these tables, or (`None`) to any.
     pub(crate) fn room<'t>(&self, tables: Option<impl Iterator<Item = &'t str>>) -> Room {
-        let may_be_any = if self.has_cycle { Room::Most } else { (!self.is_empty()).into() };
+        let may_be_any = if self.needs_most { Room::Most } else { (!self.is_empty()).into() };
         let Some(tables) = tables.filter(|_| !self.is_too_much) else { return may_be_any };
         let tables: Vec<_> = tables.filter_map(|table| Some(self.all.get_key_value(table)?.0.as_str())).collect();
         match tables.is_empty() {
@@ -125,10 +174,15 @@ impl Nesting {
 
     /// The nesting depth, if it is over the limit.
     pub(crate) fn too_deep(&self) -> Option<TooDeep> {
-        let mut known = HashMap::new();
-        let found = self.all.keys().map(|name| self.depth(name, LIMIT + 1, &mut known)).max()?.min(LIMIT + 1);
-        let what = "nested views, triggers and foreign key actions";
+        let (what, found) = ("nested views, triggers and foreign key actions", self.deepest());
         (found > LIMIT).then_some(TooDeep { what, found, limit: LIMIT })
+    }
+
+    /// The nesting depth, as far as the limit and one more.
+    fn deepest(&self) -> usize {
+        let mut known = HashMap::new();
+        let deepest = self.all.keys().map(|name| self.depth(name, LIMIT + 1, &mut known)).max();
+        deepest.unwrap_or_default().min(LIMIT + 1)
     }
 
     /// The depth below this name, `most` at most. A cycle ends where it closes: the engine does not run a trigger inside itself.
@@ -144,12 +198,17 @@ impl Nesting {
     }
 }
 
-/// The names that lead to a name again: all that are left when those that lead to none of the rest were taken away as often as the
+/// The names that lead to one that leads to itself: all that are left when those that lead to none of the rest were taken away as often as the
 /// longest chain may be.
 fn cyclic(names: &Names) -> HashSet<String> {
     let mut left: HashSet<&String> = names.keys().collect();
     for _ in 0..=LIMIT {
-        left = left.iter().copied().filter(|name| names[*name].iter().any(|other| left.contains(other))).collect();
+        let leads_on = |name: &&String| names[*name].iter().any(|other| left.contains(other));
+        let fewer: HashSet<&String> = left.iter().copied().filter(leads_on).collect();
+        if fewer.len() == left.len() {
+            break;
+        }
+        left = fewer;
     }
     left.into_iter().cloned().collect()
 }
@@ -279,6 +338,7 @@ mod tests {
             (&[own, trigger], "w", Room::Most),
             (&[own, trigger], "x", Room::Usual),
             (&[to_u, to_t], "u", Room::Most),
+            (&[to_u, "CREATE TRIGGER r AFTER UPDATE ON t BEGIN DELETE FROM u; END"], "u", Room::Most),
             (&[to_u], "u", Room::More),
             (&[to_u], "t", Room::Usual),
             (&[to_t, plain], "t", Room::More),
@@ -291,13 +351,54 @@ mod tests {
     }
 
     #[test]
+    fn two_halves_of_a_cycle_are_one_whoever_made_them() {
+        let halves = [
+            "CREATE TABLE p (id, up REFERENCES q ON DELETE CASCADE)",
+            "CREATE TABLE q (id, up REFERENCES p ON DELETE CASCADE)",
+        ];
+        let mut joined = Nesting::of([halves[0]]);
+        assert_eq!(joined.room(Some(["q"].into_iter())), Room::More);
+        joined.join(Nesting::of([halves[1]]));
+        assert_eq!(joined.room(Some(["q"].into_iter())), Room::Most);
+    }
+
+    /// Of a table whose triggers set each other off, each of them once.
+    #[test]
+    fn many_triggers_of_one_table_need_the_most() {
+        let trigger =
+            |i| format!("CREATE TRIGGER r{i} AFTER UPDATE OF c{i} ON t BEGIN UPDATE t SET c{} = 1; END", i + 1);
+        let few = Nesting::of((0..LIMIT).map(trigger));
+        assert_eq!((few.too_deep(), few.room(Some(["t"].into_iter()))), (None, Room::More));
+        let many = Nesting::of((0..=LIMIT).map(trigger));
+        assert_eq!((many.room(Some(["t"].into_iter())), many.room_to_prepare()), (Room::Most, Room::Most));
+    }
+
+    #[test]
+    fn views_that_are_deep_themselves_need_the_most() {
+        let view = |i: usize, deep: usize| {
+            let (open, close) = ("SELECT * FROM (".repeat(deep), ")".repeat(deep));
+            format!("CREATE VIEW v{} AS {open}SELECT x FROM v{i}{close}", i + 1)
+        };
+        let chain = |long, deep| Nesting::of((0..long).map(|i| view(i, deep))).room_to_prepare();
+        assert_eq!((chain(24, 1), chain(6, 23)), (Room::More, Room::More));
+        assert_eq!((chain(24, 12), chain(12, 23)), (Room::Most, Room::Most));
+        let terms = |i| format!("CREATE VIEW v{} AS SELECT x FROM v{i}{}", i + 1, " UNION ALL SELECT 1".repeat(120));
+        assert_eq!(Nesting::of((0..24).map(terms)).room_to_prepare(), Room::Most);
+        let check = format!("CREATE TABLE t (x CHECK ({}1))", "x + ".repeat(30));
+        assert_eq!(
+            (Nesting::of([check]).room_to_prepare(), Nesting::of(["CREATE TABLE t (x)"]).room_to_prepare()),
+            (Room::More, Room::Usual)
+        );
+    }
+
+    #[test]
     fn what_is_too_much_to_be_told_apart_takes_no_more_memory_and_needs_the_most() {
         let cycle = "CREATE TABLE u (x REFERENCES u ON DELETE CASCADE)".to_owned();
         for one_name in [false, true] {
             let mut all = Nesting::of([cycle.clone()]);
-            for i in 0..NAMES / 1000 + 1 {
+            for i in 0..NAMES / 8000 + 1 {
                 let name = |j| if one_name { "v".to_owned() } else { format!("v{i}_{j}") };
-                all.join(Nesting::of((0..1000).map(|j| format!("CREATE VIEW {} AS SELECT x FROM t{i}_{j}", name(j)))));
+                all.join(Nesting::of((0..8000).map(|j| format!("CREATE VIEW {} AS SELECT x FROM t{i}_{j}", name(j)))));
             }
             assert_eq!((all.all.len(), all.is_too_much, all.room(Some(["t"].into_iter()))), (0, true, Room::Most));
         }

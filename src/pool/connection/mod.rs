@@ -34,7 +34,7 @@ use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
 use crate::sql::{JournalMode, Kind, Nesting, Text, may_defer};
-use crate::stack::{Room, await_with_room, with_room};
+use crate::stack::{Room, await_with_more_room, await_with_room, with_room};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
 pub struct Connection {
@@ -237,8 +237,9 @@ impl Connection {
             while engine(rows.next()).await?.is_some() {}
             return Ok(0);
         }
-        let needs_room = prepared.room(self.schema(), self.generation, self.statements.is_current());
-        let changed = await_with_room(needs_room, engine(prepared.statement.execute(params))).await;
+        let mut needs_room = prepared.room(self.schema(), self.generation, self.statements.is_current());
+        let runs = engine(prepared.statement.execute(params));
+        let changed = await_with_more_room(&mut needs_room, || self.schema().room(), runs).await;
         match (&changed, needs_room) {
             // It has statements in it as deep as it went, and drops them as deep.
             (_, Room::Most) => with_room(Room::Most, || drop(prepared)),
@@ -769,6 +770,9 @@ impl Connection {
             self.statements.changes();
             if may_defer(sql) {
                 self.schema().mark_deferred();
+            }
+            if text.is_deep() {
+                self.schema().mark_deep();
             }
         }
         self.generation = self.generation.wrapping_add(u32::from(text.kind() == Kind::Pragma));

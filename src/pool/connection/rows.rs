@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::pool::engine::engine;
 use crate::pool::row::Row;
 use crate::pool::statements::Prepared;
-use crate::stack::{Room, await_with_room, with_room};
+use crate::stack::{Room, await_with_more_room, with_room};
 
 /// What a query left open.
 pub(super) struct Open {
@@ -39,14 +39,17 @@ impl Rows<'_> {
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
         self.connection.give_way().await;
-        let Connection { open: Some(open), cut, in_flight, doing, .. } = &mut *self.connection else { return Ok(None) };
+        let Connection { open: Some(open), cut, in_flight, doing, opened, .. } = &mut *self.connection else {
+            return Ok(None);
+        };
         if let Some(fetched) = &mut open.fetched {
             return Ok(fetched.pop_front().map(Row::new));
         }
         *cut |= *in_flight;
         *in_flight = true;
         doing.moves(true);
-        let row = await_with_room(open.needs_room, engine(open.rows.next())).await;
+        let next = engine(open.rows.next());
+        let row = await_with_more_room(&mut open.needs_room, || opened.shared.schema.room(), next).await;
         *in_flight = false;
         doing.moves(false);
         open.failed |= row.is_err();
