@@ -189,7 +189,9 @@ impl WriteStage {
     /// What gives it more time.
     fn mend(self) -> &'static str {
         match self {
-            WriteStage::Waiting => "give it more by within, or write less at once",
+            WriteStage::Waiting => {
+                "give it more by within, write less at once, or end a transaction that a guard holds open"
+            }
             WriteStage::Running => "shorten it, or raise WriterConfig::write_timeout",
         }
     }

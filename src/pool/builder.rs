@@ -103,7 +103,7 @@ impl ConnectionPoolBuilder {
         self
     }
 
-    /// Opens the database read-only, as for a file or a folder that this user may not write. The engine refuses writes, and a
+    /// Opens the database read-only, without a writer, as for a file or a folder that this user may not write. The engine refuses writes, and a
     /// missing file is an error. `false` unless set.
     ///
     /// All pools of a process on one file have the same setting.
@@ -166,6 +166,7 @@ impl ConnectionPoolBuilder {
         Ok(ConnectionPool {
             pool,
             is_of_a_file: self.io.is_none(),
+            is_read_only: self.read_only,
             identity: opened.identity(),
             logs: opened.logs(&path),
             path,

@@ -57,6 +57,7 @@ pub struct ConnectionPool {
     pub(super) path: PathBuf,
     /// Whether the operating system's files are where it is, and not a disk of the caller's own.
     pub(super) is_of_a_file: bool,
+    pub(super) is_read_only: bool,
     /// Which of them it was when it was opened.
     pub(super) identity: Option<Identity>,
     pub(super) logs: Logs,
@@ -196,6 +197,10 @@ impl ConnectionPool {
     }
 
     /// Whether others could open what is at its path.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
     pub(crate) fn is_of_a_file(&self) -> bool {
         self.is_of_a_file
     }

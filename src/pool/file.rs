@@ -23,6 +23,13 @@ use super::schema::Schema;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
+/// Whether SQLite keeps the map of pages that auto_vacuum needs: then the header names the largest root page.
+/// (<https://www.sqlite.org/fileformat2.html#the_database_header>, at offset 52)
+fn has_auto_vacuum(mut file: &File) -> bool {
+    let mut header = [0; 56];
+    file.read_exact(&mut header).is_ok() && header.starts_with(b"SQLite format 3\0") && header[52..] != [0; 4]
+}
+
 /// Which file it is, among all of the machine; the same for all where the operating system does not tell.
 pub(crate) type Identity = (u64, u64);
 
@@ -165,6 +172,10 @@ impl Opened {
                     let problem = "it is a device, a socket or a pipe; name a file".to_owned();
                     return Err(Error::Open { path: path.to_owned(), problem });
                 }
+                None if read_only => {
+                    let problem = "there is no such file, and read_only makes none; name one that exists".to_owned();
+                    return Err(Error::Open { path: path.to_owned(), problem });
+                }
                 _ => {}
             }
             let known = found.and_then(|file| {
@@ -190,6 +201,11 @@ impl Opened {
             };
             let Ok(file) = opened.or_else(|_| File::open(path)) else { return Ok(Some(Self::alone())) };
             let Ok(metadata) = file.metadata() else { return Ok(Some(Self::alone())) };
+            if !read_only && has_auto_vacuum(&file) {
+                let problem = "it has auto_vacuum, and such a database the engine only reads; open it by read_only, or let SQLite run \
+                               PRAGMA auto_vacuum = NONE and VACUUM";
+                return Err(Error::Open { path: path.to_owned(), problem: problem.to_owned() });
+            }
             if !locks(&file, read_only) {
                 return Ok(None);
             }

@@ -179,7 +179,9 @@ impl Transaction<'_> {
 fn within(text: &Text) -> Result<()> {
     let effects = text.effects();
     if effects.bounds {
-        return Err(Error::misuse("a transaction is ended by commit or rollback, not by a statement: it was not run"));
+        return Err(Error::misuse(
+            "a transaction is begun and ended by its owner, not by a statement (a write and a batch are one each: leave BEGIN and COMMIT out): it was not run",
+        ));
     }
     if effects.our_savepoints {
         return Err(Error::misuse(
@@ -261,9 +263,9 @@ impl<'c> Snapshot<'c> {
 fn only_reads(text: &Text) -> Result<()> {
     match text.is_query() && !text.effects().writes {
         true => Ok(()),
-        false => {
-            Err(Error::misuse("a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN, without nextval and setval"))
-        }
+        false => Err(Error::misuse(
+            "a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN, without nextval and setval; ask a pragma by SELECT * FROM pragma_NAME",
+        )),
     }
 }
 

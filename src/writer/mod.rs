@@ -207,6 +207,10 @@ impl PooledDatabaseWriter {
     ) -> Result<Self> {
         config.validate()?;
         enough(&pool)?;
+        if pool.is_read_only() {
+            let problem = "is set, and a writer writes: read on the pool's guards, or open it without".to_owned();
+            return Err(Error::Config { field: "read_only", problem });
+        }
         let claim = Claim::of(&pool, &*executor).await?;
         let mode = config.mode;
         #[cfg(feature = "cache")]

@@ -480,3 +480,44 @@ fn a_write_to_a_file_that_became_read_only_is_refused_by_type_and_goes_on_afterw
         db.close().await;
     });
 }
+
+/// As SQLite makes them: the engine would refuse every write, and say that the database is read-only.
+#[test]
+fn a_database_with_auto_vacuum_is_not_opened_to_be_written() {
+    for mode in ["FULL", "INCREMENTAL"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let sqlite = rusqlite::Connection::open(&path).unwrap();
+        sqlite
+            .execute_batch(&format!("PRAGMA auto_vacuum = {mode}; CREATE TABLE t (x); INSERT INTO t VALUES (1)"))
+            .unwrap();
+        drop(sqlite);
+        let before = fs::read(&path).unwrap();
+        assert_not_opened(open(&path), &path, &["auto_vacuum", "read_only"]);
+        assert_eq!(fs::read(&path).unwrap(), before, "it is as it was");
+        let sqlite = rusqlite::Connection::open(&path).unwrap();
+        sqlite.execute_batch("PRAGMA auto_vacuum = NONE; VACUUM").unwrap();
+        drop(sqlite);
+        block_on(async { open_and_write(&path).await });
+    }
+}
+
+async fn open_and_write(path: &Path) {
+    let db = PooledDatabaseWriter::open(path).await.unwrap();
+    db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+    db.close().await;
+}
+
+#[test]
+fn a_read_only_pool_has_no_writer_and_makes_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(folder.path());
+    block_on(async {
+        let pool = ConnectionPool::builder(&path).read_only(true).build().await.unwrap();
+        let error = PooledDatabaseWriter::new(pool).await.map(drop).unwrap_err();
+        assert!(matches!(error, Error::Config { field: "read_only", .. }), "{error}");
+        let missing = folder.path().join("none.db");
+        let error = ConnectionPool::builder(&missing).read_only(true).build().await.map(drop).unwrap_err();
+        assert!(error.to_string().contains("there is no such file"), "{error}");
+    });
+}

@@ -223,3 +223,26 @@ async fn a_batch_that_takes_too_long_is_undone() {
     db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
     assert_eq!(column(&db, "t").await, [2]);
 }
+
+/// The README's way to rebuild a table that others refer to.
+#[tokio::test]
+async fn a_table_that_others_refer_to_is_rebuilt_without_their_rows_going() {
+    let (db, _folder) = writer().await;
+    db.execute_batch(
+        "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p (id) ON DELETE CASCADE);
+         INSERT INTO p VALUES (1), (2); INSERT INTO c VALUES (1), (2)",
+    )
+    .await
+    .unwrap();
+    let rebuild = "CREATE TABLE new (id INTEGER PRIMARY KEY, z); INSERT INTO new (id) SELECT id FROM p; DROP TABLE p;
+        ALTER TABLE new RENAME TO p";
+    let off = format!("PRAGMA foreign_keys = OFF; BEGIN; {rebuild}; COMMIT; PRAGMA foreign_keys = ON");
+    db.pool().get().await.unwrap().execute_batch(&off).await.unwrap();
+    let children = db.read(async |snapshot| {
+        let mut rows = snapshot.query("SELECT count(*) FROM c", ()).await?;
+        rows.next().await?.unwrap().get::<i64>(0)
+    });
+    assert_eq!(children.await.unwrap(), 2);
+    // The next user has them enforced.
+    db.execute("INSERT INTO c VALUES (9)", ()).await.unwrap_err();
+}
