@@ -322,3 +322,34 @@ async fn a_batch_of_one_whose_commit_is_refused_leaves_the_lock_free_for_whoever
     }
     assert_eq!((column(&db, "c").await, db.status().broken_batches, db.status().retries), (vec![], 0, 0));
 }
+
+/// A query that fails ends the transaction, and the engine goes on counting what that had violated: the next write is another's.
+#[tokio::test]
+async fn a_query_that_ends_a_transaction_leaves_no_violation_to_the_next() {
+    let (db, _folder) = writer().await;
+    db.execute_batch(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+         CREATE TABLE child (parent REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED); INSERT INTO child VALUES (NULL)",
+    )
+    .await
+    .unwrap();
+    let failing = "SELECT abs(-9223372036854775807 - 1) FROM child";
+    for _ in 0..2 {
+        let failed = db.write(async |tx| {
+            tx.execute("INSERT INTO child VALUES (77)", ()).await?;
+            let mut rows = tx.query(failing, ()).await?;
+            rows.next().await.map(drop)
+        });
+        failed.await.unwrap_err();
+        assert_eq!(db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap().value, 1);
+    }
+    // On a guard, by hand.
+    let mut guard = db.pool().get().await.unwrap();
+    guard.run("BEGIN").await.unwrap();
+    guard.execute("INSERT INTO child VALUES (77)", ()).await.unwrap();
+    guard.run(failing).await.unwrap_err();
+    if guard.is_autocommit() {
+        assert_eq!(guard.execute("INSERT INTO t VALUES (2)", ()).await.unwrap(), 1);
+    }
+    assert_eq!(rows(&db).await, 2 + i64::from(guard.is_autocommit()));
+}

@@ -35,6 +35,8 @@ pub struct Event {
     pub kind: Kind,
     /// Who: one that has at most one transaction at a time.
     pub process: i64,
+    /// How: by which way in, for a reader.
+    pub way: &'static str,
     /// Nanoseconds since the recording began.
     pub time: u64,
     /// Its operations, in their order.
@@ -56,10 +58,10 @@ impl Default for History {
 
 impl History {
     /// Notes an event that happens now.
-    pub fn note(&self, kind: Kind, process: i64, value: Vec<MicroOp>) {
+    pub fn note(&self, kind: Kind, process: i64, way: &'static str, value: Vec<MicroOp>) {
         let mut events = self.events.lock();
         let time = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        events.push(Event { kind, process, time, value });
+        events.push(Event { kind, process, way, time, value });
     }
 
     /// All events.
@@ -78,7 +80,7 @@ impl History {
     #[must_use]
     pub fn to_json_lines(&self) -> String {
         let mut text = String::new();
-        for (index, Event { kind, process, time, value }) in self.events.lock().iter().enumerate() {
+        for (index, Event { kind, process, way, time, value }) in self.events.lock().iter().enumerate() {
             let kind = match kind {
                 Kind::Invoke => "invoke",
                 Kind::Ok => "ok",
@@ -86,7 +88,8 @@ impl History {
                 Kind::Info => "info",
             };
             let value: Vec<Value> = value.iter().map(to_json).collect();
-            let line = json!({ "index": index, "type": kind, "process": process, "time": time, "value": value });
+            let line =
+                json!({ "index": index, "type": kind, "process": process, "way": way, "time": time, "value": value });
             let _ = writeln!(text, "{line}");
         }
         text

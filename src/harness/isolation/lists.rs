@@ -37,6 +37,20 @@ pub enum Way {
     Cached,
 }
 
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Way::Write => "write",
+            Way::Execute => "execute",
+            Way::Deferred => "guard, deferred",
+            Way::Immediate => "guard, immediate",
+            Way::Snapshot => "snapshot",
+            #[cfg(feature = "cache")]
+            Way::Cached => "cached",
+        }
+    }
+}
+
 /// The workload.
 #[derive(Clone, Debug)]
 pub struct Lists {
@@ -125,7 +139,7 @@ impl Caller {
     async fn run(&mut self) {
         for _ in 0..self.shared.lists.transactions {
             let (way, operations) = self.transaction();
-            self.shared.history.note(Kind::Invoke, self.process, operations.clone());
+            self.shared.history.note(Kind::Invoke, self.process, way.name(), operations.clone());
             let outcome = match self.shared.lists.flaw {
                 Some(flaw) => self.flawed(flaw, way, operations.clone()).await,
                 None => perform(&self.shared.db, way, operations.clone()).await,
@@ -135,7 +149,7 @@ impl Caller {
                 Err(Error::Unknown { .. }) => (Kind::Info, operations),
                 Err(_) => (Kind::Fail, operations),
             };
-            self.shared.history.note(kind, self.process, value);
+            self.shared.history.note(kind, self.process, way.name(), value);
         }
     }
 

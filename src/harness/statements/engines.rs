@@ -5,7 +5,7 @@ use turso::Value;
 
 use super::oracle::Engine;
 use super::table::{rows, shown};
-use super::{NAME, memory};
+use super::{memory, name};
 
 const FOREIGN_KEYS: &str = "PRAGMA foreign_keys = ON";
 
@@ -20,7 +20,7 @@ impl Bare {
     /// # Panics
     /// If the engine opens no new database.
     pub(super) async fn open(mvcc: bool) -> Self {
-        let built = turso::Builder::new_local(NAME).with_io_impl(memory()).build().await;
+        let built = turso::Builder::new_local(&name()).with_io_impl(memory()).build().await;
         let database = built.expect("the engine opens a new file");
         let connection = database.connect().expect("the engine connects");
         let mut bare = Self { database, connection, mvcc };
@@ -102,7 +102,7 @@ impl Engine for Sqlite {
     }
 
     async fn connect_anew(&mut self) {
-        let file = self.folder.path().join(NAME);
+        let file = self.folder.path().join("sqlite.db");
         self.connection = rusqlite::Connection::open(file).expect("SQLite opens a file of its own");
         let settings = format!("{FOREIGN_KEYS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF");
         self.connection.execute_batch(&settings).expect("SQLite knows these");

@@ -11,7 +11,7 @@ use turso::Value;
 
 use super::program::{Call, Environment, Program, Statement, Way};
 use super::table::{Told, digest, shown};
-use super::{FAILED, Io, NAME, REFUSED, memory};
+use super::{FAILED, Io, REFUSED, memory, name};
 use crate::error::{Error, Result};
 use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Row, Rows, Snapshot, Transaction};
 use crate::writer::{Mode, PooledDatabaseWriter, WriterConfig};
@@ -25,8 +25,8 @@ pub(super) async fn run(program: &Program) -> std::result::Result<(Vec<Told>, St
     let folder = program.environment.file.then(tempfile::tempdir).transpose();
     let folder = folder.map_err(|error| format!("there is no folder for it: {error}"))?;
     let place = match &folder {
-        Some(folder) => Place::File(folder.path().join(NAME)),
-        None => Place::Memory(memory()),
+        Some(folder) => Place::File(folder.path().join(name())),
+        None => Place::Memory(memory(), name()),
     };
     let (told, disagree) =
         calls(program, &place).await.map_err(|error| format!("the database could not be used: {error}"))?;
@@ -42,7 +42,7 @@ pub(super) async fn run(program: &Program) -> std::result::Result<(Vec<Told>, St
         sqlite_finds_no_damage(file)?;
     }
     let database = match &place {
-        Place::Memory(io) => turso::Builder::new_local(NAME).with_io_impl(Arc::clone(io)).build().await,
+        Place::Memory(io, name) => turso::Builder::new_local(name).with_io_impl(Arc::clone(io)).build().await,
         Place::File(file) => turso::Builder::new_local(&file.to_string_lossy()).build().await,
     };
     let connection =
@@ -52,7 +52,7 @@ pub(super) async fn run(program: &Program) -> std::result::Result<(Vec<Told>, St
 
 /// Where the database is.
 enum Place {
-    Memory(Io),
+    Memory(Io, String),
     File(PathBuf),
 }
 
@@ -65,7 +65,7 @@ async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<St
             Box::pin(async move { Ok(connection.run("PRAGMA foreign_keys = ON").await?) })
         });
         let builder = match place {
-            Place::Memory(io) => ConnectionPool::builder(NAME).io(Arc::clone(io)),
+            Place::Memory(io, name) => ConnectionPool::builder(name).io(Arc::clone(io)),
             Place::File(file) => ConnectionPool::builder(file),
         };
         builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).hooks(hooks).build()

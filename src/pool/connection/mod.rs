@@ -27,6 +27,7 @@ use super::clock;
 use super::control::{Control, Controls};
 use super::engine::engine;
 use super::file::Opened;
+use super::manage::Activity;
 use super::parameters::Parameters;
 use super::schema::Schema;
 use super::statements::{Prepared, Statements};
@@ -69,6 +70,8 @@ pub struct Connection {
     is_fresh: bool,
     /// A statement has begun that is to be undone if it fails, and its future has not ended.
     undo_due: bool,
+    /// A statement that failed has ended the transaction: the engine may still count its violations of deferred foreign keys.
+    violations_due: bool,
     /// Statements and rows so far.
     calls: u32,
     /// Until when a snapshot or a closure may use it. Whoever sets it cuts that off.
@@ -159,6 +162,7 @@ impl Connection {
             has_begun: false,
             is_fresh: false,
             undo_due: false,
+            violations_due: false,
             calls: 0,
             deadline: None,
             generation: 0,
@@ -312,9 +316,12 @@ impl Connection {
     /// the engine (0.8.3) keeps count of that, too, and whatever the connection is asked next fails for it. A transaction that is
     /// rolled back ends that. Boxed by those who call it, for it is rare, and every future of a statement would be larger.
     async fn forget_violations(&mut self, error: &Error) {
-        if !matches!(error, Error::Constraint(_)) || !self.is_autocommit() {
-            return;
+        if matches!(error, Error::Constraint(_)) && self.is_autocommit() {
+            self.forget().await;
         }
+    }
+
+    async fn forget(&mut self) {
         let forgotten = match self.around(Control::Begin).await {
             Ok(()) => self.around(Control::Rollback).await,
             failed => failed,
@@ -694,8 +701,15 @@ impl Connection {
     /// A statement is over, whatever it came to.
     fn ended<T>(&mut self, outcome: Result<T>) -> Result<T> {
         self.in_flight = false;
-        self.settled();
+        self.settled_after(outcome.is_err());
         self.noted(outcome)
+    }
+
+    /// The same of one that failed, or not.
+    fn settled_after(&mut self, failed: bool) {
+        let was_in_one = failed && self.doing.in_transaction() && self.has_deferred_keys();
+        self.settled();
+        self.violations_due |= was_in_one && self.is_autocommit();
     }
 
     /// What it did is done: now it is known whether a transaction is open.
@@ -797,6 +811,9 @@ impl Connection {
             self.ended(outcome)?;
         }
         self.rollback_due = false;
+        if std::mem::take(&mut self.violations_due) && self.is_autocommit() {
+            Box::pin(self.forget()).await;
+        }
         self.may_write().await
     }
 }

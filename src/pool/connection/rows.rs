@@ -93,7 +93,7 @@ impl Drop for Rows<'_> {
         }
         drop(rows);
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
-        self.connection.settled();
+        self.connection.settled_after(failed);
         if !failed && !self.connection.in_flight {
             self.connection.statements.put(prepared);
         }
