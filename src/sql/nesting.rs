@@ -40,6 +40,8 @@ pub(crate) struct Nesting {
     cyclic: HashSet<String>,
     /// There are some of those, or were; or what is nested is heavy.
     needs_most: bool,
+    /// The nesting depth, as far as the limit and one more.
+    depth: usize,
     /// The heaviest text of a view or trigger.
     weight: usize,
     /// The text of a table or an index is deep: who writes it compiles its expressions.
@@ -66,13 +68,14 @@ impl Nesting {
     }
 
     fn look_for_cycles(&mut self) {
-        let (deepest, come_back) = (self.deepest(), cyclic(&self.all));
+        self.depth = self.deepest();
+        let come_back = cyclic(&self.all);
         let triggers: usize = come_back.iter().filter_map(|name| self.triggers.get(name)).sum();
         // What is too deep is refused, unless it was found in halves.
-        if deepest > LIMIT || triggers > LIMIT || self.actions_come_back(&come_back) {
+        if self.depth > LIMIT || triggers > LIMIT || self.actions_come_back(&come_back) {
             self.cyclic = come_back;
         }
-        self.needs_most |= !self.cyclic.is_empty() || deepest > LIMIT || deepest * self.weight > HEAVY;
+        self.needs_most |= !self.cyclic.is_empty() || self.depth > LIMIT || self.depth * self.weight > HEAVY;
     }
 
     /// Whether a foreign key action comes back to its table, by others or by triggers. `come_back`: the names that lead to a circle.
@@ -84,9 +87,15 @@ impl Nesting {
     }
 
     fn add(&mut self, sql: &str) {
-        self.has_deferred |= may_defer(sql);
+        let letters = sql.to_ascii_lowercase();
+        self.has_deferred |= letters.contains(DEFERRED);
         let Depth { is_deep, weight, .. } = measure(sql);
-        let Some(statement) = first_statement(sql) else { return };
+        let mut words = ["view", "trigger", "references", "rename"].into_iter();
+        let may_nest = words.any(|word| letters.contains(word));
+        let Some(statement) = may_nest.then(|| first_statement(sql)).flatten() else {
+            self.has_deep |= is_deep;
+            return;
+        };
         match &statement {
             Stmt::CreateView { view_name: name, .. } | Stmt::CreateTrigger { tbl_name: name, .. } => {
                 self.weight = self.weight.max(weight);
@@ -126,7 +135,6 @@ impl Nesting {
         let joined = |into: &mut Names, from: Names| {
             from.into_iter().for_each(|(name, others)| into.entry(name).or_default().extend(others));
         };
-        self.has_deferred |= other.has_deferred;
         self.has_deep |= other.has_deep;
         self.needs_most |= other.needs_most;
         self.weight = self.weight.max(other.weight);
@@ -174,7 +182,7 @@ impl Nesting {
 
     /// The nesting depth, if it is over the limit.
     pub(crate) fn too_deep(&self) -> Option<TooDeep> {
-        let (what, found) = ("nested views, triggers and foreign key actions", self.deepest());
+        let (what, found) = ("nested views, triggers and foreign key actions", self.depth);
         (found > LIMIT).then_some(TooDeep { what, found, limit: LIMIT })
     }
 
@@ -198,8 +206,8 @@ impl Nesting {
     }
 }
 
-/// The names that lead to one that leads to itself: all that are left when those that lead to none of the rest were taken away as often as the
-/// longest chain may be.
+/// The names that lead to one that leads to itself: those that remain when names that lead to none of the others are removed, as
+/// often as the longest chain allows.
 fn cyclic(names: &Names) -> HashSet<String> {
     let mut left: HashSet<&String> = names.keys().collect();
     for _ in 0..=LIMIT {
@@ -224,9 +232,12 @@ fn reached<'n>(names: &'n Names, mut next: Vec<&'n str>) -> HashSet<&'n str> {
     reached
 }
 
+/// The word without which no text of the schema defers a foreign key.
+const DEFERRED: &str = "deferred";
+
 /// Whether a text of the schema may defer a foreign key.
 pub(crate) fn may_defer(sql: &str) -> bool {
-    sql.to_ascii_lowercase().contains("deferred")
+    sql.to_ascii_lowercase().contains(DEFERRED)
 }
 
 /// The tables whose writes act on this one by a foreign key that the statement gives it.
