@@ -346,12 +346,19 @@ async fn a_statement_that_failed_and_kept_rows_harms_neither_the_next_nor_the_ne
         CREATE TABLE child (id INTEGER PRIMARY KEY, parent REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
         INSERT INTO child VALUES (6, NULL)";
     guard.execute_batch(schema).await.unwrap();
-    for (same_user, sql) in [
-        (true, "INSERT OR FAIL INTO child VALUES (4, 77), (6, 3)"),
-        (false, "INSERT OR FAIL INTO child VALUES (5, 77), (6, 3) RETURNING id"),
+    for (same_user, cyclic, sql) in [
+        (true, false, "INSERT OR FAIL INTO child VALUES (4, 77), (6, 3)"),
+        (false, false, "INSERT OR FAIL INTO child VALUES (5, 77), (6, 3) RETURNING id"),
+        // One that needs the most stack.
+        (true, true, "INSERT OR FAIL INTO child VALUES (7, 77), (6, 3) RETURNING id"),
     ] {
+        if cyclic {
+            let back = "ALTER TABLE parent ADD COLUMN child REFERENCES child (id) ON DELETE CASCADE;
+                CREATE TRIGGER r AFTER DELETE ON parent BEGIN DELETE FROM child WHERE parent = OLD.id; END";
+            guard.execute_batch(back).await.unwrap();
+        }
         let failed = async {
-            if same_user {
+            if !sql.ends_with("RETURNING id") {
                 return guard.execute_batch(sql).await;
             }
             let mut rows = guard.query(sql, ()).await?;
@@ -365,7 +372,8 @@ async fn a_statement_that_failed_and_kept_rows_harms_neither_the_next_nor_the_ne
         }
         let mut rows = guard.query("SELECT COUNT(*) FROM child WHERE parent = 77", ()).await.unwrap();
         let row = rows.next().await.unwrap().unwrap();
-        assert_eq!(row.get::<i64>(0).unwrap(), if same_user { 1 } else { 2 });
+        let kept = if cyclic { 3 } else { 1 + i64::from(!same_user) };
+        assert_eq!(row.get::<i64>(0).unwrap(), kept);
         assert!(rows.next().await.unwrap().is_none(), "the query comes to its end");
     }
 }

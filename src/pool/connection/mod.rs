@@ -27,7 +27,6 @@ use super::clock;
 use super::control::{Control, Controls};
 use super::engine::engine;
 use super::file::Opened;
-use super::manage::Activity;
 use super::parameters::Parameters;
 use super::schema::Schema;
 use super::statements::{Prepared, Statements};
@@ -70,7 +69,7 @@ pub struct Connection {
     is_fresh: bool,
     /// A statement has begun that is to be undone if it fails, and its future has not ended.
     undo_due: bool,
-    /// A statement that failed has ended the transaction: the engine may still count its violations of deferred foreign keys.
+    /// A statement failed and no transaction is open: the engine may still count its violations of deferred foreign keys.
     violations_due: bool,
     /// Statements and rows so far.
     calls: u32,
@@ -291,10 +290,7 @@ impl Connection {
                 Ok(value)
             }
             // A conflict rolled back all of it, or no transaction was open.
-            Err(error) if undo == Undo::Elsewhere || self.is_autocommit() => {
-                Box::pin(self.forget_violations(&error)).await;
-                Err(error)
-            }
+            Err(error) if undo == Undo::Elsewhere || self.is_autocommit() => Err(error),
             Err(error) => {
                 let steps = match undo {
                     Undo::BeginAgain => [Control::Rollback, Control::Begin],
@@ -312,16 +308,10 @@ impl Connection {
         }
     }
 
-    /// Outside a transaction, `OR FAIL` keeps the rows before the one that failed; if one of those violates a deferred foreign key,
-    /// the engine (0.8.3) keeps count of that, too, and whatever the connection is asked next fails for it. A transaction that is
-    /// rolled back ends that. Boxed by those who call it, for it is rare, and every future of a statement would be larger.
-    async fn forget_violations(&mut self, error: &Error) {
-        if matches!(error, Error::Constraint(_)) && self.is_autocommit() {
-            self.forget().await;
-        }
-    }
-
-    async fn forget(&mut self) {
+    /// The engine (0.8.3) goes on counting violations of deferred foreign keys after a failure that leaves no transaction open, and
+    /// the next statement fails for them: `OR FAIL` outside a transaction keeps the rows before the failing one, and a query that
+    /// fails in a transaction rolls it back. A transaction that is rolled back resets the count.
+    async fn forget_violations(&mut self) {
         let forgotten = match self.around(Control::Begin).await {
             Ok(()) => self.around(Control::Rollback).await,
             failed => failed,
@@ -400,7 +390,6 @@ impl Connection {
                 // The statement that failed may be half there.
                 self.cut |= begins_in_one && has_savepoints;
                 self.rollback_due = !self.is_autocommit() && bounds;
-                Box::pin(self.forget_violations(&error)).await;
                 Err(error)
             }
             outcome => outcome,
@@ -705,11 +694,10 @@ impl Connection {
         self.noted(outcome)
     }
 
-    /// The same of one that failed, or not.
+    /// The same, of one that failed or did not.
     fn settled_after(&mut self, failed: bool) {
-        let was_in_one = failed && self.doing.in_transaction() && self.has_deferred_keys();
         self.settled();
-        self.violations_due |= was_in_one && self.is_autocommit();
+        self.violations_due |= failed && self.has_deferred_keys() && self.is_autocommit();
     }
 
     /// What it did is done: now it is known whether a transaction is open.
@@ -812,7 +800,7 @@ impl Connection {
         }
         self.rollback_due = false;
         if std::mem::take(&mut self.violations_due) && self.is_autocommit() {
-            Box::pin(self.forget()).await;
+            Box::pin(self.forget_violations()).await;
         }
         self.may_write().await
     }

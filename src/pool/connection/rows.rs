@@ -87,14 +87,19 @@ impl Drop for Rows<'_> {
     fn drop(&mut self) {
         let Some(Open { rows, prepared, needs_room, failed, .. }) = self.connection.open.take() else { return };
         // The rows first: they are another handle to the statement, and an operation of the connection.
-        if needs_room == Room::Most {
-            with_room(Room::Most, || drop((rows, prepared)));
-            return self.connection.settled();
-        }
-        drop(rows);
+        let prepared = match needs_room {
+            Room::Most => {
+                with_room(Room::Most, || drop((rows, prepared)));
+                None
+            }
+            _ => {
+                drop(rows);
+                Some(prepared)
+            }
+        };
         // The statement ran as its rows were fetched; only now is it known whether it began or ended a transaction.
         self.connection.settled_after(failed);
-        if !failed && !self.connection.in_flight {
+        if let Some(prepared) = prepared.filter(|_| !failed && !self.connection.in_flight) {
             self.connection.statements.put(prepared);
         }
     }
