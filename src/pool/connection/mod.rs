@@ -397,13 +397,14 @@ impl Connection {
     }
 
     /// Runs one after the other. Between two of them it may be cut short.
-    async fn run_each(&mut self, room: Room, statements: impl Iterator<Item = &str>) -> Result<()> {
+    async fn run_each(&mut self, mut room: Room, statements: impl Iterator<Item = &str>) -> Result<()> {
         for sql in statements {
             self.give_way().await;
             let mut statement = await_with_room(room, engine(self.raw.prepare(sql))).await?;
             let mut rows = engine(statement.query(())).await?;
             let outcome = loop {
-                match await_with_room(room, engine(rows.next())).await {
+                let next = engine(rows.next());
+                match await_with_more_room(&mut room, || self.opened.shared.schema.room(), next).await {
                     Ok(Some(_)) => {}
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
