@@ -103,8 +103,8 @@ impl ConnectionPoolBuilder {
         self
     }
 
-    /// Opens the database read-only, without a writer, as for a file or a folder that this user may not write. The engine refuses writes, and a
-    /// missing file is an error. `false` unless set.
+    /// Opens the database read-only, for a file or a folder that this user may not write. The engine refuses writes, a writer cannot
+    /// be opened on the pool, and a missing file is an error. `false` unless set.
     ///
     /// All pools of a process on one file have the same setting.
     pub fn read_only(mut self, read_only: bool) -> Self {

@@ -196,11 +196,11 @@ impl ConnectionPool {
         self.pool.loses_one()
     }
 
-    /// Whether others could open what is at its path.
     pub(crate) fn is_read_only(&self) -> bool {
         self.is_read_only
     }
 
+    /// Whether others could open what is at its path.
     pub(crate) fn is_of_a_file(&self) -> bool {
         self.is_of_a_file
     }

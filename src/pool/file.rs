@@ -23,13 +23,6 @@ use super::schema::Schema;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
-/// Whether SQLite keeps the map of pages that auto_vacuum needs: then the header names the largest root page.
-/// (<https://www.sqlite.org/fileformat2.html#the_database_header>, at offset 52)
-fn has_auto_vacuum(mut file: &File) -> bool {
-    let mut header = [0; 56];
-    file.read_exact(&mut header).is_ok() && header.starts_with(b"SQLite format 3\0") && header[52..] != [0; 4]
-}
-
 /// Which file it is, among all of the machine; the same for all where the operating system does not tell.
 pub(crate) type Identity = (u64, u64);
 
@@ -60,11 +53,11 @@ struct Entry {
 }
 
 impl Entry {
-    /// Another pool opens it, by that name.
+    /// Counts one more pool on the file, opened by this name.
     ///
     /// # Errors
-    /// [`Error::Open`], if that is another name, or another way.
-    fn is_joined(&mut self, path: &Path, read_only: bool) -> Result<Arc<Opened>> {
+    /// [`Error::Open`], if the file is open by another name, or with another `read_only`.
+    fn join(&mut self, path: &Path, read_only: bool) -> Result<Arc<Opened>> {
         let refused = |problem: String| Err(Error::Open { path: path.to_owned(), problem });
         if self.path != path {
             // Which would have a WAL of its own.
@@ -183,7 +176,7 @@ impl Opened {
                 open.iter_mut().find(|entry| is_same(entry, identity, path))
             });
             if let Some(entry) = known {
-                return entry.is_joined(path, read_only).map(Some);
+                return entry.join(path, read_only).map(Some);
             }
             if open.iter().any(|entry| entry.path == path) {
                 let problem = "this process still has the file open that had this name before, and its log with it: drop that pool first";
@@ -202,8 +195,8 @@ impl Opened {
             let Ok(file) = opened.or_else(|_| File::open(path)) else { return Ok(Some(Self::alone())) };
             let Ok(metadata) = file.metadata() else { return Ok(Some(Self::alone())) };
             if !read_only && has_auto_vacuum(&file) {
-                let problem = "it has auto_vacuum, and such a database the engine only reads; open it by read_only, or let SQLite run \
-                               PRAGMA auto_vacuum = NONE and VACUUM";
+                let problem = "it has auto_vacuum, and the engine cannot write such a database; open it with read_only, or run PRAGMA \
+                               auto_vacuum = NONE and VACUUM in SQLite";
                 return Err(Error::Open { path: path.to_owned(), problem: problem.to_owned() });
             }
             if !locks(&file, read_only) {
@@ -350,6 +343,13 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf> {
         }
     }
     Err(failed(io::Error::other("too many links lead to each other")))
+}
+
+/// Whether the database has auto_vacuum, full or incremental: its header then names the largest root page
+/// (<https://www.sqlite.org/fileformat2.html#the_database_header>, offset 52).
+fn has_auto_vacuum(mut file: &File) -> bool {
+    let mut header = [0; 56];
+    file.read_exact(&mut header).is_ok() && header.starts_with(b"SQLite format 3\0") && header[52..] != [0; 4]
 }
 
 /// The write-ahead log of a database.

@@ -1,7 +1,7 @@
 //! What all connections of this process to one file know of its schema: how often it was changed through a pool, and how deep
 //! its views, triggers and foreign key actions go.
 //!
-//! Of nesting all is kept that any of them found: what one sees may be temporary, or not committed.
+//! Nesting that any connection found is never removed: what one of them sees may be temporary, or not committed.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -39,8 +39,8 @@ impl Schema {
         Some(self.changes.load(Ordering::Acquire)).filter(|changes| changes % CHANGE == 0)
     }
 
-    /// A connection found this, or is about to make it.
-    pub(super) fn nests(&self, nesting: Nesting) {
+    /// Adds what a connection has found, or is about to create.
+    pub(super) fn add_nesting(&self, nesting: Nesting) {
         if nesting.has_deferred() {
             self.mark_deferred();
         }

@@ -117,9 +117,9 @@ impl Statements {
         }
     }
 
-    /// Clears out what was prepared before the schema was changed. `autocommit`: a transaction that is open may see the schema as
+    /// Drops what was prepared before the schema was changed. `autocommit`: a transaction that is open may see the schema as
     /// it was, so what is prepared in it after a change is not for later.
-    pub(super) fn look(&mut self, autocommit: impl FnOnce() -> bool) {
+    pub(super) fn refresh(&mut self, autocommit: impl FnOnce() -> bool) {
         let schema = self.schema.at_rest();
         if schema.is_none() || schema != self.seen {
             self.kept.clear();
@@ -128,14 +128,14 @@ impl Statements {
         }
     }
 
-    /// Whether nobody has changed the schema since that was looked at.
+    /// Whether the schema is what the last [`refresh`](Statements::refresh) found.
     pub(super) fn is_current(&self) -> bool {
         self.seen.is_some() && self.seen == self.schema.at_rest()
     }
 
     /// The statement for `sql`, if it is kept.
     pub(super) fn take(&mut self, sql: &str, autocommit: impl FnOnce() -> bool) -> Option<Box<Prepared>> {
-        self.look(autocommit);
+        self.refresh(autocommit);
         let place = self.kept.iter().rposition(|kept| kept.sql == sql)?;
         Some(self.remove(place))
     }

@@ -180,7 +180,7 @@ fn within(text: &Text) -> Result<()> {
     let effects = text.effects();
     if effects.bounds {
         return Err(Error::misuse(
-            "a transaction is begun and ended by its owner, not by a statement (a write and a batch are one each: leave BEGIN and COMMIT out): it was not run",
+            "a transaction is ended by commit or rollback, and a write or a batch is one already: leave BEGIN, COMMIT and ROLLBACK out; it was not run",
         ));
     }
     if effects.our_savepoints {

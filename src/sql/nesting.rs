@@ -35,8 +35,8 @@ pub(crate) struct Nesting {
     actions: Names,
     /// How many triggers each table has.
     triggers: HashMap<String, usize>,
-    /// The tables whose writes come to a foreign key action again and again, once for each row perhaps, or to many triggers. A trigger
-    /// alone the engine does not run inside itself.
+    /// The tables whose writes come to a foreign key action again and again, once for each row perhaps, or to many triggers. A
+    /// trigger alone the engine does not run inside itself.
     cyclic: HashSet<String>,
     /// There are some of those, or were; or what is nested is heavy.
     needs_most: bool,

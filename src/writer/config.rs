@@ -59,15 +59,16 @@ pub enum Mode {
     #[default]
     Wal,
     /// Side by side, on connections of the pool, in the engine's experimental MVCC mode: with `BEGIN CONCURRENT`, and again
-    /// when they conflict. The file is switched to that mode for good, and no other program can read it then (a connection of turso's own,
-    /// alone on the file, switches it back: `PRAGMA journal_mode = 'wal'`); nor can it be opened read-only. The lane is faster for small writes, and safer on a disk that fails; this is
-    /// for long closures that write in different places. Queue, deadlines, outcomes and retries are those of the lane, but
-    /// there are no batches, priorities or checkpoints of its own, writes that run take room in the queue, too, and nothing is
-    /// repaired after a commit that the disk refused: what is acknowledged after it can be lost with it if the power fails then.
-    /// On a busy machine a snapshot may see a write that then conflicts, and is made again: it is not isolated from that.
-    /// A snapshot beside a change of the schema may mix two schemas: change it when nobody reads.
-    /// Foreign keys are not checked between writes that run at the same time, and a disk without room can make a commit go on for
-    /// ever. Copy a file that matters before it is switched: if power or disk fail meanwhile, the engine may not open it any more.
+    /// when they conflict. The file is switched to that mode for good, and no other program can read it then (a connection of
+    /// turso's own, alone on the file, switches it back: `PRAGMA journal_mode = 'wal'`); nor can it be opened read-only. The lane
+    /// is faster for small writes, and safer on a disk that fails; this is for long closures that write in different places. Queue,
+    /// deadlines, outcomes and retries are those of the lane, but there are no batches, priorities or checkpoints of its own,
+    /// writes that run take room in the queue, too, and nothing is repaired after a commit that the disk refused: what is
+    /// acknowledged after it can be lost with it if the power fails then. On a busy machine a snapshot may see a write that then
+    /// conflicts, and is made again: it is not isolated from that. A snapshot beside a change of the schema may mix two schemas:
+    /// change it when nobody reads. Foreign keys are not checked between writes that run at the same time, and a disk without room
+    /// can make a commit go on for ever. Copy a file that matters before it is switched: if power or disk fail meanwhile, the
+    /// engine may not open it any more.
     Mvcc,
 }
 

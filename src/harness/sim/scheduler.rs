@@ -94,7 +94,9 @@ impl<'a> Scheduler<'a> {
         state.decider.is_called(Actor::task(number), Arc::clone(&name));
         state.decider.is_called(Actor::disk(number), format!("disk/{name}").into());
         state.event(Actor::task(number), What::Begins, name.as_bytes(), now);
-        site.into_iter().for_each(|site| state.trace.is_at(site));
+        if let Some(site) = site {
+            state.trace.set_last_site(site);
+        }
         drop(state);
         self.shared.watched().knows(&name, site);
         let waker = Waker::from(Arc::new(TaskWaker { task: number, shared: Arc::clone(&self.shared) }));

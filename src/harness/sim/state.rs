@@ -205,7 +205,7 @@ impl State {
     pub(super) fn notes(&mut self, text: String, site: &'static Location<'static>, now: Duration) {
         let actor = Actor::task(self.current.unwrap_or_default());
         self.event(actor, What::Notes(text), &[], now);
-        self.trace.is_at(site);
+        self.trace.set_last_site(site);
     }
 }
 

@@ -167,8 +167,8 @@ impl Trace {
         }
     }
 
-    /// Where the code is that made the last event.
-    pub(super) fn is_at(&mut self, site: &'static Location<'static>) {
+    /// Notes where the code is that caused the last event.
+    pub(super) fn set_last_site(&mut self, site: &'static Location<'static>) {
         if let Some(event) = self.events.as_mut().and_then(|events| events.last_mut()) {
             event.site = Some(site);
         }

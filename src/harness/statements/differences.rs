@@ -22,8 +22,8 @@ pub struct Group {
     pub what: String,
 }
 
-/// The programs of these seeds, one connection after the other. From the statement's shape, and what the engine and SQLite came to, to
-/// those that look so.
+/// The programs of these seeds, one connection after the other. From the statement's shape, and what the engine and SQLite came to,
+/// to those that look so.
 ///
 /// # Panics
 /// Inside a runtime; if there is no room for a file.

@@ -125,7 +125,8 @@ fn memory() -> Io {
     Arc::new(turso::core::MemoryIO::new())
 }
 
-/// What a database is called there: each by a name of its own, for the engine takes two of one name for one, whatever disk they are on.
+/// What a database is called there: each by a name of its own, for the engine takes two of one name for one, whatever disk they are
+/// on.
 fn name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("statements-{}.db", NEXT.fetch_add(1, Relaxed))

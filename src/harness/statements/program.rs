@@ -82,8 +82,8 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Whether the documentation names a rule by which the library may refuse it: it changes its connection, bounds a transaction, gives
-    /// rows, is too deep, or is none; and what is prepared must write rows.
+    /// Whether the documentation names a rule by which the library may refuse it: it changes its connection, bounds a transaction,
+    /// gives rows, is too deep, or is none; and what is prepared must write rows.
     pub(super) fn may_be_refused(&self, way: Way) -> bool {
         let sql = self.sql.to_uppercase();
         if way == Way::Prepared

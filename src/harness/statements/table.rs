@@ -81,8 +81,8 @@ pub(super) async fn rows(connection: &Connection, sql: &str, params: Vec<Value>)
     Ok(all)
 }
 
-/// Everything that a database holds, one line for each row; and what its check of itself says. In MVCC mode without the numbers of rows:
-/// what was rolled back has used some up.
+/// Everything that a database holds, one line for each row; and what its check of itself says. In MVCC mode without the numbers of
+/// rows: what was rolled back has used some up.
 pub(super) async fn digest(connection: &Connection, mvcc: bool) -> String {
     let mut text = String::new();
     let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2";

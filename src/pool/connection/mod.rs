@@ -558,7 +558,7 @@ impl Connection {
         texts.extend(statements.map(str::to_owned));
         let nesting = Nesting::of(&texts);
         let too_deep = nesting.too_deep();
-        self.schema().nests(nesting);
+        self.schema().add_nesting(nesting);
         too_deep.map_or(Ok(()), |too_deep| Err(Error::too_deep(too_deep)))
     }
 
@@ -620,7 +620,7 @@ impl Connection {
     pub(crate) async fn control(&mut self, control: Control) -> Result<()> {
         self.settle().await?;
         // What it is about to begin sees the schema as it is now.
-        self.statements.look(|| self.raw.is_autocommit().unwrap_or_default());
+        self.statements.refresh(|| self.raw.is_autocommit().unwrap_or_default());
         let _flight = self.take_off(control.sql(), control.text());
         let outcome = self.run_control(control).await;
         self.is_fresh = outcome.is_ok() && control == Control::Begin;
