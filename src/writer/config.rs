@@ -64,9 +64,9 @@ pub enum Mode {
     /// is faster for small writes, and safer on a disk that fails; this is for long closures that write in different places. Queue,
     /// deadlines, outcomes and retries are those of the lane, but there are no batches, priorities or checkpoints of its own,
     /// writes that run take room in the queue, too, and nothing is repaired after a commit that the disk refused: what is
-    /// acknowledged after it can be lost with it if the power fails then. On a busy machine a snapshot may see a write that then
-    /// conflicts, and is made again: it is not isolated from that. A snapshot beside a change of the schema may mix two schemas:
-    /// change it when nobody reads. Foreign keys are not checked between writes that run at the same time, and a disk without room
+    /// acknowledged after it can be lost with it if the power fails then. Under load a snapshot may read a write that then
+    /// conflicts and is rolled back (a dirty read), and a snapshot beside a change of the schema may mix two schemas: change it
+    /// while no snapshot is open. Foreign keys are not checked between writes that run at the same time, and a disk without room
     /// can make a commit go on for ever. Copy a file that matters before it is switched: if power or disk fail meanwhile, the
     /// engine may not open it any more.
     Mvcc,

@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::flaws::Flaw;
 use super::history::{History, Kind, MicroOp};
 use crate::error::{Error, Result};
-use crate::pool::{Behavior, Snapshot, Transaction};
+use crate::pool::{Behavior, Row, Rows, Snapshot, Transaction};
 use crate::writer::PooledDatabaseWriter;
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS lists (key INTEGER PRIMARY KEY, content TEXT NOT NULL)";
@@ -347,9 +347,7 @@ async fn perform(db: &PooledDatabaseWriter, way: Way, operations: Vec<MicroOp>) 
                 let mut done = Vec::new();
                 for operation in &operations {
                     if let MicroOp::Read(key, _) = operation {
-                        let mut rows = snapshot.query(READ, (*key,)).await?;
-                        let content = rows.next().await?.map(|row| row.get::<String>(0)).transpose()?;
-                        done.push(MicroOp::Read(*key, Some(list_of(content.as_deref())?)));
+                        done.push(MicroOp::Read(*key, Some(read(snapshot.query(READ, (*key,)).await?).await?)));
                     }
                 }
                 Ok::<_, Error>(done)
@@ -362,8 +360,7 @@ async fn perform(db: &PooledDatabaseWriter, way: Way, operations: Vec<MicroOp>) 
             for operation in operations {
                 if let MicroOp::Read(key, _) = operation {
                     let found = db.query_cached(READ, (key,)).await?;
-                    let content = found.rows().first().map(|row| row.get::<String>(0)).transpose()?;
-                    done.push(MicroOp::Read(key, Some(list_of(content.as_deref())?)));
+                    done.push(MicroOp::Read(key, Some(list_of(found.rows().first())?)));
                 }
             }
             Ok(done)
@@ -391,11 +388,7 @@ async fn in_transaction(tx: &mut Transaction<'_>, operations: Vec<MicroOp>) -> R
                 tx.execute(APPEND, (key, value.to_string())).await?;
                 operation
             }
-            MicroOp::Read(key, _) => {
-                let mut rows = tx.query(READ, (key,)).await?;
-                let content = rows.next().await?.map(|row| row.get::<String>(0)).transpose()?;
-                MicroOp::Read(key, Some(list_of(content.as_deref())?))
-            }
+            MicroOp::Read(key, _) => MicroOp::Read(key, Some(read(tx.query(READ, (key,)).await?).await?)),
         });
     }
     Ok(done)
@@ -405,7 +398,13 @@ fn text_of(list: &[i64]) -> String {
     list.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")
 }
 
-fn list_of(content: Option<&str>) -> Result<Vec<i64>> {
-    let numbers = content.unwrap_or_default().split_ascii_whitespace().map(str::parse);
+async fn read(mut rows: Rows<'_>) -> Result<Vec<i64>> {
+    list_of(rows.next().await?.as_ref())
+}
+
+/// The list of a row; it is empty where there is none.
+fn list_of(row: Option<&Row>) -> Result<Vec<i64>> {
+    let content = row.map(|row| row.get::<String>(0)).transpose()?.unwrap_or_default();
+    let numbers = content.split_ascii_whitespace().map(str::parse);
     numbers.collect::<std::result::Result<_, _>>().map_err(|_| Error::misuse("a list holds what nobody appended"))
 }

@@ -1,22 +1,22 @@
 //! Where the engine differs from SQLite: generated programs on both, alone, without the library. Each difference is of a group, by
-//! the statement's first words and by what either came to, and each group has an example, without calls that it does not need.
+//! the statement's first words and by what either came to, and each group has an example, as small as it can be made.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::engines::{Bare, Sqlite};
 use super::grammar::Grammar;
-use super::oracle;
+use super::minimise::minimise;
 use super::program::{Call, Program};
-use super::table::Told;
-use crate::stack::with_room;
+use super::table::{Told, gist};
+use super::{block_on, oracle};
 
 /// Differences that look alike.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// How many programs have one, as the first of theirs.
     pub programs: u64,
-    /// The program of one of them without the calls that it does not need, as SQL.
+    /// The smallest program of one of them that was found, as SQL.
     pub example: String,
     /// What either came to in that.
     pub what: String,
@@ -31,12 +31,13 @@ pub fn differences(seeds: Range<u64>) -> BTreeMap<String, Group> {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for seed in seeds {
         let program = alone(Grammar::new(seed).program());
-        let Some((name, _)) = with_room(true, || first(&program)) else { continue };
+        let Some((name, what)) = first(&program) else { continue };
         if let Some(group) = groups.get_mut(&name) {
             group.programs += 1;
             continue;
         }
-        let (smallest, what) = smaller(program, &name);
+        let of_group = |program: &Program| first(program).filter(|(group, _)| *group == name).map(|(_, what)| what);
+        let (smallest, what) = minimise(program, what, of_group);
         groups.insert(name, Group { programs: 1, example: smallest.to_string(), what });
     }
     groups
@@ -51,8 +52,7 @@ fn alone(mut program: Program) -> Program {
 
 /// The first difference: its group, and what either came to.
 fn first(program: &Program) -> Option<(String, String)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("a runtime without sockets needs nothing").block_on(async {
+    block_on(async {
         // Nobody refuses anything.
         let told: Vec<_> = program.calls().map(|_| Told::Done(Vec::new())).collect();
         let by_engine = oracle::run(&mut Bare::open(false).await, program, &told).await;
@@ -87,23 +87,7 @@ fn shape(call: &Call, engine: &Told, sqlite: &Told) -> String {
 fn kind(told: &Told) -> String {
     match told {
         Told::Done(_) => "does it".to_owned(),
-        Told::Failed(why) => format!("fails ({})", super::table::gist(why)),
+        Told::Failed(why) => format!("fails ({})", gist(why)),
         Told::Refused(_) => "is not asked".to_owned(),
     }
-}
-
-/// Without calls, as long as it is of the same group.
-fn smaller(mut program: Program, name: &str) -> (Program, String) {
-    let of_group = |program: &Program| with_room(true, || first(program)).filter(|(group, _)| group == name);
-    let mut what = of_group(&program).map(|(_, what)| what).unwrap_or_default();
-    let mut place = 0;
-    while place < program.groups.len() {
-        let mut without = program.clone();
-        without.groups.remove(place);
-        match of_group(&without) {
-            Some((_, other)) => (program, what) = (without, other),
-            None => place += 1,
-        }
-    }
-    (program, what)
 }

@@ -1,23 +1,24 @@
 //! A program that differs made smaller: without groups, without calls, without statements, as long as it differs in the same way.
 
 use super::program::{Environment, Program};
-use super::{Compared, compare};
 
-/// Makes it smaller. `what`: how it differs.
-pub(super) fn minimise(program: Program, what: String) -> (Program, String) {
+/// Makes it smaller. `what`: how it differs; `differs`: how a smaller one does, if in the same way.
+pub(super) fn minimise(
+    program: Program,
+    what: String,
+    differs: impl Fn(&Program) -> Option<String>,
+) -> (Program, String) {
     let (mut best, mut what) = (program, what);
     loop {
         let before = best.statements();
-        let smaller: Vec<fn(&Program, usize) -> Option<Program>> =
-            vec![plainly, without_group, without_call, without_statement, apart];
+        let smaller: [fn(&Program, usize) -> Option<Program>; 5] =
+            [plainly, without_group, without_call, without_statement, apart];
         for step in smaller {
             let mut place = 0;
             while let Some(candidate) = step(&best, place) {
-                match compare(&candidate) {
-                    Compared { difference: Some(other), .. } if kind(&other) == kind(&what) => {
-                        (best, what) = (candidate, other)
-                    }
-                    _ => place += 1,
+                match differs(&candidate) {
+                    Some(other) => (best, what) = (candidate, other),
+                    None => place += 1,
                 }
             }
         }
@@ -25,11 +26,6 @@ pub(super) fn minimise(program: Program, what: String) -> (Program, String) {
             return (best, what);
         }
     }
-}
-
-/// Of a difference, what stays the same when the program is smaller: which way it is of.
-fn kind(what: &str) -> &str {
-    what.split([' ', ':']).next().unwrap_or_default()
 }
 
 /// In an environment of which one thing less is said.

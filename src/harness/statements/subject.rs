@@ -13,7 +13,7 @@ use super::program::{Call, Environment, Program, Statement, Way};
 use super::table::{Told, digest, shown};
 use super::{FAILED, Io, REFUSED, memory, name};
 use crate::error::{Error, Result};
-use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Row, Rows, Snapshot, Transaction};
+use crate::pool::{Behavior, ConnectionPool, Row, Rows, Snapshot, Transaction};
 use crate::writer::{Mode, PooledDatabaseWriter, WriterConfig};
 
 /// Runs it on a new database: what each call came to, and what it holds at the end.
@@ -61,14 +61,11 @@ const UNKNOWN: &str = "UNKNOWN: ";
 async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<String>)> {
     let Environment { two_pools, no_statement_cache, mvcc, .. } = program.environment;
     let open = || {
-        let hooks = Hooks::new().after_connect(|connection: &mut Connection| {
-            Box::pin(async move { Ok(connection.run("PRAGMA foreign_keys = ON").await?) })
-        });
         let builder = match place {
             Place::Memory(io, name) => ConnectionPool::builder(name).io(Arc::clone(io)),
             Place::File(file) => ConnectionPool::builder(file),
         };
-        builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).hooks(hooks).build()
+        builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).build()
     };
     let mode = if mvcc { Mode::Mvcc } else { Mode::Wal };
     let config = WriterConfig { cache: 1 << 20, mode, ..WriterConfig::default() };
