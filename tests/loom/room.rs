@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::sync::{Notify, Semaphore, oneshot};
 use crate::world::{Sometimes, block_on, explore, failure};
-use crate::writer::bounded::{Bounded, Lined};
+use crate::writer::bounded::{Bounded, Lined, NoRoom};
 use crate::writer::queue::{Priority, Queue};
 
 /// Polls a future once, as somebody who does not wait.
@@ -286,6 +286,21 @@ fn leaving_versus_the_end<R: Room>(room: fn() -> R) {
 #[test]
 fn who_waits_until_everybody_left_hears_of_the_last() {
     leaving_versus_the_end(|| Bounded::new(1));
+}
+
+/// Without waiting: two callers and room for one.
+#[test]
+fn try_enter_takes_room_once_and_says_why_not() {
+    explore("two that do not wait for the only room", || {
+        let queue = Arc::new(Bounded::<u32>::new(1));
+        let other = spawn(&queue, |queue: &Bounded<u32>| queue.try_enter(LINE));
+        let both = [queue.try_enter(LINE), other.join().unwrap()];
+        assert!(matches!(both, [Ok(()), Err(NoRoom::Full)] | [Err(NoRoom::Full), Ok(())]), "{both:?}");
+        queue.leaves_room(LINE);
+        assert_eq!(queue.try_enter(LINE), Ok(()));
+        queue.close();
+        assert_eq!(queue.try_enter(LINE), Err(NoRoom::Closed));
+    });
 }
 
 #[test]

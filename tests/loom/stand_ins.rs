@@ -42,7 +42,7 @@ impl Semaphore {
     pub(crate) fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
         self.0.with(|permits| match permits.closed {
             true => Err(TryAcquireError::Closed),
-            false => permits.take().then_some(Permit(self)).ok_or(TryAcquireError::NoPermits),
+            false => permits.take().then(|| Permit(self)).ok_or(TryAcquireError::NoPermits),
         })
     }
 
