@@ -173,7 +173,7 @@ impl<'l> Batch<'l> {
         match self.files.look_after_commit() {
             Ok(()) => {
                 self.shared.counts.batch_of(jobs);
-                End::Committed(self.shared.committed())
+                End::Committed(self.shared.committed(), 0)
             }
             Err(error) => End::Unknown(Arc::new(error)),
         }
@@ -283,8 +283,9 @@ impl<'l> Batch<'l> {
     fn answer(&mut self, end: &End) {
         self.shared.rests();
         let alone = self.ran.len() == 1;
-        for job in std::mem::take(&mut self.ran) {
+        for (position, job) in (0..).zip(std::mem::take(&mut self.ran)) {
             match end {
+                End::Committed(token, _) => self.shared.settle(job, End::Committed(*token, position)),
                 // It may have failed for what a neighbour wrote that is not there.
                 End::RolledBack(cause) | End::Unknown(cause) if !alone && job.failed() => self.undone(job, cause),
                 end => self.shared.settle(job, end.clone()),

@@ -30,7 +30,8 @@ pub(super) type Answer<R, E> = std::result::Result<Result<Ack<R>, E>, Box<dyn An
 /// What became of the transaction that a job ran in.
 #[derive(Clone)]
 pub(super) enum End {
-    Committed(CommitToken),
+    /// With which commit, and at which position in it.
+    Committed(CommitToken, u32),
     /// The job failed by itself, and its own error is what its caller is told.
     Failed,
     RolledBack(Arc<Error>),
@@ -120,10 +121,10 @@ where
         let answer = match (self.came_to, end) {
             (Some(Ok(Err(error))), _) => Ok(Err(error)),
             (Some(Err(panic)), _) => Err(panic),
-            (Some(Ok(Ok(value))), End::Committed(token)) => Ok(Ok(Ack { value, token })),
+            (Some(Ok(Ok(value))), End::Committed(token, position)) => Ok(Ok(Ack { value, token, position })),
             (_, End::Unknown(cause)) => Ok(Err(Error::unknown(cause).into())),
             (_, End::RolledBack(cause)) => Ok(Err(Error::rolled_back(cause).into())),
-            (None, End::Committed(_)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
+            (None, End::Committed(..)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
         };
         // Fails only if the caller left meanwhile.
         let _ = self.reply.send(answer);
@@ -185,11 +186,11 @@ impl Statement {
 
     fn settle(self, end: End) {
         let answer = match (self.came_to, end) {
-            (Some(Ok(value)), End::Committed(token)) => Ok(Ack { value, token }),
+            (Some(Ok(value)), End::Committed(token, position)) => Ok(Ack { value, token, position }),
             (Some(Err(error)), _) => Err(Error::rolled_back(error)),
             (_, End::Unknown(cause)) => Err(Error::unknown(cause)),
             (_, End::RolledBack(cause)) => Err(Error::rolled_back(cause)),
-            (None, End::Committed(_)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
+            (None, End::Committed(..)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
         };
         let _ = self.reply.send(Ok(answer));
     }
@@ -298,7 +299,7 @@ impl Job {
     pub(super) fn ended(&self, end: &End) -> Ended {
         match end {
             _ if self.failed() => Ended::RolledBack,
-            End::Committed(_) => Ended::Committed,
+            End::Committed(..) => Ended::Committed,
             End::Failed | End::RolledBack(_) => Ended::RolledBack,
             End::Unknown(_) => Ended::Unknown,
         }

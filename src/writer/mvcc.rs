@@ -305,7 +305,7 @@ impl Side {
     /// What was committed is, if it is where others will find it.
     fn committed(&self) -> End {
         match self.files.with(Files::look_after_commit) {
-            Ok(()) => End::Committed(self.shared.committed()),
+            Ok(()) => End::Committed(self.shared.committed(), 0),
             Err(error) => End::Unknown(Arc::new(error)),
         }
     }

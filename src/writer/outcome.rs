@@ -14,6 +14,9 @@ pub struct Ack<R> {
     pub value: R,
     /// Which commit it was part of.
     pub token: CommitToken,
+    /// Its place among the writes that ran for that commit, from 0; those that failed have one, too. Of two writes that the lane made,
+    /// the one whose commit's number, and then whose position, is smaller came first. 0 for each in MVCC mode.
+    pub position: u32,
 }
 
 /// A commit of one writer.

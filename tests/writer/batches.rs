@@ -49,6 +49,30 @@ async fn write_row(db: &PooledDatabaseWriter, x: i64) -> Result<Ack<u64>> {
 }
 
 #[tokio::test]
+async fn position_is_the_place_of_a_write_in_its_commit() {
+    let (db, _folder) = writer().await;
+    db.execute("CREATE TABLE ordered (place INTEGER PRIMARY KEY AUTOINCREMENT, x INTEGER UNIQUE)", ()).await.unwrap();
+    let held = hold(&db).await;
+    let mut writes = Vec::new();
+    // The third one fails, alone.
+    for x in [10, 11, 10, 12] {
+        let write = async move |db: PooledDatabaseWriter| db.execute("INSERT INTO ordered (x) VALUES (?1)", (x,)).await;
+        writes.push(queue(&db, write).await);
+    }
+    assert_eq!(held.let_go().await.position, 0);
+    let mut told = Vec::new();
+    for write in writes {
+        told.push(write.await.unwrap().ok().map(|ack| (ack.token.number(), ack.position)));
+    }
+    assert!(told[2].is_none(), "{told:?}");
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    assert_eq!((told[0].1, told[1]), (0, (told[0].0, 1)), "two of one commit");
+    assert!(told.is_sorted() && told.len() == 3, "{told:?}");
+    assert_eq!(column(&db, "ordered").await, [10, 11, 12], "as their places say");
+    assert_eq!(insert(db.clone(), 1).await.unwrap().position, 0, "in a commit of its own");
+}
+
+#[tokio::test]
 async fn a_lone_write_is_a_commit_of_its_own() {
     let (db, _folder) = writer().await;
     for x in 0..6 {
