@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 use std::time::Duration;
 
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::clock::{self, Stopwatch};
@@ -119,6 +120,8 @@ impl<M: Manage> Pool<M> {
     pub(crate) async fn get_from(&self, site: &'static Location<'static>) -> Result<Pooled<M>, AcquireError<M::Error>> {
         let context = self.core.context();
         let (holder, limit) = (Holder::at(site), context.config.acquire_timeout);
+        // Where nothing has to be waited for, a loop of these would keep the runtime from its other tasks.
+        consume_budget().await;
         if let Some(lease) = self.core.take_idle_now(holder) {
             return match context.is_plain() {
                 true => Ok(self.lend(lease)),

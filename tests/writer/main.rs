@@ -17,6 +17,7 @@ mod denied;
 mod disk;
 mod disk_faults;
 mod failing;
+mod fair;
 #[cfg(unix)]
 mod files;
 mod late;

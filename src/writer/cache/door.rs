@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::coop::consume_budget;
 use turso::IntoParams;
 
 use super::key::{GivenTo, Key, Work};
@@ -174,6 +175,8 @@ impl PooledDatabaseWriter {
         T: Weigh + Send + Sync + 'static,
         E: From<Error> + Send + 'static,
     {
+        // Whoever finds what it asks for in a loop would keep the runtime from its other tasks.
+        consume_budget().await;
         // A cached read that waited for another would wait for ever if that were its own, or one that waits for it.
         let is_inside_another = inside().is_some_and(|inside| inside.cached);
         let kept_or_read = self.cache.as_ref().map(|cache| (cache, cache.find(key, is_hopeless)));
