@@ -1,4 +1,15 @@
-//! Isolation flaws that are planted: the checker has to find each of them.
+//! Isolation flaws that are planted in the workload: the checkers have to find each of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::history::MicroOp;
+use super::ways::{Done, Way, in_transaction, perform, replace};
+use crate::error::{Error, Result};
+use crate::writer::PooledDatabaseWriter;
 
 /// How the workload breaks what it records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,4 +47,179 @@ impl Flaw {
         Flaw::DoneTwice,
         Flaw::InPieces,
     ];
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Flaw::TwoSnapshots => "two-snapshots",
+            Flaw::OldSnapshot => "old-snapshot",
+            Flaw::StaleAnswers => "stale-answers",
+            Flaw::LostUpdate => "lost-update",
+            Flaw::ReadsBefore => "reads-before",
+            Flaw::UncommittedReads => "uncommitted-reads",
+            Flaw::Unwritten => "unwritten",
+            Flaw::DoneTwice => "done-twice",
+            Flaw::InPieces => "in-pieces",
+        }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the callers of a broken workload share.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    /// What is appended and not committed.
+    uncommitted: Mutex<HashMap<i64, Vec<i64>>>,
+    /// What a snapshot read, now and then.
+    old: Mutex<HashMap<i64, Vec<i64>>>,
+}
+
+/// One caller's part in it.
+pub(super) struct Broken<'a> {
+    pub(super) flaw: Flaw,
+    pub(super) common: &'a Common,
+    /// What it was answered first, for [`Flaw::StaleAnswers`].
+    pub(super) answers: &'a mut HashMap<i64, Vec<i64>>,
+    /// Whether it is one of eight, by the seed.
+    pub(super) now_and_then: bool,
+    pub(super) keys: u64,
+}
+
+impl Broken<'_> {
+    /// Makes a transaction, broken if it is of the kind that this flaw breaks.
+    pub(super) async fn perform(self, db: &PooledDatabaseWriter, way: Way, operations: Vec<MicroOp>) -> Result<Done> {
+        let Broken { common, keys, now_and_then, .. } = self;
+        let reads = operations.iter().all(|operation| operation.written().is_none());
+        match self.flaw {
+            Flaw::TwoSnapshots if reads => each_by_itself(db, Way::Snapshot, operations).await,
+            Flaw::InPieces if !reads => each_by_itself(db, Way::Write, operations).await,
+            Flaw::OldSnapshot if reads => {
+                let old = common.old.lock().clone();
+                let now = all_of(db, keys).await?;
+                if old.is_empty() || now_and_then {
+                    *common.old.lock() = now.clone();
+                }
+                Ok(Done::untold(answered(operations, if old.is_empty() { &now } else { &old })))
+            }
+            Flaw::StaleAnswers if reads => {
+                let mut found = perform(db, Way::Snapshot, operations).await?.operations;
+                for operation in &mut found {
+                    if let MicroOp::Read(key, Some(list)) = operation {
+                        *list = self.answers.entry(*key).or_insert_with(|| list.clone()).clone();
+                    }
+                }
+                Ok(Done::untold(found))
+            }
+            Flaw::LostUpdate if !reads => {
+                let before = all_of(db, keys).await?;
+                tokio::task::yield_now().await;
+                let ack = db.write(async move |tx| {
+                    let (mut lists, mut done) = (before.clone(), Vec::new());
+                    for operation in &operations {
+                        let list = lists.entry(operation.key()).or_default();
+                        match operation.written() {
+                            Some(value) => {
+                                list.push(value);
+                                replace(tx, operation.key(), list).await?;
+                                done.push(operation.clone());
+                            }
+                            None => done.push(MicroOp::Read(operation.key(), Some(list.clone()))),
+                        }
+                    }
+                    Ok::<_, Error>(done)
+                });
+                let ack = ack.await?;
+                Ok(Done::acknowledged(&ack, ack.value.clone()))
+            }
+            Flaw::ReadsBefore if !reads => {
+                let mut lists = all_of(db, keys).await?;
+                let Done { operations, told } = perform(db, Way::Write, operations).await?;
+                // Its own writes are in it, as if it had read them there.
+                let with_old = operations.into_iter().map(|operation| {
+                    let list = lists.entry(operation.key()).or_default();
+                    list.extend(operation.written());
+                    match operation {
+                        MicroOp::Read(key, _) => MicroOp::Read(key, Some(list.clone())),
+                        write => write,
+                    }
+                });
+                Ok(Done { operations: with_old.collect(), told })
+            }
+            Flaw::UncommittedReads => {
+                if !reads && now_and_then {
+                    for operation in &operations {
+                        common.uncommitted.lock().entry(operation.key()).or_default().extend(operation.written());
+                    }
+                    tokio::task::yield_now().await;
+                    return Err(Error::Closed);
+                }
+                let mut done = perform(db, way, operations).await?;
+                if reads {
+                    for operation in &mut done.operations {
+                        if let MicroOp::Read(key, Some(list)) = operation {
+                            list.extend(common.uncommitted.lock().get(key).into_iter().flatten());
+                        }
+                    }
+                }
+                Ok(done)
+            }
+            Flaw::Unwritten if !reads && now_and_then => {
+                let noted = Arc::new(Mutex::new(Vec::new()));
+                let inside = Arc::clone(&noted);
+                let rolled_back = db.write(async move |tx| {
+                    *inside.lock() = in_transaction(tx, operations.clone()).await?;
+                    Err::<(), _>(Error::Closed)
+                });
+                let _ = rolled_back.await;
+                let done = noted.lock().clone();
+                Ok(Done::untold(done))
+            }
+            Flaw::DoneTwice if !reads && now_and_then => {
+                let done = perform(db, Way::Write, operations.clone()).await?;
+                perform(db, Way::Write, operations).await?;
+                Ok(done)
+            }
+            _ => perform(db, way, operations).await,
+        }
+    }
+}
+
+/// Each as a transaction by itself, with a pause between two. It is told where the last of them is.
+async fn each_by_itself(db: &PooledDatabaseWriter, way: Way, operations: Vec<MicroOp>) -> Result<Done> {
+    let mut all = Done::untold(Vec::new());
+    for operation in operations {
+        let done = perform(db, way, vec![operation]).await?;
+        all.operations.extend(done.operations);
+        all.told = done.told;
+        tokio::task::yield_now().await;
+    }
+    Ok(all)
+}
+
+/// What everything holds.
+async fn all_of(db: &PooledDatabaseWriter, keys: u64) -> Result<HashMap<i64, Vec<i64>>> {
+    let reads = (0..keys as i64).map(|key| MicroOp::Read(key, None)).collect();
+    let found = perform(db, Way::Snapshot, reads).await?.operations;
+    Ok(found
+        .into_iter()
+        .filter_map(|operation| match operation {
+            MicroOp::Read(key, list) => Some((key, list.unwrap_or_default())),
+            MicroOp::Append(..) | MicroOp::Write(..) => None,
+        })
+        .collect())
+}
+
+/// Reads, answered with what was known.
+fn answered(operations: Vec<MicroOp>, known: &HashMap<i64, Vec<i64>>) -> Vec<MicroOp> {
+    let answer = |operation| match operation {
+        MicroOp::Read(key, _) => MicroOp::Read(key, Some(known.get(&key).cloned().unwrap_or_default())),
+        write => write,
+    };
+    operations.into_iter().map(answer).collect()
 }

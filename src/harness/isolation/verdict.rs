@@ -1,0 +1,98 @@
+//! Both checkers on one history, and what a person reads of them.
+
+use std::fmt;
+
+use super::graph::{Judged, Level, judge, judge_text};
+use super::history::{History, Place, Shape};
+use super::order::{Ordered, judge_by_order};
+use super::picture::picture;
+
+/// What both checkers say.
+#[derive(Debug)]
+pub struct Verdict {
+    /// What was asked.
+    pub level: Level,
+    /// Of transactions that do what.
+    pub shape: Shape,
+    /// By the graph of dependencies.
+    pub by_graph: Judged,
+    /// By the order of commits, where the history tells it and the level is strict serializability.
+    pub by_order: Option<Ordered>,
+    /// The first thing against it by each checker, as columns.
+    pub pictures: Vec<String>,
+}
+
+impl Verdict {
+    /// Judges what was recorded.
+    #[must_use]
+    pub fn of(history: &History, level: Level) -> Self {
+        let by_graph = judge(history, level);
+        let has_places = history.events().iter().any(|event| matches!(event.place, Some(Place::Commit(..))));
+        let by_order = (has_places && level == Level::StrictSerializable).then(|| judge_by_order(history));
+        let mut pictures = Vec::new();
+        if let Judged::Violated { ends, proof, .. } = &by_graph {
+            pictures.push(format!("{}\n{proof}", picture(history, ends)));
+        }
+        if let Some(first) = by_order.as_ref().and_then(|ordered| ordered.violations.first()) {
+            pictures.push(format!("{}\nby the order of commits: {}", picture(history, &first.ends), first.what));
+        }
+        Self { level, shape: history.shape, by_graph, by_order, pictures }
+    }
+
+    /// Judges a text in one of Elle's formats; by both checkers if it is lines of JSON with our places.
+    ///
+    /// # Errors
+    /// What of it is no history.
+    pub fn of_text(text: &str, level: Level) -> Result<Self, String> {
+        let (shape, by_graph) = judge_text(text, level)?;
+        // Keys that are no numbers, for example: what only we need is not asked of others.
+        if let Ok(history) = History::from_json_lines(text) {
+            let mut verdict = Self::of(&history, level);
+            verdict.by_graph = by_graph;
+            return Ok(verdict);
+        }
+        let pictures = match &by_graph {
+            Judged::Violated { proof, .. } => vec![proof.clone()],
+            _ => Vec::new(),
+        };
+        Ok(Self { level, shape, by_graph, by_order: None, pictures })
+    }
+
+    /// Whether both say that the level is kept.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.by_graph == Judged::Holds && self.by_order.as_ref().is_none_or(|ordered| ordered.violations.is_empty())
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = self.level;
+        match &self.by_graph {
+            Judged::Holds => writeln!(f, "by the graph of dependencies (Elle): {level}")?,
+            Judged::Violated { anomalies, .. } => {
+                writeln!(f, "by the graph of dependencies (Elle): not {level}: {}", anomalies.join(", "))?;
+            }
+            Judged::Unknown(why) => {
+                writeln!(f, "by the graph of dependencies (Elle): not known whether {level}: {why}")?;
+            }
+        }
+        match &self.by_order {
+            None if level == Level::StrictSerializable => {
+                writeln!(f, "by the order of commits: not judged, since the history does not tell it")?;
+            }
+            None => writeln!(f, "by the order of commits: not judged; it tells of strict serializability alone")?,
+            Some(Ordered { judged, not_judged, violations }) => {
+                let not = if violations.is_empty() { "" } else { "not " };
+                writeln!(
+                    f,
+                    "by the order of commits: {not}{level}; {judged} transactions judged, {not_judged} whose order is not known"
+                )?;
+            }
+        }
+        for picture in &self.pictures {
+            write!(f, "\n{}\n", picture.trim_end())?;
+        }
+        Ok(())
+    }
+}
