@@ -92,7 +92,7 @@ impl Workload {
         let shared = Shared::new(self, Arc::clone(&history));
         let callers: Vec<_> = (0..self.processes)
             .map(|process| {
-                let dice = Dice::Seeded(ChaCha8Rng::seed_from_u64(self.seed ^ (process as u64) << 32));
+                let dice = Dice::Seeded(Box::new(ChaCha8Rng::seed_from_u64(self.seed ^ (process as u64) << 32)));
                 let mut caller = Caller::new(process, 0, dice, Arc::clone(&shared), db.clone());
                 tokio::spawn(async move { caller.run().await })
             })
@@ -160,7 +160,7 @@ impl Workload {
 
 /// Where random numbers come from.
 enum Dice {
-    Seeded(ChaCha8Rng),
+    Seeded(Box<ChaCha8Rng>),
     World(World),
 }
 
