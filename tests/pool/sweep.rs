@@ -32,11 +32,13 @@ use std::collections::HashSet;
 
 use crate::server::Call;
 use poolproof::Mode;
+// The polls of many cases are those of one poll of a test, of which tokio's budget would let go on only the first.
+use tokio::task::coop::unconstrained;
 
 #[tokio::test(start_paused = true)]
 async fn an_operation_dropped_at_any_moment_costs_the_pool_nothing() {
     for scenario in table::SCENARIOS {
-        let swept = drive::cancel(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let swept = unconstrained(drive::cancel(scenario)).await.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!("{}: {:?} polls, {} cases", scenario.name, swept.polls, swept.cases);
     }
 }
@@ -45,7 +47,7 @@ async fn an_operation_dropped_at_any_moment_costs_the_pool_nothing() {
 async fn a_panic_in_any_call_into_user_code_costs_the_pool_nothing() {
     let mut panicked = HashSet::new();
     for scenario in table::SCENARIOS {
-        let swept = drive::panic(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let swept = unconstrained(drive::panic(scenario)).await.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!("{}: {} panics", scenario.name, swept.cases);
         assert!(swept.cases > 0, "{}: it calls no user code", scenario.name);
         panicked.extend(swept.panicked);
@@ -60,7 +62,7 @@ async fn a_panic_in_any_call_into_user_code_costs_the_pool_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_operation_of_the_engine_that_ends_at_any_moment_leaves_all_or_nothing() {
     for scenario in engine_table::SCENARIOS {
-        let swept = engine::sweep(scenario).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let swept = unconstrained(engine::sweep(scenario)).await.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!("{}: {:?} polls, {} cases", scenario.name, swept.polls, swept.cases);
     }
 }
@@ -68,7 +70,7 @@ async fn an_operation_of_the_engine_that_ends_at_any_moment_leaves_all_or_nothin
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_of_the_writer_that_ends_at_any_moment_leaves_all_or_nothing() {
     for scenario in lane_table::SCENARIOS {
-        let swept = lane::sweep(scenario, Mode::Wal).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let swept = unconstrained(lane::sweep(scenario, Mode::Wal)).await.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!("{}: {} polls, {} cases, {} panics", scenario.name, swept.most_polls, swept.cases, swept.panics);
     }
 }
@@ -76,7 +78,7 @@ async fn an_operation_of_the_writer_that_ends_at_any_moment_leaves_all_or_nothin
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_of_a_writer_in_mvcc_mode_that_ends_at_any_moment_leaves_all_or_nothing() {
     for scenario in lane_table::SIDE_BY_SIDE {
-        let swept = lane::sweep(scenario, Mode::Mvcc).await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let swept = unconstrained(lane::sweep(scenario, Mode::Mvcc)).await.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!("{}: {} polls, {} cases, {} panics", scenario.name, swept.most_polls, swept.cases, swept.panics);
     }
 }
