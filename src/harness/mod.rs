@@ -20,6 +20,12 @@ mod panics;
 pub mod prove;
 pub mod run;
 pub mod sim;
+#[doc(hidden)]
+pub mod sql {
+    //! Whether what the library says of a text of SQL is true: for the fuzzer, and for what it has found.
+
+    pub use crate::sql::oracle::{Reader, disagreement, long};
+}
 pub mod statements;
 pub mod stress;
 pub mod subjects;

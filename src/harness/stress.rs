@@ -60,6 +60,12 @@ pub const MAX_WORKERS: usize = 256;
 #[error("{0}")]
 pub struct CannotRun(pub(super) String);
 
+impl CannotRun {
+    pub(super) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
 impl Stress {
     /// Runs it to the end, or until `control` stops it, and looks at what it left.
     ///

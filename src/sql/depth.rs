@@ -59,11 +59,21 @@ pub(super) fn measure(sql: &str) -> Depth {
     }
 }
 
-/// `names`: what is in brackets is passed over, as the parser does it, unread: it may hold half of a quoted text. Otherwise it is
-/// read, and nothing is taken back there: what closes or ends may be of a name.
 fn scan(sql: &str, names: bool) -> Depth {
+    let mut depth = Depth::default();
+    each_level(sql, names, |level| {
+        depth.is_deep |= level.is_deep();
+        depth.weight = depth.weight.max(level.weight());
+        depth.too_deep = level.exceeds();
+        depth.too_deep.is_none()
+    });
+    Depth { is_deep: depth.is_deep || depth.too_deep.is_some(), ..depth }
+}
+
+/// Calls `see` after each token, until it has seen enough. `names`: what is in brackets is passed over, as the parser does it, unread:
+/// it may hold half of a quoted text. Otherwise it is read, and nothing is taken back there: what closes or ends may be of a name.
+fn each_level(sql: &str, names: bool, mut see: impl FnMut(&Level) -> bool) {
     let mut level = Level::default();
-    let (mut is_deep, mut weight) = (false, 0);
     let mut last = TokenType::TK_NONE;
     let (mut place, mut bracket) = (0, None);
     let mut tokens = Lexer::new(sql.as_bytes());
@@ -90,13 +100,10 @@ fn scan(sql: &str, names: bool) -> Depth {
                 None => {}
             }
         }
-        is_deep |= level.is_deep();
-        weight = weight.max(level.weight());
-        if let Some(too_deep) = level.exceeds() {
-            return Depth { too_deep: Some(too_deep), is_deep: true, weight };
+        if !see(&level) {
+            return;
         }
     }
-    Depth { too_deep: None, is_deep, weight }
 }
 
 /// Where the scan is, in the statement that it reads.
@@ -152,10 +159,13 @@ impl Level {
         self.open.len() > SHALLOW || self.operators > 2 * SHALLOW
     }
 
+    fn queries(&self) -> usize {
+        self.open.iter().filter(|is_query| **is_query).count()
+    }
+
     fn exceeds(&self) -> Option<TooDeep> {
-        // Each of them is one of the operators.
-        let queries =
-            if self.open.len() > QUERIES { self.open.iter().filter(|is_query| **is_query).count() } else { 0 };
+        // Each of them is one of the parentheses.
+        let queries = if self.open.len() > QUERIES { self.queries() } else { 0 };
         let found = [
             ("nested parentheses", self.open.len(), PARENTHESES),
             ("nested subqueries", queries, QUERIES),
@@ -164,6 +174,49 @@ impl Level {
         ];
         let exceeded = found.into_iter().find(|(_, found, limit)| found > limit)?;
         Some(TooDeep { what: exceeded.0, found: exceeded.1, limit: exceeded.2 })
+    }
+}
+
+/// The most of each of what is limited, at any place of a text: for the oracle, which has it of the parser's tree, too.
+#[cfg(feature = "harness")]
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Most {
+    pub(super) parentheses: usize,
+    pub(super) queries: usize,
+    pub(super) terms: usize,
+    pub(super) named: usize,
+}
+
+#[cfg(feature = "harness")]
+impl Most {
+    fn see(&mut self, level: &Level) {
+        self.parentheses = self.parentheses.max(level.open.len());
+        self.queries = self.queries.max(level.queries());
+        self.terms = self.terms.max(level.terms);
+        self.named = self.named.max(level.named);
+    }
+
+    /// As [`measure`] finds it.
+    pub(super) fn of(sql: &str) -> Self {
+        let mut most = Self::default();
+        for names in [true, false] {
+            each_level(sql, names, |level| {
+                most.see(level);
+                true
+            });
+        }
+        most
+    }
+
+    /// Of the tokens of a tree.
+    pub(super) fn of_tokens(tokens: impl IntoIterator<Item = TokenType>) -> Self {
+        let (mut most, mut level, mut last) = (Self::default(), Level::default(), TokenType::TK_NONE);
+        for token in tokens {
+            level.take(last, token, false);
+            last = token;
+            most.see(&level);
+        }
+        most
     }
 }
 

@@ -6,7 +6,7 @@
 //! stack, by itself or with what it names), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a
 //! query), `tokens` (of the parser's tree), `variables` (the names of parameters), `pragma` (what each pragma does), `outside` (what
 //! asks the real clock, for the simulation), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
-//! cache).
+//! cache), `oracle` (whether all of that is true, for tests and the fuzzer).
 //!
 //! What cannot be read the engine cannot either, for it reads with the same parser: it is refused there, and did nothing.
 
@@ -14,6 +14,8 @@ mod depth;
 mod nesting;
 #[cfg(feature = "cache")]
 pub(crate) mod object;
+#[cfg(feature = "harness")]
+pub(crate) mod oracle;
 #[cfg(feature = "harness")]
 mod outside;
 mod pragma;

@@ -97,7 +97,7 @@ const NOTHING: Effects = Effects {
 
 impl Effects {
     /// Of this and another statement.
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
             bounds: self.bounds || other.bounds,
             savepoints: self.savepoints || other.savepoints,

@@ -377,7 +377,8 @@ const BLANKS: &[&str] =
     &[" ", "\n", "\t ", "/**/", "/*/ ' /*/", "/* ; COMMIT; */", " -- it's; BEGIN\n", " --\n", "/*\"*/ "];
 
 /// As many texts as `POOLPROOF_TEXTS` says, made of one to four statements, with blanks and comments of all kinds between their
-/// words: where each ends, what the first is and what all of them do is known from how they were made.
+/// words: where each ends, what the first is and what all of them do is known from how they were made. The oracle of the fuzzer looks at
+/// each of them, too.
 #[test]
 fn texts_of_any_statements_are_read_as_they_were_made() {
     let count = std::env::var("POOLPROOF_TEXTS").map_or(10_000, |count| count.parse().expect("a number"));
@@ -418,5 +419,6 @@ fn texts_of_any_statements_are_read_as_they_were_made() {
         let Effects { bounds, schema, session, .. } = text.effects();
         assert_eq!([bounds, schema, session], [any(0), any(1), any(2)], "{number}: {sql}");
         assert_eq!(text.is_query(), matches!(made[0].0, Kind::Query | Kind::Explain), "{number}: {sql}");
+        assert_eq!(oracle::disagreement(&sql, oracle::Reader::Library), None, "{number}: {sql}");
     }
 }

@@ -32,7 +32,7 @@ impl<F: FnMut(TokenType, Option<&str>)> TokenStream for Tokens<F> {
 }
 
 /// A name as it is without its quotes, if it has some.
-fn unquoted(name: &str) -> String {
+pub(super) fn unquoted(name: &str) -> String {
     let within = |quote: char, end: char| name.strip_prefix(quote)?.strip_suffix(end);
     for quote in ['"', '\'', '`'] {
         if let Some(within) = within(quote, quote) {

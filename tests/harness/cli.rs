@@ -250,7 +250,7 @@ fn the_documented_stress_run_holds() {
 
 #[test]
 fn help_says_how_with_an_example() {
-    for command in ["", "prove", "stress", "serve", "sim", "merge"] {
+    for command in ["", "prove", "stress", "statements", "isolation", "check", "serve", "sim", "merge"] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let output = poolproof(&args);
         assert!(output.status.success());

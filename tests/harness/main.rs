@@ -3,7 +3,9 @@
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;
+mod corpus;
 mod isolation;
+mod judges;
 mod kill;
 mod sim;
 mod sim_cli;

@@ -59,6 +59,12 @@ fn the_pool_is_proved_and_the_report_has_every_field() {
             assert!(phase.get(field).is_some(), "{field} is missing in {phase}");
         }
     }
+    let text = String::from_utf8_lossy(&output.stdout);
+    for said in
+        ["statements: ", "as the engine alone", "isolation: 1,000 transactions, strict serializable, by two checkers"]
+    {
+        assert!(text.contains(said), "{said}: {text}");
+    }
     let gate = &proof["phases"][0];
     assert_eq!(gate["as_expected"], gate["runs"]);
     assert_eq!(gate["panics"], gate["runs"], "one panic a gated run: {gate}");
@@ -70,6 +76,8 @@ fn a_pool_that_lends_a_connection_to_two_holders_is_not_proved() {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(proof["verdict"], "not proved");
     assert!(failed(&proof).iter().any(|name| name.contains("at once")), "{proof}");
+    // Whoever judges them finds out the control of each.
+    assert!(["statements", "isolation"].iter().all(|name| failed(&proof).contains(name)), "{proof}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! the mend).
 
 mod http;
+mod isolation;
 mod kill;
 mod number;
 mod output;
@@ -11,6 +12,7 @@ mod prove;
 mod serve;
 mod signals;
 mod sim;
+mod statements;
 mod stress;
 
 use std::process::ExitCode;
@@ -43,6 +45,9 @@ struct Cli {
 enum Command {
     Prove(prove::Args),
     Stress(stress::Args),
+    Statements(statements::Args),
+    Isolation(isolation::Args),
+    Check(isolation::CheckArgs),
     Serve(serve::Args),
     // Many settings.
     Sim(Box<sim::Args>),
@@ -77,6 +82,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Prove(args) => prove::run(&args),
         Command::Stress(args) => stress::run(&args),
+        Command::Statements(args) => statements::run(&args),
+        Command::Isolation(args) => isolation::run(&args),
+        Command::Check(args) => isolation::check(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Merge(args) => sim::merge(&args).map(Outcome::from),

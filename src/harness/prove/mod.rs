@@ -19,7 +19,7 @@ use super::drive::Control;
 use super::run::RunReport;
 use super::subjects::Kind;
 use phases::Planned;
-pub use phases::SERVICE;
+pub use phases::{ISOLATION, SERVICE, STATEMENTS};
 
 /// What to prove, with what.
 #[derive(Clone, Debug)]

@@ -7,6 +7,8 @@
 //! turso 0.2.2    shared        racing threads  whatever it is
 //! turso 0.8.3    shared        racing threads  whatever it is
 //! turso 0.8.3    the pool      racing threads  nothing at fault                            part of the proof
+//! turso 0.8.3    the pool      generated SQL   what the engine alone does                  part of the proof
+//! turso 0.8.3    the pool      transactions    strict serializability, by two checkers     part of the proof
 //! turso 0.8.3    the pool      the service     nothing at fault                            part of the proof
 //! turso 0.2.2    separate      racing threads  no panic, hang or lost write                part of the proof
 //! turso 0.2.2    separate      one writer      whatever it is: what a lane makes of it
@@ -25,6 +27,12 @@ pub const KNOWN_LOCATION: &str = "turso_core-0.2.2/storage/pager.rs:1601:43";
 
 /// The phase of the story's service.
 pub const SERVICE: &str = "service, over HTTP";
+
+/// The phase of generated programs of SQL.
+pub const STATEMENTS: &str = "statements";
+
+/// The phase of transactions that are judged.
+pub const ISOLATION: &str = "isolation";
 
 /// Operations of one race.
 const RACE: u64 = 400;
@@ -53,6 +61,10 @@ enum Must {
     },
     /// As many requests as there was time for, and each was answered well.
     Serve,
+    /// Nothing is found by judges of its own.
+    PassItsJudges {
+        at_least: u64,
+    },
     /// Nothing: it is shown as it is, and `ok` only says whether it was clean.
     JustRun,
 }
@@ -72,6 +84,11 @@ impl Planned {
                 short_of(operations, run)
             }),
             Must::Serve => not_clean(run),
+            Must::PassItsJudges { .. } if !run.ok => Some(run.faults().join(", ") + &first_finding(run)),
+            Must::PassItsJudges { at_least } if run.operations < at_least => {
+                Some(format!("performed {} of at least {at_least} operations", run.operations))
+            }
+            Must::PassItsJudges { .. } => None,
             Must::BeClean { operations } => not_clean(run).or_else(|| short_of(operations, run)),
         }
     }
@@ -158,6 +175,8 @@ pub(super) fn all(prove: &Prove) -> Vec<Planned> {
     let mut lane = pool(prove, name, writes, "", &[4]);
     lane.runs = vec![stress(prove.subject, writes, 512, 4, prove.seed, "--write-every 1 --warm", 50)];
     phases.push(lane);
+    phases.push(statements(prove));
+    phases.push(isolation(prove));
     phases.push(service(prove));
     phases.push(affected_race(prove, "race, separate", "separate", Must::LoseNothing { operations: RACE }));
     let mut one_writer =
@@ -275,6 +294,47 @@ fn service(prove: &Prove) -> Planned {
     }
 }
 
+/// A subject that is broken is so here in a way of its own.
+fn is_broken(prove: &Prove) -> bool {
+    !matches!(prove.subject, Kind::Pool | Kind::Mutex | Kind::OneHolder)
+}
+
+/// Generated programs of SQL, as the engine alone runs them. Who is put to it is the library, or a control if the subject is one.
+fn statements(prove: &Prove) -> Planned {
+    let programs = if prove.quick { 20 } else { 50 };
+    let subject = if is_broken(prove) { "naive" } else { "pool" };
+    let line = |part: u64| {
+        let from = (prove.seed % 1_000_000 * 2 + part) * programs;
+        let upto = from + programs;
+        words(&format!("statements --subject {subject} --programs {from}..{upto} --json - --quiet"))
+    };
+    Planned {
+        name: STATEMENTS,
+        connections: subject.to_owned(),
+        required: true,
+        program: prove.program.clone(),
+        runs: (0..2).map(line).collect(),
+        at_once: 2,
+        must: Must::PassItsJudges { at_least: programs },
+    }
+}
+
+/// Transactions by every way in, judged by two checkers.
+fn isolation(prove: &Prove) -> Planned {
+    let transactions = if prove.quick { 1_000 } else { 4_000 };
+    let (subject, flaw) = if is_broken(prove) { ("two-snapshots", " --flaw two-snapshots") } else { ("pool", "") };
+    let line = format!("isolation --transactions {transactions} --seed {}{flaw} --json - --quiet", prove.seed);
+    Planned {
+        name: ISOLATION,
+        connections: subject.to_owned(),
+        required: true,
+        program: prove.program.clone(),
+        runs: vec![words(&line)],
+        at_once: 1,
+        must: Must::PassItsJudges { at_least: transactions },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +397,15 @@ mod tests {
             RunReport { sqlite_integrity: String::new(), ..good() },
             RunReport { ok: false, failed: 1, ..good() },
         ] {
+            assert!(judge(must, &run).is_some(), "{run:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_judges_of_its_own_must_pass_them_and_have_done_enough() {
+        let must = Must::PassItsJudges { at_least: 10 };
+        assert_eq!(judge(must, &good()), None);
+        for run in [RunReport { operations: 9, ..good() }, RunReport { ok: false, ..good() }] {
             assert!(judge(must, &run).is_some(), "{run:?}");
         }
     }

@@ -52,7 +52,7 @@ fn alone(mut program: Program) -> Program {
 
 /// The first difference: its group, and what either came to.
 fn first(program: &Program) -> Option<(String, String)> {
-    block_on(async {
+    block_on(false, async {
         // Nobody refuses anything.
         let told: Vec<_> = program.calls().map(|_| Told::Done(Vec::new())).collect();
         let by_engine = oracle::run(&mut Bare::open(false).await, program, &told).await;

@@ -1,13 +1,12 @@
-//! A seed's program: statements by a weighted grammar, most of which succeed.
+//! A seed's program, or that of given choices: statements by a weighted grammar, most of which succeed.
 //!
 //! The grammar knows the names that it has made, and not whether making them succeeded, so some statements fail for their names;
 //! others for their values, at a row in the middle if they write several. Nothing asks the clock or for chance: both sides have to
 //! come to the same.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use turso::Value;
 
+use super::choices::{Choices, Part};
 use super::program::{Call, Environment, Program, Statement, Way};
 
 /// Groups of a program, at most.
@@ -25,7 +24,7 @@ struct Table {
 }
 
 pub(super) struct Grammar {
-    rng: ChaCha8Rng,
+    choices: Choices,
     tables: Vec<Table>,
     /// Names that were given so far: none is given twice by accident.
     names: u64,
@@ -35,33 +34,51 @@ pub(super) struct Grammar {
 
 impl Grammar {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), tables: Vec::new(), names: 0, mvcc: false }
+        Self::of(Choices::of_seed(seed))
     }
 
-    pub(super) fn program(mut self) -> Program {
+    pub(super) fn of(choices: Choices) -> Self {
+        Self { choices, tables: Vec::new(), names: 0, mvcc: false }
+    }
+
+    pub(super) fn program(self) -> Program {
+        self.program_and_choices().0
+    }
+
+    /// And the bytes that make it again.
+    pub(super) fn program_and_choices(mut self) -> (Program, Vec<u8>) {
+        let program = self.choose();
+        (program, self.choices.bytes())
+    }
+
+    fn choose(&mut self) -> Program {
         let file = self.one_in(4);
-        let environment = Environment {
+        let mut environment = Environment {
             file,
             two_pools: file && self.one_in(2),
             no_statement_cache: self.one_in(4),
             mvcc: self.one_in(8),
+            ..Environment::default()
         };
         self.mvcc = environment.mvcc;
         let mut groups = Vec::new();
         // Something to work on.
-        for _ in 0..2 + self.below(2) {
+        for _ in 0..2 + self.choices.count(2) {
             let statements = vec![self.create_table()];
+            self.choices.end(Part::Call);
             groups.push(vec![Call { way: Way::Execute, statements }]);
         }
-        for _ in 0..3 + self.below(GROUPS) {
+        for _ in 0..3 + self.choices.count(GROUPS) {
             let first = self.call();
+            let beside = first.way.is_queued() && self.one_in(2);
+            let beside = if beside { self.choices.count(TOGETHER) } else { 0 };
+            self.choices.end(Part::Call);
             let mut group = vec![first];
-            if group[0].way.is_queued() && self.one_in(2) {
-                for _ in 0..self.below(TOGETHER) {
-                    let next = self.call();
-                    if next.way.is_queued() {
-                        group.push(next);
-                    }
+            for _ in 0..beside {
+                let next = self.call();
+                self.choices.end(Part::Call);
+                if next.way.is_queued() {
+                    group.push(next);
                 }
             }
             groups.push(group);
@@ -73,11 +90,16 @@ impl Grammar {
             }
             groups.iter_mut().for_each(|group: &mut Vec<Call>| group.retain(|call| !call.statements.is_empty()));
         }
+        environment.link = file && self.one_in(4);
+        environment.odd_name = file && self.one_in(4);
+        environment.hooks = self.one_in(4);
+        environment.narrow = self.one_in(4);
+        environment.threads = self.one_in(4);
         Program { environment, groups }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        self.rng.next_u64() % bound
+        self.choices.below(bound)
     }
 
     fn one_in(&mut self, of: u64) -> bool {
@@ -94,8 +116,8 @@ impl Grammar {
             _ if way.reads() => vec![self.query()],
             Way::Glance if self.one_in(2) => vec![self.query()],
             _ if way.takes_one() => vec![self.statement(true)],
-            Way::Batch => (0..1 + self.below(SEVERAL)).map(|_| self.statement(false)).collect(),
-            _ => (0..1 + self.below(SEVERAL))
+            Way::Batch => (0..1 + self.choices.count(SEVERAL)).map(|_| self.statement(false)).collect(),
+            _ => (0..1 + self.choices.count(SEVERAL))
                 .map(|_| if self.one_in(4) { self.query() } else { self.statement(true) })
                 .collect(),
         };
@@ -127,6 +149,7 @@ impl Grammar {
             self.parameters(&mut statement);
         }
         self.dress(&mut statement);
+        self.choices.end(Part::Statement);
         statement
     }
 
@@ -257,7 +280,7 @@ impl Grammar {
                 format!("WITH c AS (SELECT {}) INSERT {or}INTO {name} SELECT * FROM c", values.join(" , "))
             }
             _ => {
-                let rows: Vec<String> = (0..1 + self.below(3))
+                let rows: Vec<String> = (0..1 + self.choices.count(3))
                     .map(|_| {
                         let values: Vec<_> = table.columns.iter().map(|_| self.value()).collect();
                         format!("( {} )", values.join(" , "))
@@ -309,7 +332,7 @@ impl Grammar {
         let mut defined = vec![format!("a INTEGER{key}")];
         let names =
             self.one_of(&[["b", "c", "d"], ["end", "\"c ; d\"", "[d ' d]"], ["`begin`", "start", "\"x\"\"y\""]]);
-        for column in names.into_iter().take(1 + self.below(3) as usize) {
+        for column in names.into_iter().take(1 + self.choices.count(3) as usize) {
             let kind = if strict {
                 self.one_of(&["INTEGER", "TEXT", "REAL", "BLOB", "ANY"])
             } else {
@@ -386,8 +409,8 @@ impl Grammar {
     fn compound(&mut self) -> Statement {
         let table = self.table();
         let (name, column) = (table.name.clone(), self.column(&table));
-        let terms = 2 + self.below(220) as usize;
-        let deep = 1 + self.below(28) as usize;
+        let terms = 2 + self.choices.count(220) as usize;
+        let deep = 1 + self.choices.count(28) as usize;
         let query = match self.below(3) {
             0 => vec!["SELECT 7"; terms].join(" UNION ALL "),
             1 => format!("{}SELECT 7{}", "SELECT * FROM (".repeat(deep), ")".repeat(deep)),
@@ -493,6 +516,7 @@ impl Grammar {
                 format!("SELECT {column} FROM {} WHERE {condition} ORDER BY 1", table.name)
             }
         };
+        self.choices.end(Part::Statement);
         Statement { sql, params: Vec::new(), gives_rows: true }
     }
 }

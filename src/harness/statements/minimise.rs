@@ -31,11 +31,11 @@ pub(super) fn minimise(
 /// In an environment of which one thing less is said.
 fn plainly(program: &Program, place: usize) -> Option<Program> {
     let mut smaller = program.clone();
-    let Environment { file, two_pools, no_statement_cache, mvcc } = &mut smaller.environment;
-    let said: Vec<_> = [two_pools, file, no_statement_cache, mvcc].into_iter().filter(|is| **is).collect();
-    *said.into_iter().nth(place)? = false;
-    // Another pool needs a file.
-    smaller.environment.two_pools &= smaller.environment.file;
+    let said = smaller.environment.all().into_iter().filter(|(is, _)| **is);
+    *said.map(|(is, _)| is).nth(place)? = false;
+    let Environment { file, two_pools, link, odd_name, .. } = &mut smaller.environment;
+    // They need a file.
+    [two_pools, link, odd_name].into_iter().for_each(|needs| *needs &= *file);
     Some(smaller)
 }
 

@@ -53,7 +53,7 @@ fn changes_its_connection(statement: &Statement) -> bool {
     sql.contains("temp") || sql.contains("pragma")
 }
 
-async fn one(engine: &impl Engine, Call { way, statements }: &Call, told: &Told) -> Told {
+pub(super) async fn one(engine: &impl Engine, Call { way, statements }: &Call, told: &Told) -> Told {
     let Statement { sql, params, gives_rows } = &statements[0];
     let outcome = match way {
         Way::Execute | Way::Prepared if sql.contains("OR FAIL") => {
@@ -74,7 +74,10 @@ async fn one(engine: &impl Engine, Call { way, statements }: &Call, told: &Told)
     }
 }
 
-async fn statement(engine: &impl Engine, Statement { sql, params, gives_rows }: &Statement) -> Result<String, String> {
+pub(super) async fn statement(
+    engine: &impl Engine,
+    Statement { sql, params, gives_rows }: &Statement,
+) -> Result<String, String> {
     match gives_rows {
         true => Ok(engine.rows(sql, params).await?.concat()),
         // What it is set to now does not matter.

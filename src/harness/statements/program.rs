@@ -117,21 +117,41 @@ pub struct Environment {
     pub no_statement_cache: bool,
     /// In MVCC mode, one call after the other.
     pub mvcc: bool,
+    /// The file is opened by a symbolic link; the other pool opens it by its own name.
+    pub link: bool,
+    /// The file's name has blanks, dots, quotes, and letters of several scripts.
+    pub odd_name: bool,
+    /// A hook sets what the writer relies on.
+    pub hooks: bool,
+    /// As little room in the queue and in the cache, and as small commits, as can be.
+    pub narrow: bool,
+    /// On a runtime with worker threads.
+    pub threads: bool,
+}
+
+impl Environment {
+    /// All that can be said of it, each with its name.
+    pub(super) fn all(&mut self) -> [(&mut bool, &'static str); 9] {
+        let Self { file, two_pools, no_statement_cache, mvcc, link, odd_name, hooks, narrow, threads } = self;
+        [
+            (two_pools, "guards of another pool"),
+            (link, "opened by a link"),
+            (odd_name, "of an odd name"),
+            (file, "in a file"),
+            (no_statement_cache, "no statement cache"),
+            (mvcc, "MVCC mode"),
+            (hooks, "hooks"),
+            (narrow, "room for one"),
+            (threads, "worker threads"),
+        ]
+    }
 }
 
 impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = [
-            (self.file, "in a file"),
-            (self.two_pools, "guards of another pool"),
-            (self.no_statement_cache, "no statement cache"),
-            (self.mvcc, "MVCC mode"),
-        ];
-        let mut words = words.into_iter().filter_map(|(is, word)| is.then_some(word)).peekable();
-        match words.peek() {
-            None => Ok(()),
-            Some(_) => writeln!(f, "-- {}", words.collect::<Vec<_>>().join(", ")),
-        }
+        let mut said = *self;
+        let words: Vec<&str> = said.all().into_iter().filter_map(|(is, word)| is.then_some(word)).collect();
+        if words.is_empty() { Ok(()) } else { writeln!(f, "-- {}", words.join(", ")) }
     }
 }
 

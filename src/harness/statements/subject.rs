@@ -13,7 +13,8 @@ use super::program::{Call, Environment, Program, Statement, Way};
 use super::table::{Told, digest, shown};
 use super::{FAILED, Io, REFUSED, memory, name};
 use crate::error::{Error, Result};
-use crate::pool::{Behavior, ConnectionPool, Row, Rows, Snapshot, Transaction};
+use crate::harness::sim::World;
+use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Row, Rows, Snapshot, Transaction};
 use crate::writer::{Mode, PooledDatabaseWriter, WriterConfig};
 
 /// Runs it on a new database: what each call came to, and what it holds at the end.
@@ -25,25 +26,43 @@ pub(super) async fn run(program: &Program) -> std::result::Result<(Vec<Told>, St
     let folder = program.environment.file.then(tempfile::tempdir).transpose();
     let folder = folder.map_err(|error| format!("there is no folder for it: {error}"))?;
     let place = match &folder {
-        Some(folder) => Place::File(folder.path().join(name())),
+        Some(folder) => {
+            let linked = file_in(folder.path(), program.environment);
+            linked.map_err(|error| format!("there is no link to it: {error}"))?
+        }
         None => Place::Memory(memory(), name()),
     };
+    run_at(program, &place).await
+}
+
+/// The same in a simulated world.
+///
+/// # Errors
+/// As for [`run`].
+pub(super) async fn run_in(world: &World, program: &Program) -> std::result::Result<(Vec<Told>, String), String> {
+    run_at(program, &Place::World(world.clone())).await
+}
+
+async fn run_at(program: &Program, place: &Place) -> std::result::Result<(Vec<Told>, String), String> {
     let (told, disagree) =
-        calls(program, &place).await.map_err(|error| format!("the database could not be used: {error}"))?;
+        calls(program, place).await.map_err(|error| format!("the database could not be used: {error}"))?;
     if let Some(unknown) = told.iter().find(|told| matches!(told, Told::Failed(why) if why.starts_with(UNKNOWN))) {
         return Err(format!("an outcome is unknown though no disk failed: {unknown}"));
     }
     if let Some(disagree) = disagree {
         return Err(disagree);
     }
-    if let Place::File(file) = &place
+    if let Place::File { file, .. } = place
         && !program.environment.mvcc
     {
         sqlite_finds_no_damage(file)?;
     }
-    let database = match &place {
+    let database = match place {
+        Place::World(world) => {
+            turso::Builder::new_local(&world.path(IN_A_WORLD)).with_io_impl(world.io()).build().await
+        }
         Place::Memory(io, name) => turso::Builder::new_local(name).with_io_impl(Arc::clone(io)).build().await,
-        Place::File(file) => turso::Builder::new_local(&file.to_string_lossy()).build().await,
+        Place::File { file, .. } => turso::Builder::new_local(&file.to_string_lossy()).build().await,
     };
     let connection =
         database.and_then(|database| database.connect()).map_err(|error| format!("unreadable: {error}"))?;
@@ -52,25 +71,65 @@ pub(super) async fn run(program: &Program) -> std::result::Result<(Vec<Told>, St
 
 /// Where the database is.
 enum Place {
+    World(World),
     Memory(Io, String),
-    File(PathBuf),
+    /// By its own name, and as it is opened.
+    File {
+        file: PathBuf,
+        opened: PathBuf,
+    },
+}
+
+fn file_in(folder: &Path, Environment { link, odd_name, .. }: Environment) -> std::io::Result<Place> {
+    let name = if odd_name { format!("Zürich 東京 'n' \"x\".{}", name()) } else { name() };
+    let file = folder.join(name);
+    if !link {
+        return Ok(Place::File { opened: file.clone(), file });
+    }
+    let opened = folder.join("link.db");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&file, &opened)?;
+    // A link leads to what is there.
+    std::fs::File::create(&file)?;
+    Ok(Place::File { file, opened })
 }
 
 const UNKNOWN: &str = "UNKNOWN: ";
 
+/// The name of a database in a world.
+const IN_A_WORLD: &str = "statements.db";
+
 async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<String>)> {
-    let Environment { two_pools, no_statement_cache, mvcc, .. } = program.environment;
-    let open = || {
-        let builder = match place {
+    let Environment { two_pools, no_statement_cache, mvcc, hooks, narrow, .. } = program.environment;
+    let open = |by_its_name: bool| {
+        let mut builder = match place {
+            Place::World(world) => world.pool(IN_A_WORLD),
             Place::Memory(io, name) => ConnectionPool::builder(name).io(Arc::clone(io)),
-            Place::File(file) => ConnectionPool::builder(file),
+            Place::File { file, .. } if by_its_name => ConnectionPool::builder(file),
+            Place::File { opened, .. } => ConnectionPool::builder(opened),
         };
+        if hooks {
+            builder = builder.hooks(Hooks::new().after_connect(|connection: &mut Connection| {
+                Box::pin(async move {
+                    connection.run("PRAGMA synchronous = OFF").await?;
+                    Ok(connection.run("PRAGMA cache_size = 200").await?)
+                })
+            }));
+        }
+        // One for the lane, one for a guard, one for a reader beside it.
         builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).build()
     };
     let mode = if mvcc { Mode::Mvcc } else { Mode::Wal };
-    let config = WriterConfig { cache: 1 << 20, mode, ..WriterConfig::default() };
-    let db = PooledDatabaseWriter::with_config(open().await?, config).await?;
-    let other = if two_pools { Some(open().await?) } else { None };
+    let mut config = WriterConfig { cache: 1 << 20, mode, ..WriterConfig::default() };
+    if narrow {
+        config = WriterConfig { queue: 1, batch_jobs: 1, cache: 1, checkpoint_bytes: 4096, ..config };
+    }
+    let pool = open(false).await?;
+    let db = match place {
+        Place::World(world) => world.writer(pool, config).await?,
+        _ => PooledDatabaseWriter::with_config(pool, config).await?,
+    };
+    let other = if two_pools { Some(open(true).await?) } else { None };
     let ways = Ways { db: &db, guards: other.as_ref().unwrap_or(db.pool()) };
     let mut all = Vec::new();
     for group in &program.groups {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use poolproof::harness::affected;
 use poolproof::harness::drive::Control;
-use poolproof::harness::prove::{Event, Phase, Proof, Prove, SERVICE};
+use poolproof::harness::prove::{Event, ISOLATION, Phase, Proof, Prove, SERVICE, STATEMENTS};
 use poolproof::harness::subjects::Kind;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -144,6 +144,16 @@ fn text(proof: &Proof, subject: Kind, width: u16) -> String {
     }
     if let Some(most) = proof.phases.iter().filter_map(|phase| phase.max_open).max() {
         lines.push(format!("{}: at most {most} connections open in any run", subject.name()));
+    }
+    for phase in proof.phases.iter().filter(|phase| phase.ok) {
+        let count = number(phase.operations);
+        match phase.name.as_str() {
+            STATEMENTS => lines.push(format!("statements: {count}, as the engine alone")),
+            ISOLATION => {
+                lines.push(format!("isolation: {count} transactions, strict serializable, by two checkers"));
+            }
+            _ => {}
+        }
     }
     for phase in proof.phases.iter().filter(|phase| phase.name == SERVICE) {
         lines.push(format!("service: {}, {}", counted(phase.operations, "request"), counted(phase.failed, "failure")));

@@ -1,0 +1,214 @@
+//! `poolproof isolation`: transactions by every way in, recorded and judged; and `poolproof check`: a history from a file, judged.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use poolproof::Mode;
+use poolproof::harness::isolation::{Flaw, Isolation, IsolationReport, Level, Shape, Verdict, Workload};
+use poolproof::harness::stress::MAX_WORKERS;
+
+use crate::number::from_to;
+use crate::output::{counted, is_stdout, json, number, say, tell, verdict, writable, write};
+use crate::{Outcome, Trouble};
+
+const MAX_TRANSACTIONS: u64 = 1_000_000;
+
+/// A level as an argument.
+#[derive(Clone, Copy, Debug)]
+struct AtLevel(Level);
+
+impl ValueEnum for AtLevel {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[AtLevel(Level::StrictSerializable), AtLevel(Level::Serializable), AtLevel(Level::SnapshotIsolation)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// What transactions do, as an argument.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OfShape {
+    /// They append to lists, and read them
+    ListAppend,
+    /// They write registers, and read them
+    RwRegister,
+}
+
+/// A flaw as an argument.
+#[derive(Clone, Copy, Debug)]
+struct Planted(Flaw);
+
+impl ValueEnum for Planted {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Planted; Flaw::ALL.len()] = {
+            let mut all = [Planted(Flaw::TwoSnapshots); Flaw::ALL.len()];
+            let mut index = 0;
+            while index < all.len() {
+                all[index] = Planted(Flaw::ALL[index]);
+                index += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// Run transactions by every way in, and judge their isolation
+///
+/// Two checkers judge: by the graph of dependencies, and by the order of commits.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  poolproof isolation --transactions 20000 --history run.jsonl\n  \
+                        poolproof isolation --mvcc   # snapshot isolation\n  \
+                        poolproof isolation --flaw two-snapshots   # broken: must not hold\n\n\
+                        Flaws: two-snapshots, old-snapshot, stale-answers, lost-update, reads-before,\n  \
+                        uncommitted-reads, unwritten, done-twice, in-pieces")]
+pub struct Args {
+    /// Transactions of all clients
+    #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = from_to(1, MAX_TRANSACTIONS))]
+    transactions: u64,
+    /// Clients at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = from_to(1_u64, 64))]
+    concurrency: u64,
+    /// Lists or registers; guards write only half of them
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = from_to(2_u64, 1_000))]
+    keys: u64,
+    /// What transactions do
+    #[arg(long, value_enum, default_value = "list-append")]
+    shape: OfShape,
+    /// Threads of the runtime
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = from_to(1, MAX_WORKERS))]
+    workers: usize,
+    /// Decides the work, though not how the threads interleave
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// In MVCC mode, judged by snapshot isolation
+    #[arg(long)]
+    mvcc: bool,
+    /// Plant a flaw, which must not hold
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "FLAW")]
+    flaw: Option<Planted>,
+    /// Write what was recorded to FILE, in Elle's format (lines of JSON)
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Write the report as JSON to FILE; - is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print nothing but errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs it; whether it holds.
+pub fn run(args: &Args) -> Result<Outcome, Trouble> {
+    writable(args.json.as_deref())?;
+    writable(args.history.as_deref())?;
+    let both = [&args.json, &args.history].map(|file| file.as_deref().is_some_and(is_stdout));
+    if both == [true, true] {
+        return Err("--json and --history both go to stdout; name a file for one of them".to_owned());
+    }
+    let shape = match args.shape {
+        OfShape::ListAppend => Shape::ListAppend,
+        OfShape::RwRegister => Shape::RwRegister,
+    };
+    let (mode, level) = match args.mvcc {
+        true => (Mode::Mvcc, Level::SnapshotIsolation),
+        false => (Mode::Wal, Level::StrictSerializable),
+    };
+    let processes = args.concurrency.min(args.transactions);
+    let workload = Workload {
+        shape,
+        mode,
+        processes: processes as i64,
+        keys: args.keys,
+        transactions: args.transactions.div_ceil(processes),
+        seed: args.seed,
+        flaw: args.flaw.map(|Planted(flaw)| flaw),
+        ..Workload::default()
+    };
+    let isolation = Isolation { workload, level, workers: args.workers };
+    let report = isolation.run().map_err(|error| error.to_string())?;
+    if !args.quiet && both == [false, false] {
+        say(&text(&report))?;
+    }
+    if args.quiet && !report.run.ok {
+        tell(ends(&report).join("; "));
+    }
+    if let Some(file) = &args.history {
+        write(file, &report.history.to_json_lines())?;
+    }
+    if let Some(file) = &args.json {
+        json(file, &report)?;
+    }
+    Ok(report.run.ok.into())
+}
+
+/// What a person reads.
+fn text(report: &IsolationReport) -> String {
+    let run = &report.run;
+    let mut lines = vec![format!(
+        "{}, {}, {} on {}: {} ({})",
+        run.engine,
+        run.connections,
+        counted(run.concurrency, "client"),
+        counted(run.workers as u64, "thread"),
+        counted(run.operations, "transaction"),
+        report.shape
+    )];
+    lines.push(format!(
+        "in {:.2} s, {:.0}/s: {} committed, {} refused, {} unknown",
+        run.seconds,
+        run.ops_per_s,
+        number(report.committed),
+        number(report.refused),
+        number(report.unknown)
+    ));
+    lines.extend(run.locations.iter().map(|(location, count)| format!("panic x {count} at {location}")));
+    lines.push(report.verdict.trim_end().to_owned());
+    lines.extend(ends(report));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn ends(report: &IsolationReport) -> Vec<String> {
+    let mut faults = report.run.faults();
+    if !report.anomalies.is_empty() {
+        faults.push(format!("not {}: {}", report.level, report.anomalies.join(", ")));
+    }
+    verdict(report.run.ok, false, &faults, &report.run.repeat)
+}
+
+/// Judge the isolation of a history in one of Elle's formats
+///
+/// Lines of JSON, a JSON array, or EDN; of append and r, or of w and r.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  poolproof check fixtures/histories/write-skew.jsonl\n  \
+                        poolproof check --level snapshot-isolation fixtures/histories/write-skew.jsonl")]
+pub struct CheckArgs {
+    /// The history
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// strict-serializable, serializable or snapshot-isolation
+    #[arg(long, value_enum, hide_possible_values = true, default_value = "strict-serializable")]
+    level: AtLevel,
+}
+
+/// Judges it; whether the level is kept.
+pub fn check(args: &CheckArgs) -> Result<Outcome, Trouble> {
+    let (file, level) = (args.file.display(), args.level.0);
+    let text = fs::read_to_string(&args.file).map_err(|error| format!("cannot read {file}: {error}"))?;
+    let found = Verdict::of_text(&text, level).map_err(|error| {
+        format!("{file} is no history: {error}; give Elle's format, a line such as {{\"type\": \"ok\", \"process\": 0, \"value\": [[\"append\", 1, 2]]}} for each event")
+    })?;
+    let holds = found.holds();
+    let ends = if holds { "holds" } else { "DOES NOT HOLD" };
+    say(&format!("{file}: {}\n{found}{ends}\n", found.shape))?;
+    Ok(holds.into())
+}

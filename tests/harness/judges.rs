@@ -1,0 +1,108 @@
+//! The command line's judges: generated SQL, transactions that are recorded, histories from a file.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::common::poolproof as program;
+
+fn poolproof(args: &[&str]) -> Output {
+    Command::new(program()).args(args).output().unwrap()
+}
+
+/// Its exit code, and what it said on stdout.
+fn said(output: &Output) -> (Option<i32>, String) {
+    assert!(output.stderr.is_empty(), "{output:?}");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Exit code 2 and one line on stderr that holds all of `words`.
+fn assert_refused(output: &Output, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stderr.trim().lines().count()), (Some(2), 1), "{stderr}");
+    assert!(words.iter().all(|word| stderr.contains(word)), "{words:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+fn history(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/histories").join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_history_is_judged_by_its_level() {
+    let skew = history("write-skew.jsonl");
+    let (code, text) = said(&poolproof(&["check", &skew]));
+    assert!(code == Some(1) && text.contains("G2-item") && text.contains("process 1"), "{text}");
+    assert!(
+        text.contains("not judged, since the history does not tell it") && text.ends_with("DOES NOT HOLD\n"),
+        "{text}"
+    );
+    let (code, text) = said(&poolproof(&["check", "--level", "snapshot-isolation", &skew]));
+    assert!(code == Some(0) && text.ends_with("holds\n"), "{text}");
+}
+
+#[test]
+fn a_history_of_others_is_read_in_elles_formats() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("history.edn");
+    let edn = "{:type :invoke, :process 0, :f :txn, :value [[:append :x 1] [:r :y nil]]}\n\
+               {:type :invoke, :process 1, :f :txn, :value [[:append :y 1] [:r :x nil]]}\n\
+               {:type :ok, :process 0, :f :txn, :value [[:append :x 1] [:r :y nil]]}\n\
+               {:type :ok, :process 1, :f :txn, :value [[:append :y 1] [:r :x nil]]}\n";
+    fs::write(&file, edn).unwrap();
+    let (code, text) = said(&poolproof(&["check", file.to_str().unwrap()]));
+    assert!(code == Some(1) && text.contains("list-append") && text.contains("G2-item"), "{text}");
+}
+
+#[test]
+fn what_is_no_history_is_refused_in_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("nowhere.jsonl");
+    assert_refused(&poolproof(&["check", nowhere.to_str().unwrap()]), &["cannot read", "nowhere.jsonl"]);
+    for text in ["", "{\"type\":\"ok\"", "SELECT 1", "[1, 2]", "{\"type\":\"done\",\"process\":0,\"value\":[]}"] {
+        let file = folder.path().join("text");
+        fs::write(&file, text).unwrap();
+        assert_refused(&poolproof(&["check", file.to_str().unwrap()]), &["text is no history", "give Elle's format"]);
+    }
+    assert_refused(&poolproof(&["check", "--level", "chaos", "x"]), &["chaos", "snapshot-isolation"]);
+}
+
+#[test]
+fn transactions_hold_and_their_history_is_judged_the_same_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.jsonl");
+    let file = file.to_str().unwrap();
+    for shape in ["list-append", "rw-register"] {
+        let run = ["isolation", "--transactions", "800", "--shape", shape, "--history", file];
+        let (code, text) = said(&poolproof(&run));
+        assert!(code == Some(0) && text.contains("800 transactions") && text.ends_with("holds\n"), "{text}");
+        let (code, again) = said(&poolproof(&["check", file]));
+        let judged = text.lines().find(|line| line.starts_with("by the order of commits")).unwrap();
+        assert!(code == Some(0) && again.contains(judged) && again.contains(shape), "{again}");
+    }
+    let both = ["isolation", "--history", "-", "--json", "-"];
+    assert_refused(&poolproof(&both), &["--json and --history both go to stdout"]);
+}
+
+#[test]
+fn a_planted_flaw_of_isolation_does_not_hold() {
+    let flawed = ["isolation", "--transactions", "800", "--flaw", "two-snapshots"];
+    let (code, text) = said(&poolproof(&flawed));
+    assert!(code == Some(1) && text.contains("DOES NOT HOLD") && text.contains("not strict serializable"), "{text}");
+    assert!(text.contains("repeat: poolproof isolation ") && text.contains("--flaw two-snapshots"), "{text}");
+}
+
+#[test]
+fn generated_programs_are_as_on_the_engine_alone_and_a_naive_writer_is_not() {
+    let (code, text) = said(&poolproof(&["statements", "--programs", "0..20"]));
+    assert!(code == Some(0) && text.contains("20 programs") && text.ends_with("holds\n"), "{text}");
+    let (code, text) = said(&poolproof(&["statements", "--programs", "0..200", "--subject", "naive"]));
+    assert!(code == Some(1) && text.contains("not as on the engine alone"), "{text}");
+    let repeat = text.lines().find(|line| line.starts_with("repeat: ")).unwrap();
+    let again: Vec<&str> = repeat.split_whitespace().skip(2).collect();
+    let (code, again) = said(&poolproof(&again));
+    assert!(code == Some(1) && again.contains(repeat), "{again}");
+    for range in ["5..5", "1", "a..b", "9..3"] {
+        assert_refused(&poolproof(&["statements", "--programs", range]), &["--programs", "choose A..B"]);
+    }
+}
