@@ -158,7 +158,7 @@ fn text(report: &IsolationReport) -> String {
         run.engine,
         run.connections,
         counted(run.concurrency, "client"),
-        counted(run.workers as u64, "thread"),
+        counted(run.workers, "thread"),
         counted(run.operations, "transaction"),
         report.shape
     )];
