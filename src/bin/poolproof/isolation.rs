@@ -77,7 +77,7 @@ pub struct Args {
     /// Clients at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = from_to(1_u64, 64))]
     concurrency: u64,
-    /// Lists or registers; guards write only half of them
+    /// Lists or registers; guards write a quarter of them
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = from_to(2_u64, 1_000))]
     keys: u64,
     /// What transactions do

@@ -72,9 +72,9 @@ pub enum Judged {
 #[must_use]
 pub fn judge(history: &History, level: Level) -> Judged {
     let mut interner = Interner::default();
-    let events = history.events();
-    let events = (0..).zip(&events);
-    let operations = events.map(|(index, event)| operation(index, event, history.shape, &mut interner)).collect();
+    let operations = history.with(|events| {
+        (0..).zip(events).map(|(index, event)| operation(index, event, history.shape, &mut interner)).collect()
+    });
     verdict(&adya::History::from_ops(operations, interner), history.shape, level)
 }
 

@@ -168,32 +168,41 @@ impl History {
     /// All events.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.events.as_ref().map(|events| events.lock().clone()).unwrap_or_default()
+        self.with(<[Event]>::to_vec)
+    }
+
+    /// Looks at them where they are: there may be many.
+    pub(super) fn with<R>(&self, look: impl FnOnce(&[Event]) -> R) -> R {
+        match &self.events {
+            Some(events) => look(&events.lock()),
+            None => look(&[]),
+        }
     }
 
     /// How many transactions ended so.
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {
-        let events = self.events.as_ref().map(|events| events.lock());
-        events.map_or(0, |events| events.iter().filter(|event| event.kind == kind).count())
+        self.with(|events| events.iter().filter(|event| event.kind == kind).count())
     }
 
     /// In Elle's format: a line of JSON for each event. `way` and `place` are ours.
     #[must_use]
     pub fn to_json_lines(&self) -> String {
-        let mut text = String::new();
-        for (index, event) in self.events().iter().enumerate() {
-            let value: Vec<Value> = event.value.iter().map(|operation| operation.to_json(self.shape)).collect();
-            let mut line = json!({
-                "index": index, "type": event.kind, "process": event.process, "f": "txn", "way": event.way,
-                "time": event.time, "value": value
-            });
-            if let (Some(place), Some(line)) = (event.place, line.as_object_mut()) {
-                line.insert("place".to_owned(), json!(place));
+        self.with(|events| {
+            let mut text = String::new();
+            for (index, event) in events.iter().enumerate() {
+                let value: Vec<Value> = event.value.iter().map(|operation| operation.to_json(self.shape)).collect();
+                let mut line = json!({
+                    "index": index, "type": event.kind, "process": event.process, "f": "txn", "way": event.way,
+                    "time": event.time, "value": value
+                });
+                if let (Some(place), Some(line)) = (event.place, line.as_object_mut()) {
+                    line.insert("place".to_owned(), json!(place));
+                }
+                let _ = writeln!(text, "{line}");
             }
-            let _ = writeln!(text, "{line}");
-        }
-        text
+            text
+        })
     }
 
     /// Reads lines of JSON with numbers for keys and values, as [`to_json_lines`](Self::to_json_lines) writes them.

@@ -60,14 +60,15 @@ type Versions = HashMap<i64, Vec<(usize, i64)>>;
 /// Judges a history whose writes have places.
 #[must_use]
 pub fn judge_by_order(history: &History) -> Ordered {
-    let events = history.events();
-    let mut ordered = Ordered::default();
-    let (writes, reads, unknown) = sort(&events, &mut ordered);
-    let judge = Judge { shape: history.shape, events: &events, writes, unknown };
-    judge.real_time(&mut ordered);
-    let versions = judge.replay(&mut ordered);
-    judge.reads(reads, &versions, &mut ordered);
-    ordered
+    history.with(|events| {
+        let mut ordered = Ordered::default();
+        let (writes, reads, unknown) = sort(events, &mut ordered);
+        let judge = Judge { shape: history.shape, events, writes, unknown };
+        judge.real_time(&mut ordered);
+        let versions = judge.replay(&mut ordered);
+        judge.reads(reads, &versions, &mut ordered);
+        ordered
+    })
 }
 
 /// The writes in their order, those that only read, and the keys of which not everything is known.

@@ -7,7 +7,10 @@ use super::history::{Event, History, Kind, MicroOp, Shape};
 /// Of the transactions that ended with these events: who asked for what, and what came of it. `T12` is the one that ended at event 12.
 #[must_use]
 pub fn picture(history: &History, ends: &[usize]) -> String {
-    let events = history.events();
+    history.with(|events| columns(events, history.shape, ends))
+}
+
+fn columns(events: &[Event], shape: Shape, ends: &[usize]) -> String {
     let mut transactions: Vec<(usize, usize)> = ends
         .iter()
         .filter_map(|&end| {
@@ -24,7 +27,7 @@ pub fn picture(history: &History, ends: &[usize]) -> String {
     let mut rows: Vec<(usize, String)> = Vec::new();
     for (invoked, ended) in transactions {
         rows.push((invoked, format!("T{ended} begins")));
-        rows.push((ended, ending(ended, &events[ended], history.shape)));
+        rows.push((ended, ending(ended, &events[ended], shape)));
     }
     rows.sort_unstable();
     let heads: Vec<String> = processes.iter().map(|process| format!("process {process}")).collect();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::graph::{Judged, Level};
-use super::history::{History, Kind};
+use super::history::{Event, History, Kind};
 use super::verdict::Verdict;
 use super::workload::Workload;
 use crate::error::Error;
@@ -72,9 +72,10 @@ impl Isolation {
         let verdict = Verdict::of(&history, self.level);
         let [committed, refused, unknown] = [Kind::Ok, Kind::Fail, Kind::Info].map(|kind| history.count(kind) as u64);
         let operations = committed + refused + unknown;
-        let writes = history.events().into_iter().filter(|event| {
+        let is_write = |event: &&Event| {
             event.kind == Kind::Ok && event.value.iter().any(|operation| operation.written().is_some())
-        });
+        };
+        let writes = history.with(|events| events.iter().filter(is_write).count());
         let mut run = RunReport {
             engine: ENGINE.to_owned(),
             connections: self.workload.flaw.map_or_else(|| "pool".to_owned(), |flaw| flaw.to_string()),
@@ -87,7 +88,7 @@ impl Isolation {
             locations: panicked.locations,
             messages: panicked.messages,
             rejected: refused,
-            acknowledged: writes.count() as u64,
+            acknowledged: writes as u64,
             max_open: Some(connections),
             ops_per_s: operations as f64 / seconds.max(f64::EPSILON),
             seconds,

@@ -27,7 +27,8 @@ impl Verdict {
     #[must_use]
     pub fn of(history: &History, level: Level) -> Self {
         let by_graph = judge(history, level);
-        let has_places = history.events().iter().any(|event| matches!(event.place, Some(Place::Commit(..))));
+        let has_places =
+            history.with(|events| events.iter().any(|event| matches!(event.place, Some(Place::Commit(..)))));
         let by_order = (has_places && level == Level::StrictSerializable).then(|| judge_by_order(history));
         let mut pictures = Vec::new();
         if let Judged::Violated { ends, proof, .. } = &by_graph {

@@ -25,7 +25,7 @@ pub struct Workload {
     pub mode: Mode,
     /// Callers at the same time.
     pub processes: i64,
-    /// Lists or registers. Guards write half of them, so that the other half is written in an order that is known.
+    /// Lists or registers. Guards write a quarter of them, so that the others are written in an order that is known.
     pub keys: u64,
     /// Transactions of each caller.
     pub transactions: u64,
@@ -276,9 +276,9 @@ impl Caller {
             if !(writes && (way == Way::Execute || caller.below(2) == 0)) {
                 return MicroOp::Read(key, None);
             }
-            // What guards write, they write into the second half.
-            let half = (keys / 2) as i64;
-            let key = if matches!(way, Way::Deferred | Way::Immediate) && half > 0 { half + key % half } else { key };
+            // What guards write, they write into the last quarter.
+            let (last, first) = (keys.div_ceil(4) as i64, (keys - keys.div_ceil(4)) as i64);
+            let key = if matches!(way, Way::Deferred | Way::Immediate) { first + key % last } else { key };
             let value = caller.shared.next.fetch_add(1, Ordering::Relaxed);
             match shape {
                 Shape::ListAppend => MicroOp::Append(key, value),
