@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use poolproof::harness::isolation::{
     Flaw, History, Judged, Kind, Level, MicroOp, Place, Shape, Verdict, Workload, judge, judge_by_order, judge_text,
@@ -244,5 +245,35 @@ fn planted_flaws_are_found_in_a_world() {
         let found = report.found.first().unwrap_or_else(|| panic!("{flaw} is not found"));
         println!("{flaw}: seed {}\n{found}", found.seed);
         assert!(found.to_string().contains("process "), "{found}");
+    }
+}
+
+/// Prints what recording and judging cost a seed, and how many seeds each flaw takes: by hand.
+#[test]
+#[ignore = "a report"]
+fn what_judging_costs_and_how_soon_flaws_are_found() {
+    let seeds = 0..100;
+    let time = |recorded: bool| {
+        let began = Instant::now();
+        Sim::new().seeds(seeds.clone()).faults(Faults::all()).check(async |world: World| match recorded {
+            true => in_a_world(world, &small(None)).await,
+            false => small(None).run_in(&world, Arc::new(History::off(Shape::ListAppend))).await,
+        });
+        began.elapsed()
+    };
+    let mut ratios: Vec<f64> = (0..5).map(|_| time(true).as_secs_f64() / time(false).as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    println!("a seed with recording and both judges takes {ratios:.3?} of one without");
+    for flaw in Flaw::ALL {
+        let mut needed: Vec<u64> = (0..5)
+            .map(|place| {
+                let from = place * 100_000;
+                let sim = Sim::new().seeds(from..from + 2_000).minimise_for(Duration::ZERO);
+                let report = sim.run(async |world| in_a_world(world, &small(Some(flaw))).await);
+                report.found.first().map_or(u64::MAX, |found| found.seed - from + 1)
+            })
+            .collect();
+        needed.sort_unstable();
+        println!("{flaw}: seeds until it is found, of five places: {needed:?}");
     }
 }
