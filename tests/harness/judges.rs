@@ -59,10 +59,15 @@ fn what_is_no_history_is_refused_in_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("nowhere.jsonl");
     assert_refused(&poolproof(&["check", nowhere.to_str().unwrap()]), &["cannot read", "nowhere.jsonl"]);
-    for text in ["", "{\"type\":\"ok\"", "SELECT 1", "[1, 2]", "{\"type\":\"done\",\"process\":0,\"value\":[]}"] {
+    let deep = "[".repeat(3_000_000);
+    for text in [&deep, "", "{\"type\":\"ok\"", "SELECT 1", "[1, 2]", "{\"type\":\"done\",\"process\":0,\"value\":[]}"]
+    {
         let file = folder.path().join("text");
         fs::write(&file, text).unwrap();
-        assert_refused(&poolproof(&["check", file.to_str().unwrap()]), &["text is no history", "give Elle's format"]);
+        assert_refused(
+            &poolproof(&["check", file.to_str().unwrap()]),
+            &["text is no history that can be judged", "give Elle's format"],
+        );
     }
     assert_refused(&poolproof(&["check", "--level", "chaos", "x"]), &["chaos", "snapshot-isolation"]);
 }

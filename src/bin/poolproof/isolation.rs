@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use poolproof::Mode;
-use poolproof::harness::isolation::{Flaw, Isolation, IsolationReport, Level, Shape, Verdict, Workload};
+use poolproof::harness::isolation::{Flaw, Isolation, IsolationReport, Judged, Level, Shape, Verdict, Workload};
 use poolproof::harness::stress::MAX_WORKERS;
 
 use crate::number::from_to;
@@ -71,7 +71,7 @@ impl ValueEnum for Planted {
                         Flaws: two-snapshots, old-snapshot, stale-answers, lost-update, reads-before,\n  \
                         uncommitted-reads, unwritten, done-twice, in-pieces")]
 pub struct Args {
-    /// Transactions of all clients
+    /// Transactions of all clients, a multiple of their number
     #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = from_to(1, MAX_TRANSACTIONS))]
     transactions: u64,
     /// Clients at once
@@ -114,6 +114,9 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if both == [true, true] {
         return Err("--json and --history both go to stdout; name a file for one of them".to_owned());
     }
+    if args.json.is_some() && args.json == args.history {
+        return Err("--json and --history name the same file; name two".to_owned());
+    }
     let shape = match args.shape {
         OfShape::ListAppend => Shape::ListAppend,
         OfShape::RwRegister => Shape::RwRegister,
@@ -138,7 +141,7 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if !args.quiet && both == [false, false] {
         say(&text(&report))?;
     }
-    if args.quiet && !report.run.ok {
+    if !report.run.ok && (args.quiet || both[1]) {
         tell(ends(&report).join("; "));
     }
     if let Some(file) = &args.history {
@@ -172,6 +175,9 @@ fn text(report: &IsolationReport) -> String {
     ));
     lines.extend(run.locations.iter().map(|(location, count)| format!("panic x {count} at {location}")));
     lines.push(report.verdict.trim_end().to_owned());
+    if report.run.ok && report.judged_by_order == 0 && report.level == Level::StrictSerializable.name() {
+        lines.push("the second checker judged nothing: give more --transactions, or more --keys".to_owned());
+    }
     lines.extend(ends(report));
     lines.push(String::new());
     lines.join("\n")
@@ -200,13 +206,19 @@ pub struct CheckArgs {
     level: AtLevel,
 }
 
+const EXAMPLE: &str = r#"{"type": "invoke", "process": 0, "value": [["append", 1, 2]]} and {"type": "ok", "process": 0, "value": [["append", 1, 2]]}"#;
+
 /// Judges it; whether the level is kept.
 pub fn check(args: &CheckArgs) -> Result<Outcome, Trouble> {
     let (file, level) = (args.file.display(), args.level.0);
-    let text = fs::read_to_string(&args.file).map_err(|error| format!("cannot read {file}: {error}"))?;
+    let text = fs::read_to_string(&args.file)
+        .map_err(|error| format!("cannot read {file}: {error}; name a file of text that can be read"))?;
     let found = Verdict::of_text(&text, level).map_err(|error| {
-        format!("{file} is no history: {error}; give Elle's format, a line such as {{\"type\": \"ok\", \"process\": 0, \"value\": [[\"append\", 1, 2]]}} for each event")
+        format!("{file} is no history that can be judged: {error}; give Elle's format, for each transaction two lines such as {EXAMPLE}")
     })?;
+    if let Judged::Unknown(why) = &found.by_graph {
+        return Err(format!("{file} does not tell whether it is {level}: {why}"));
+    }
     let holds = found.holds();
     let ends = if holds { "holds" } else { "DOES NOT HOLD" };
     say(&format!("{file}: {}\n{found}{ends}\n", found.shape))?;

@@ -58,6 +58,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     writable(args.json.as_deref())?;
     let report = Statements { subject: args.subject.0, seeds: args.programs.clone() }.run();
+    let report = report.map_err(|error| error.to_string())?;
     if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
         say(&text(&report))?;
     }

@@ -8,6 +8,7 @@ use adya::history::{Interner, Mop, Op, OpType, ReadValue, Scalar};
 use adya::{Opts, Valid, Workload};
 
 use super::history::{Event, History, Kind, MicroOp, Shape};
+use super::intake::{Taken, is_shallow, take};
 
 /// What a database promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,30 +70,29 @@ pub enum Judged {
 }
 
 /// Judges a history.
-#[must_use]
-pub fn judge(history: &History, level: Level) -> Judged {
+///
+/// # Errors
+/// What in it does not fit together.
+pub fn judge(history: &History, level: Level) -> Result<Judged, String> {
     let mut interner = Interner::default();
     let operations = history.with(|events| {
         (0..).zip(events).map(|(index, event)| operation(index, event, history.shape, &mut interner)).collect()
     });
-    verdict(&adya::History::from_ops(operations, interner), history.shape, level)
+    Ok(verdict(&take(adya::History::from_ops(operations, interner))?, level))
 }
 
 /// Judges a history in one of Elle's formats (JSON lines, a JSON array, EDN). Its shape: whatever it writes.
 ///
 /// # Errors
 /// What of the text is no history.
-pub fn judge_text(text: &str, level: Level) -> Result<(Shape, Judged), String> {
+pub(super) fn judge_text(text: &str, level: Level) -> Result<(Shape, Judged), String> {
+    is_shallow(text)?;
     let history = adya::History::parse(text).map_err(|error| error.to_string())?;
-    let mut operations = history.ops.iter().flat_map(|operation| &operation.value);
-    let shape = match operations.any(|operation| matches!(operation, Mop::Write { .. })) {
-        true => Shape::RwRegister,
-        false => Shape::ListAppend,
-    };
     if history.ops.is_empty() {
         return Err("there is no transaction in it".to_owned());
     }
-    Ok((shape, verdict(&history, shape, level)))
+    let taken = take(history)?;
+    Ok((taken.shape, verdict(&taken, level)))
 }
 
 fn operation(index: u64, event: &Event, shape: Shape, interner: &mut Interner) -> Op {
@@ -121,7 +121,11 @@ fn operation(index: u64, event: &Event, shape: Shape, interner: &mut Interner) -
     Op { index, kind, process: Some(event.process), value, time: i64::try_from(event.time).ok() }
 }
 
-fn verdict(history: &adya::History, shape: Shape, level: Level) -> Judged {
+fn verdict(Taken { history, shape, unwritten }: &Taken, level: Level) -> Judged {
+    if let Some((end, what)) = unwritten {
+        let anomalies = vec!["unwritten-read".to_owned()];
+        return Judged::Violated { anomalies, ends: vec![*end], proof: what.clone() };
+    }
     let options = Opts {
         models: vec![level.name().to_owned()],
         timeout: Duration::from_secs(30),
@@ -146,6 +150,9 @@ fn verdict(history: &adya::History, shape: Shape, level: Level) -> Judged {
             ends: first.map_or(Vec::new(), |first| first.ops.iter().map(|index| *index as usize).collect()),
             proof: first.map(|first| format!("{}: {}", first.kind, first.explanation)).unwrap_or_default(),
         },
-        Valid::Unknown => Judged::Unknown(report.anomaly_types.join(", ")),
+        Valid::Unknown => {
+            let told = report.anomalies.values().flatten().next();
+            Judged::Unknown(told.map(|anomaly| anomaly.explanation.clone()).unwrap_or_default())
+        }
     }
 }

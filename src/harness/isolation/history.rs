@@ -86,7 +86,9 @@ impl MicroOp {
             ("append", value) => MicroOp::Append(key, value.as_i64()?),
             ("w", value) => MicroOp::Write(key, value.as_i64()?),
             ("r", Value::Null) => MicroOp::Read(key, is_over.then(Vec::new)),
-            ("r", Value::Array(list)) => MicroOp::Read(key, list.iter().map(Value::as_i64).collect()),
+            ("r", Value::Array(list)) => {
+                MicroOp::Read(key, Some(list.iter().map(Value::as_i64).collect::<Option<Vec<i64>>>()?))
+            }
             ("r", value) => MicroOp::Read(key, Some(vec![value.as_i64()?])),
             _ => return None,
         })
@@ -227,6 +229,13 @@ fn parse(number: usize, line: &str) -> Result<Event, String> {
     let is_over = line.kind == Kind::Ok;
     let value: Option<Vec<MicroOp>> = line.value.iter().map(|value| MicroOp::from_json(value, is_over)).collect();
     let value = value.ok_or_else(|| format!("line {number}: an operation is none of append, w and r with numbers"))?;
+    if let Some(Place::Snapshot(_, at_least, at_most)) = line.place
+        && at_least > at_most
+    {
+        return Err(format!(
+            "line {number}: a snapshot cannot include {at_least} commits at least and {at_most} at most"
+        ));
+    }
     let Line { kind, process, way, time, place, .. } = line;
     Ok(Event { kind, process, way, time, value, place })
 }

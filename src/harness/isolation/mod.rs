@@ -40,7 +40,7 @@
 //!     let found = Some(took.value.into_iter().collect());
 //!     history.note(Kind::Ok, guest, "take", vec![read(found), write], Some(place));
 //! }
-//! let verdict = Verdict::of(&history, Level::StrictSerializable);
+//! let verdict = Verdict::of(&history, Level::StrictSerializable)?;
 //! assert!(verdict.holds(), "{verdict}");
 //! // For `poolproof check`, or for elle-cli.
 //! println!("{}", history.to_json_lines());
@@ -51,6 +51,7 @@
 mod flaws;
 mod graph;
 mod history;
+mod intake;
 mod order;
 mod picture;
 mod run;
@@ -59,7 +60,7 @@ mod ways;
 mod workload;
 
 pub use self::flaws::Flaw;
-pub use self::graph::{Judged, Level, judge, judge_text};
+pub use self::graph::{Judged, Level, judge};
 pub use self::history::{Event, History, Kind, MicroOp, Place, Shape};
 pub use self::order::{Ordered, Violation, judge_by_order};
 pub use self::run::{Isolation, IsolationReport};

@@ -80,12 +80,18 @@ fn sort<'a>(events: &'a [Event], ordered: &mut Ordered) -> (Vec<Write<'a>>, Vec<
     };
     for (index, event) in events.iter().enumerate() {
         if event.kind == Kind::Invoke {
-            open.insert(event.process, index);
+            // One that never ended, if it is not the process's first.
+            unknown.extend(open.insert(event.process, index).into_iter().flat_map(|before| written(&events[before])));
             continue;
         }
         // Without a beginning it may have begun at any time.
-        let invoked = open.remove(&event.process).unwrap_or(0);
-        let keys = written(event);
+        let began = open.remove(&event.process);
+        let invoked = began.unwrap_or(0);
+        let mut keys = written(event);
+        if event.kind == Kind::Info {
+            // Whatever is noted at its end, it may have written what it was asked to.
+            keys.extend(began.into_iter().flat_map(|began| written(&events[began])));
+        }
         match (event.kind, event.place) {
             (Kind::Ok, Some(Place::Commit(..))) => writes.push(Committed { invoked, ended: index, event }),
             (Kind::Ok, _) if keys.is_empty() => reads.push(Committed { invoked, ended: index, event }),
@@ -139,6 +145,13 @@ impl Judge<'_> {
     /// The first demand.
     fn real_time(&self, ordered: &mut Ordered) {
         let mut latest: Option<&Committed<'_>> = None;
+        for pair in self.writes.windows(2) {
+            let (one, other) = (&pair[0].transaction, &pair[1].transaction);
+            if one.event.place == other.event.place {
+                let what = format!("{} and {} are told to be the same write", name(one), name(other));
+                ordered.violations.push(Violation { ends: vec![one.ended, other.ended], what });
+            }
+        }
         for Write { transaction: write, .. } in &self.writes {
             if let Some(latest) = latest.filter(|latest| write.ended < latest.invoked) {
                 let what = format!(
@@ -244,7 +257,7 @@ impl Judge<'_> {
             } else if place > upto {
                 let (first, last) = (self.at(demanded.0), self.at(demanded.1));
                 let what = format!(
-                    "there is no place between two commits, not before {first} and not behind {last}, where {} would read this",
+                    "{} must have read between {first} and {last}, and reads this at no place between two commits there",
                     name(&read)
                 );
                 let ends = [Some(read.ended), self.before(place), self.before(upto + 1)];
@@ -295,7 +308,7 @@ impl Judge<'_> {
     fn at(&self, count: usize) -> String {
         match count.checked_sub(1).and_then(|index| self.writes.get(index)) {
             Some(write) => name(&write.transaction),
-            None => "the first of them".to_owned(),
+            None => "the beginning".to_owned(),
         }
     }
 }

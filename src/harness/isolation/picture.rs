@@ -78,7 +78,7 @@ fn short(list: &[i64]) -> String {
     const SHOWN: usize = 3;
     let numbers = |list: &[i64]| list.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
     match list.len().checked_sub(SHOWN) {
-        Some(left_out @ 1..) => format!("[{left_out} values, {}]", numbers(&list[left_out..])),
+        Some(left_out @ 1..) => format!("[... {left_out} more, {}]", numbers(&list[left_out..])),
         _ => format!("[{}]", numbers(list)),
     }
 }
@@ -102,7 +102,7 @@ process 0               | process 2
 T4 begins               |
                         | T5 begins
 T4, write: append 9 to 1 |
-                        | T5, snapshot: 1 is [6 values, 6 7 8]
+                        | T5, snapshot: 1 is [... 6 more, 6 7 8]
 ";
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeezed(&picture(&history, &[5, 4])), squeezed(shown));

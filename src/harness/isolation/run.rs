@@ -69,7 +69,7 @@ impl Isolation {
         let seconds = began.elapsed().as_secs_f64();
         let panicked = panics::take();
         drop(recording);
-        let verdict = Verdict::of(&history, self.level);
+        let verdict = Verdict::of(&history, self.level).map_err(CannotRun::new)?;
         let [committed, refused, unknown] = [Kind::Ok, Kind::Fail, Kind::Info].map(|kind| history.count(kind) as u64);
         let operations = committed + refused + unknown;
         let is_write = |event: &&Event| {

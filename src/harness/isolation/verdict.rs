@@ -24,9 +24,11 @@ pub struct Verdict {
 
 impl Verdict {
     /// Judges what was recorded.
-    #[must_use]
-    pub fn of(history: &History, level: Level) -> Self {
-        let by_graph = judge(history, level);
+    ///
+    /// # Errors
+    /// What in it does not fit together.
+    pub fn of(history: &History, level: Level) -> Result<Self, String> {
+        let by_graph = judge(history, level)?;
         let has_places =
             history.with(|events| events.iter().any(|event| matches!(event.place, Some(Place::Commit(..)))));
         let by_order = (has_places && level == Level::StrictSerializable).then(|| judge_by_order(history));
@@ -37,7 +39,7 @@ impl Verdict {
         if let Some(first) = by_order.as_ref().and_then(|ordered| ordered.violations.first()) {
             pictures.push(format!("{}\nby the order of commits: {}", picture(history, &first.ends), first.what));
         }
-        Self { level, shape: history.shape, by_graph, by_order, pictures }
+        Ok(Self { level, shape: history.shape, by_graph, by_order, pictures })
     }
 
     /// Judges a text in one of Elle's formats; by both checkers if it is lines of JSON with our places.
@@ -45,13 +47,15 @@ impl Verdict {
     /// # Errors
     /// What of it is no history.
     pub fn of_text(text: &str, level: Level) -> Result<Self, String> {
-        let (shape, by_graph) = judge_text(text, level)?;
-        // Keys that are no numbers, for example: what only we need is not asked of others.
-        if let Ok(history) = History::from_json_lines(text) {
-            let mut verdict = Self::of(&history, level);
-            verdict.by_graph = by_graph;
-            return Ok(verdict);
+        match History::from_json_lines(text) {
+            Ok(history) => return Self::of(&history, level),
+            Err(why) if text.contains("\"place\"") => {
+                return Err(format!("it tells places of commits, and cannot be judged by them: {why}"));
+            }
+            // Keys that are no numbers, for example: what only we need is not asked of others.
+            Err(_) => {}
         }
+        let (shape, by_graph) = judge_text(text, level)?;
         let pictures = match &by_graph {
             Judged::Violated { proof, .. } => vec![proof.clone()],
             _ => Vec::new(),
@@ -83,11 +87,24 @@ impl fmt::Display for Verdict {
                 writeln!(f, "by the order of commits: not judged, since the history does not tell it")?;
             }
             None => writeln!(f, "by the order of commits: not judged; it tells of strict serializability alone")?,
-            Some(Ordered { judged, not_judged, violations }) => {
-                let not = if violations.is_empty() { "" } else { "not " };
+            Some(Ordered { judged, not_judged, violations }) if !violations.is_empty() => {
+                let all = judged + not_judged;
                 writeln!(
                     f,
-                    "by the order of commits: {not}{level}; {judged} transactions judged, {not_judged} whose order is not known"
+                    "by the order of commits: not {level} in the order that was told; {judged} of {all} transactions judged"
+                )?;
+            }
+            Some(Ordered { judged: 0, .. }) => {
+                writeln!(
+                    f,
+                    "by the order of commits: not judged, since every transaction meets one whose place is not known"
+                )?;
+            }
+            Some(Ordered { judged, not_judged, .. }) => {
+                let all = judged + not_judged;
+                writeln!(
+                    f,
+                    "by the order of commits: {level}; {judged} of {all} transactions judged, the others meet one whose place is not known"
                 )?;
             }
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Searched, Subject, search_of};
 use crate::harness::panics;
 use crate::harness::run::RunReport;
+use crate::harness::stress::CannotRun;
 use crate::harness::subjects::ENGINE;
 
 /// A search through the programs of these seeds.
@@ -36,10 +37,19 @@ pub struct StatementsReport {
 impl Statements {
     /// Runs it, up to the first that differs.
     ///
+    /// # Errors
+    /// There is no folder for files.
+    ///
     /// # Panics
     /// Inside a runtime.
-    #[must_use]
-    pub fn run(&self) -> StatementsReport {
+    pub fn run(&self) -> Result<StatementsReport, CannotRun> {
+        if let Err(error) = tempfile::tempdir() {
+            let place = std::env::temp_dir();
+            return Err(CannotRun::new(format!(
+                "cannot make a folder in {}: {error}; set TMPDIR to another",
+                place.display()
+            )));
+        }
         let began = Instant::now();
         let recording = panics::record(panics::RUN);
         let Searched { programs, statements, calls, refused, failed, differ } =
@@ -70,7 +80,7 @@ impl Statements {
         if let Some(difference) = differ.first() {
             run.finding(|| format!("a program that is not as on the engine alone\n{difference}"));
         }
-        StatementsReport { run: run.conclude(), programs, refused, failed_calls: failed }
+        Ok(StatementsReport { run: run.conclude(), programs, refused, failed_calls: failed })
     }
 
     fn line(&self, start: u64, end: u64) -> String {
