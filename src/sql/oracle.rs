@@ -469,7 +469,8 @@ mod tests {
     /// Each thing that is told of a text, told wrongly.
     #[test]
     fn whatever_is_told_wrongly_is_found_out() {
-        let flaws: [(&str, fn(&mut Text)); 12] = [
+        type Flaw = (&'static str, fn(&mut Text));
+        let flaws: [Flaw; 12] = [
             ("kind", |text| text.kind = Kind::Query),
             ("an end too late", |text| text.ends[0] += 1),
             ("an end too few", |text| text.ends.truncate(1)),
