@@ -96,6 +96,11 @@ impl Control {
     pub fn performed(&self) -> u64 {
         self.performed.load(Ordering::Relaxed)
     }
+
+    /// One more ended.
+    pub(super) fn count_one(&self) {
+        self.performed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Runs `plan` on `S`; `connections` names the subject in the report.
@@ -272,7 +277,7 @@ impl<S: Subject> Run<S> {
             }
             let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.latencies.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
-            self.control.performed.fetch_add(1, Ordering::Relaxed);
+            self.control.count_one();
         }
     }
 

@@ -20,7 +20,7 @@ fn run(workload: &Workload) -> (History, Vec<i64>) {
         let folder = tempfile::tempdir().unwrap();
         let pool = ConnectionPool::open(folder.path().join("isolation.db")).await.unwrap();
         let db = PooledDatabaseWriter::with_config(pool, workload.config()).await.unwrap();
-        let history = workload.run(&db).await.unwrap();
+        let history = workload.run(&db, &Arc::default()).await.unwrap();
         let mut guard = db.pool().get().await.unwrap();
         let (mut held, mut rows) = (Vec::new(), guard.query("SELECT content FROM contents", ()).await.unwrap());
         while let Some(row) = rows.next().await.unwrap() {

@@ -1,16 +1,23 @@
 //! `poolproof isolation`: transactions by every way in, recorded and judged; and `poolproof check`: a history from a file, judged.
 
-use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fs, io};
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use indicatif::ProgressBar;
 use poolproof::Mode;
-use poolproof::harness::isolation::{Flaw, Isolation, IsolationReport, Judged, Level, Shape, Verdict, Workload};
+use poolproof::harness::drive::Control;
+use poolproof::harness::isolation::{
+    Flaw, Isolation, IsolationReport, Judged, Level, Shape, Verdict, VerdictReport, Workload,
+};
 use poolproof::harness::stress::MAX_WORKERS;
+use serde::Serialize;
 
 use crate::number::from_to;
-use crate::output::{counted, is_stdout, json, number, say, tell, verdict, writable, write};
+use crate::output::{counted, is_stdout, json, number, say, tell, verdict, watched, writable, write};
+use crate::signals::stop_on_signal;
 use crate::{Outcome, Trouble};
 
 const MAX_TRANSACTIONS: u64 = 1_000_000;
@@ -137,11 +144,21 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
         ..Workload::default()
     };
     let isolation = Isolation { workload, level, workers: args.workers };
-    let report = isolation.run().map_err(|error| error.to_string())?;
+    let control = Arc::new(Control::default());
+    stop_on_signal(&control)?;
+    let length = processes * isolation.workload.transactions;
+    let moves = |bar: &ProgressBar| {
+        bar.set_position(control.performed());
+        if control.is_stopped() || control.performed() >= length {
+            bar.set_message("judging");
+        }
+    };
+    let report = watched((!args.quiet).then_some((length, "transactions")), moves, || isolation.run(&control))?;
+    let only_stopped = report.run.stopped && report.run.faults().is_empty() && report.run.findings.is_empty();
     if !args.quiet && both == [false, false] {
-        say(&text(&report))?;
+        say(&text(&report, args.flaw.is_some()))?;
     }
-    if !report.run.ok && (args.quiet || both[1]) {
+    if !report.run.ok && !only_stopped && (args.quiet || both[1]) {
         tell(ends(&report).join("; "));
     }
     if let Some(file) = &args.history {
@@ -150,11 +167,11 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if let Some(file) = &args.json {
         json(file, &report)?;
     }
-    Ok(report.run.ok.into())
+    if only_stopped { Ok(Outcome::Stopped) } else { Ok(report.run.ok.into()) }
 }
 
 /// What a person reads.
-fn text(report: &IsolationReport) -> String {
+fn text(report: &IsolationReport, is_broken: bool) -> String {
     let run = &report.run;
     let mut lines = vec![format!(
         "{}, {}, {} on {}: {} ({})",
@@ -163,7 +180,7 @@ fn text(report: &IsolationReport) -> String {
         counted(run.concurrency, "client"),
         counted(run.workers, "thread"),
         counted(run.operations, "transaction"),
-        report.shape
+        report.found.shape
     )];
     lines.push(format!(
         "in {:.2} s, {:.0}/s: {} committed, {} refused, {} unknown",
@@ -175,8 +192,12 @@ fn text(report: &IsolationReport) -> String {
     ));
     lines.extend(run.locations.iter().map(|(location, count)| format!("panic x {count} at {location}")));
     lines.push(report.verdict.trim_end().to_owned());
-    if report.run.ok && report.judged_by_order == 0 && report.level == Level::StrictSerializable.name() {
+    let found = &report.found;
+    if report.run.ok && found.judged_by_order == 0 && found.level == Level::StrictSerializable.name() {
         lines.push("the second checker judged nothing: give more --transactions, or more --keys".to_owned());
+    }
+    if report.run.ok && is_broken {
+        lines.push("the flaw was not seen: give more --transactions".to_owned());
     }
     lines.extend(ends(report));
     lines.push(String::new());
@@ -185,10 +206,13 @@ fn text(report: &IsolationReport) -> String {
 
 fn ends(report: &IsolationReport) -> Vec<String> {
     let mut faults = report.run.faults();
-    if !report.anomalies.is_empty() {
-        faults.push(format!("not {}: {}", report.level, report.anomalies.join(", ")));
+    let found = &report.found;
+    if !found.anomalies.is_empty() {
+        faults.push(format!("not {}: {}", found.level, found.anomalies.join(", ")));
+    } else if !found.violations_by_order.is_empty() {
+        faults.push(format!("not {} in the order of commits", found.level));
     }
-    verdict(report.run.ok, false, &faults, &report.run.repeat)
+    verdict(report.run.ok, report.run.stopped, &faults, &report.run.repeat)
 }
 
 /// Judge the isolation of a history in one of Elle's formats
@@ -196,31 +220,70 @@ fn ends(report: &IsolationReport) -> Vec<String> {
 /// Lines of JSON, a JSON array, or EDN; of append and r, or of w and r.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  poolproof check fixtures/histories/write-skew.jsonl\n  \
-                        poolproof check --level snapshot-isolation fixtures/histories/write-skew.jsonl")]
+                        poolproof check --level snapshot-isolation fixtures/histories/write-skew.jsonl\n  \
+                        poolproof isolation --quiet --history - | poolproof check -")]
 pub struct CheckArgs {
-    /// The history
+    /// The history; - is stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// strict-serializable, serializable or snapshot-isolation
     #[arg(long, value_enum, hide_possible_values = true, default_value = "strict-serializable")]
     level: AtLevel,
+    /// Write what was found as JSON to FILE; - is stdout
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print nothing but errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// What a program reads of it.
+#[derive(Serialize)]
+struct CheckReport<'a> {
+    file: &'a str,
+    ok: bool,
+    #[serde(flatten)]
+    found: VerdictReport,
 }
 
 const EXAMPLE: &str = r#"{"type": "invoke", "process": 0, "value": [["append", 1, 2]]} and {"type": "ok", "process": 0, "value": [["append", 1, 2]]}"#;
 
 /// Judges it; whether the level is kept.
 pub fn check(args: &CheckArgs) -> Result<Outcome, Trouble> {
-    let (file, level) = (args.file.display(), args.level.0);
-    let text = fs::read_to_string(&args.file)
-        .map_err(|error| format!("cannot read {file}: {error}; name a file of text that can be read"))?;
+    writable(args.json.as_deref())?;
+    let level = args.level.0;
+    let (file, text) = match is_stdout(&args.file) {
+        true => ("stdin".to_owned(), io::read_to_string(io::stdin())),
+        false => (args.file.display().to_string(), fs::read_to_string(&args.file)),
+    };
+    let text = text.map_err(|error| format!("cannot read {file}: {error}; name a file of text that can be read"))?;
     let found = Verdict::of_text(&text, level).map_err(|error| {
         format!("{file} is no history that can be judged: {error}; give Elle's format, for each transaction two lines such as {EXAMPLE}")
     })?;
-    if let Judged::Unknown(why) = &found.by_graph {
+    if let (Judged::Unknown(why), false) = (&found.by_graph, found.is_violated()) {
         return Err(format!("{file} does not tell whether it is {level}: {why}"));
     }
-    let holds = found.holds();
-    let ends = if holds { "holds" } else { "DOES NOT HOLD" };
-    say(&format!("{file}: {}\n{found}{ends}\n", found.shape))?;
-    Ok(holds.into())
+    let ok = found.holds();
+    let ends = if ok { "holds" } else { "DOES NOT HOLD" };
+    let passed_over = match found.passed_over {
+        0 => String::new(),
+        events => format!("; {} of no client passed over", counted(events as u64, "event")),
+    };
+    if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
+        say(&format!("{file}: {}{passed_over}\n{found}{ends}\n", found.shape))?;
+    }
+    let report = CheckReport { file: &file, ok, found: found.report() };
+    if args.quiet && !ok {
+        tell(format_args!("{file} is not {level}: {}", first_of(&report.found)));
+    }
+    if let Some(file) = &args.json {
+        json(file, &report)?;
+    }
+    Ok(ok.into())
+}
+
+/// What speaks against it, in a line.
+fn first_of(found: &VerdictReport) -> String {
+    let by_order = || found.violations_by_order.first().cloned().unwrap_or_default();
+    if found.anomalies.is_empty() { by_order() } else { found.anomalies.join(", ") }
 }

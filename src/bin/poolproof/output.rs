@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -85,6 +86,30 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// Does `run` behind a bar of so many of what, if it is to be shown and there is a terminal; `moves` moves the bar.
+pub fn watched<R: Send, E: Display + Send>(
+    bar_of: Option<(u64, &str)>,
+    moves: impl Fn(&ProgressBar),
+    run: impl FnOnce() -> Result<R, E> + Send,
+) -> Result<R, Trouble> {
+    let Some((length, what)) = bar_of.filter(|_| std::io::stderr().is_terminal()) else {
+        return run().map_err(|error| error.to_string());
+    };
+    let bar = bar(length, what);
+    thread::scope(|scope| {
+        let running = scope.spawn(run);
+        while !running.is_finished() {
+            moves(&bar);
+            thread::sleep(Duration::from_millis(50));
+        }
+        bar.finish_and_clear();
+        match running.join() {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(_) => Err("the run itself panicked; this is a defect of poolproof".to_owned()),
+        }
+    })
 }
 
 /// How a report ends: whether it holds, and if not, why, and how to see it again.

@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use indicatif::ProgressBar;
+use poolproof::harness::drive::Control;
 use poolproof::harness::statements::{Statements, StatementsReport, Subject};
 
-use crate::output::{counted, is_stdout, json, number, say, tell, verdict, writable};
+use crate::output::{counted, is_stdout, json, number, say, tell, verdict, watched, writable};
+use crate::signals::stop_on_signal;
 use crate::{Outcome, Trouble};
 
 /// Who runs them beside the engine, as an argument.
@@ -57,18 +61,23 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 /// Runs them; whether all are as on the engine alone.
 pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     writable(args.json.as_deref())?;
-    let report = Statements { subject: args.subject.0, seeds: args.programs.clone() }.run();
-    let report = report.map_err(|error| error.to_string())?;
+    let control = Arc::new(Control::default());
+    stop_on_signal(&control)?;
+    let search = Statements { subject: args.subject.0, seeds: args.programs.clone() };
+    let length = args.programs.end - args.programs.start;
+    let moves = |bar: &ProgressBar| bar.set_position(control.performed());
+    let report = watched((!args.quiet).then_some((length, "programs")), moves, || search.run(&control))?;
+    let only_stopped = report.run.stopped && report.run.faults().is_empty() && report.run.findings.is_empty();
     if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
         say(&text(&report))?;
     }
-    if args.quiet && !report.run.ok {
+    if args.quiet && !report.run.ok && !only_stopped {
         tell(ends(&report).join("; "));
     }
     if let Some(file) = &args.json {
         json(file, &report)?;
     }
-    Ok(report.run.ok.into())
+    if only_stopped { Ok(Outcome::Stopped) } else { Ok(report.run.ok.into()) }
 }
 
 /// What a person reads.
@@ -96,5 +105,5 @@ fn text(report: &StatementsReport) -> String {
 }
 
 fn ends(report: &StatementsReport) -> Vec<String> {
-    verdict(report.run.ok, false, &report.run.faults(), &report.run.repeat)
+    verdict(report.run.ok, report.run.stopped, &report.run.faults(), &report.run.repeat)
 }

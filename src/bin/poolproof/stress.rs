@@ -1,12 +1,11 @@
 //! `poolproof stress`: one run of the story's work on one subject.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use poolproof::PoolConfig;
 use poolproof::harness::drive::Control;
 use poolproof::harness::http::{Http, MAX_BROWSERS, ServedBy};
@@ -20,7 +19,7 @@ use serde::Serialize;
 use crate::http;
 use crate::kill::{self, Killed};
 use crate::number::from_to;
-use crate::output::{bar, counted, is_stdout, json, micros, number, say, tell, verdict, writable};
+use crate::output::{counted, is_stdout, json, micros, number, say, tell, verdict, watched, writable};
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Subject, Trouble};
 
@@ -147,7 +146,7 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     };
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
-    let report = watched(&stress, &control, !args.quiet)?;
+    let report = in_sight(&stress, &control, !args.quiet)?;
     let only_stopped = report.stopped && report.faults().is_empty() && report.findings.is_empty();
     finish(args, &report, (text, ends), only_stopped, report.ok)
 }
@@ -215,33 +214,19 @@ fn finish<R: Serialize>(
 }
 
 /// Runs it behind a progress bar.
-fn watched(stress: &Stress, control: &Arc<Control>, show: bool) -> Result<RunReport, Trouble> {
-    if !show || !std::io::stderr().is_terminal() {
-        return stress.run(control).map_err(|error| error.to_string());
-    }
+fn in_sight(stress: &Stress, control: &Arc<Control>, show: bool) -> Result<RunReport, Trouble> {
     // Of the two ends that it may have, the one that is asked for; of both, the operations.
     let timed = stress.duration.filter(|_| stress.spec.operations == UNLIMITED);
     let (length, what) = timed.map_or((stress.spec.operations, "operations"), |time| (time.as_secs(), "seconds"));
-    let bar = bar(length, what);
     let began = Instant::now();
-    thread::scope(|scope| {
-        let running = scope.spawn(|| stress.run(control));
-        while !running.is_finished() {
-            match timed {
-                None => bar.set_position(control.performed()),
-                Some(time) => {
-                    bar.set_position(began.elapsed().min(time).as_secs());
-                    bar.set_message(format!("seconds, {}", counted(control.performed(), "operation")));
-                }
-            }
-            thread::sleep(Duration::from_millis(50));
+    let moves = |bar: &ProgressBar| match timed {
+        None => bar.set_position(control.performed()),
+        Some(time) => {
+            bar.set_position(began.elapsed().min(time).as_secs());
+            bar.set_message(format!("seconds, {}", counted(control.performed(), "operation")));
         }
-        bar.finish_and_clear();
-        match running.join() {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
-            Err(_) => Err("the run itself panicked; this is a defect of poolproof".to_owned()),
-        }
-    })
+    };
+    watched(show.then_some((length, what)), moves, || stress.run(control))
 }
 
 /// What a person reads.

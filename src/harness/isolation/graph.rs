@@ -8,7 +8,7 @@ use adya::history::{Interner, Mop, Op, OpType, ReadValue, Scalar};
 use adya::{Opts, Valid, Workload};
 
 use super::history::{Event, History, Kind, MicroOp, Shape};
-use super::intake::{Taken, is_shallow, take};
+use super::intake::{Taken, events, is_shallow, take};
 
 /// What a database promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,18 +81,20 @@ pub fn judge(history: &History, level: Level) -> Result<Judged, String> {
     Ok(verdict(&take(adya::History::from_ops(operations, interner))?, level))
 }
 
-/// Judges a history in one of Elle's formats (JSON lines, a JSON array, EDN). Its shape: whatever it writes.
+/// Judges a history in one of Elle's formats (JSON lines, a JSON array, EDN). Its shape: whatever it writes. How many of its events are of
+/// no client's transaction.
 ///
 /// # Errors
 /// What of the text is no history.
-pub(super) fn judge_text(text: &str, level: Level) -> Result<(Shape, Judged), String> {
+pub(super) fn judge_text(text: &str, level: Level) -> Result<(Shape, Judged, usize), String> {
     is_shallow(text)?;
     let history = adya::History::parse(text).map_err(|error| error.to_string())?;
     if history.ops.is_empty() {
         return Err("there is no transaction in it".to_owned());
     }
+    let passed_over = events(text).saturating_sub(history.ops.len());
     let taken = take(history)?;
-    Ok((taken.shape, verdict(&taken, level)))
+    Ok((taken.shape, verdict(&taken, level), passed_over))
 }
 
 fn operation(index: u64, event: &Event, shape: Shape, interner: &mut Interner) -> Op {

@@ -144,6 +144,7 @@ struct Line {
     time: u64,
     value: Vec<Value>,
     place: Option<Place>,
+    f: Option<String>,
 }
 
 impl History {
@@ -226,6 +227,9 @@ impl History {
 
 fn parse(number: usize, line: &str) -> Result<Event, String> {
     let line: Line = serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))?;
+    if let Some(f) = line.f.filter(|f| f != "txn") {
+        return Err(format!("line {number}: an event of {f:?} is no transaction"));
+    }
     let is_over = line.kind == Kind::Ok;
     let value: Option<Vec<MicroOp>> = line.value.iter().map(|value| MicroOp::from_json(value, is_over)).collect();
     let value = value.ok_or_else(|| format!("line {number}: an operation is none of append, w and r with numbers"))?;

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use adya::History;
 use adya::history::{Id, Mop, Op, OpType, ReadValue};
+use serde::de::IgnoredAny;
 
 use super::history::Shape;
 
@@ -33,6 +34,24 @@ pub(super) fn is_shallow(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// How many events a text tells: those of a nemesis are not read any further. In EDN each has one keyword `:type`.
+pub(super) fn events(text: &str) -> usize {
+    if let Ok(all) = serde_json::from_str::<Vec<IgnoredAny>>(text) {
+        return all.len();
+    }
+    let is_json = |line: &str| serde_json::from_str::<IgnoredAny>(line).is_ok();
+    let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    if lines().next().is_some_and(is_json) {
+        return lines().count();
+    }
+    // Every other piece between quotes is a string.
+    let outside = text.split('"').step_by(2);
+    outside
+        .map(|piece| piece.split(|c: char| c.is_whitespace() || "{},".contains(c)))
+        .map(|words| words.filter(|word| *word == ":type").count())
+        .sum()
 }
 
 /// A history in which everything is in its place, and what speaks against it whatever the level.

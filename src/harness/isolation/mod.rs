@@ -64,6 +64,6 @@ pub use self::graph::{Judged, Level, judge};
 pub use self::history::{Event, History, Kind, MicroOp, Place, Shape};
 pub use self::order::{Ordered, Violation, judge_by_order};
 pub use self::run::{Isolation, IsolationReport};
-pub use self::verdict::Verdict;
+pub use self::verdict::{Verdict, VerdictReport};
 pub use self::ways::Way;
 pub use self::workload::Workload;

@@ -18,6 +18,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::history::{Event, History, Kind, MicroOp, Place, Shape};
+use super::picture::short;
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,10 +182,13 @@ impl Judge<'_> {
                             Shape::RwRegister => found.last() == known.last().map(|(_, value)| value),
                         };
                         if !is_so {
+                            let (content, found) = (self.content(known), found.as_slice());
+                            let same = content.iter().zip(found).take_while(|(one, other)| one == other).count();
                             let what = format!(
-                                "{} reads {found:?} of {key}, and until there was written {:?}",
+                                "{} reads {} of {key}, and until there was written {} (the first {same} are the same)",
                                 name(write),
-                                self.content(known)
+                                short(found),
+                                short(&content)
                             );
                             ordered.violations.push(Violation { ends: vec![write.ended], what });
                         }
@@ -252,7 +256,7 @@ impl Judge<'_> {
                 None => 0,
             };
             if let Some((key, found)) = unwritten {
-                let what = format!("{} reads {found:?} of {key}, which never was so", name(&read));
+                let what = format!("{} reads {} of {key}, which never was so", name(&read), short(found));
                 ordered.violations.push(Violation { ends: vec![read.ended], what });
             } else if place > upto {
                 let (first, last) = (self.at(demanded.0), self.at(demanded.1));

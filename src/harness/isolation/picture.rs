@@ -74,7 +74,7 @@ fn ending(index: usize, event: &Event, shape: Shape) -> String {
 }
 
 /// A list of which the last values tell enough.
-fn short(list: &[i64]) -> String {
+pub(super) fn short(list: &[i64]) -> String {
     const SHOWN: usize = 3;
     let numbers = |list: &[i64]| list.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
     match list.len().checked_sub(SHOWN) {

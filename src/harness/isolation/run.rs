@@ -1,14 +1,16 @@
 //! One run of the workload on real threads and a new file, and what both checkers say of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::graph::{Judged, Level};
+use super::graph::Level;
 use super::history::{Event, History, Kind};
-use super::verdict::Verdict;
+use super::verdict::{Verdict, VerdictReport};
 use super::workload::Workload;
 use crate::error::Error;
+use crate::harness::drive::Control;
 use crate::harness::panics;
 use crate::harness::run::RunReport;
 use crate::harness::stress::CannotRun;
@@ -33,22 +35,15 @@ pub struct IsolationReport {
     /// The run: its operations are transactions.
     #[serde(flatten)]
     pub run: RunReport,
-    /// What transactions do: list-append or rw-register.
-    pub shape: String,
-    /// What it must keep.
-    pub level: &'static str,
+    /// What the checkers say.
+    #[serde(flatten)]
+    pub found: VerdictReport,
     /// Transactions that were committed.
     pub committed: u64,
     /// Those that failed: guards that found the write lock taken, for the most part.
     pub refused: u64,
     /// Those of which nobody knows.
     pub unknown: u64,
-    /// Transactions that the second checker judged.
-    pub judged_by_order: u64,
-    /// Those whose order is not known.
-    pub not_judged_by_order: u64,
-    /// What the first checker found, by its name in the literature.
-    pub anomalies: Vec<String>,
     /// What both say, for a reader.
     #[serde(skip)]
     pub verdict: String,
@@ -58,18 +53,22 @@ pub struct IsolationReport {
 }
 
 impl Isolation {
-    /// Runs it, and judges it.
+    /// Runs it until its end or until it is stopped, and judges what was recorded.
     ///
     /// # Errors
     /// What kept it from being run: no folder for a file, a disk without room.
-    pub fn run(&self) -> Result<IsolationReport, CannotRun> {
+    pub fn run(&self, control: &Arc<Control>) -> Result<IsolationReport, CannotRun> {
         let recording = panics::record(panics::RUN);
         let began = Instant::now();
-        let (history, connections) = self.history().map_err(CannotRun::new)?;
+        let (history, connections) = self.history(control).map_err(CannotRun::new)?;
         let seconds = began.elapsed().as_secs_f64();
         let panicked = panics::take();
         drop(recording);
-        let verdict = Verdict::of(&history, self.level).map_err(CannotRun::new)?;
+        let verdict = match Verdict::of(&history, self.level) {
+            // There may be nothing in it.
+            Err(_) if control.is_stopped() => None,
+            verdict => Some(verdict.map_err(CannotRun::new)?),
+        };
         let [committed, refused, unknown] = [Kind::Ok, Kind::Fail, Kind::Info].map(|kind| history.count(kind) as u64);
         let operations = committed + refused + unknown;
         let is_write = |event: &&Event| {
@@ -89,40 +88,33 @@ impl Isolation {
             messages: panicked.messages,
             rejected: refused,
             acknowledged: writes as u64,
+            stopped: control.is_stopped(),
             max_open: Some(connections),
             ops_per_s: operations as f64 / seconds.max(f64::EPSILON),
             seconds,
             ..RunReport::default()
         };
-        if committed * 2 < operations {
+        let said = verdict.as_ref().map(ToString::to_string).unwrap_or_default();
+        if verdict.as_ref().is_some_and(Verdict::is_violated) {
+            run.finding(|| format!("the history is not {}\n{said}", self.level));
+        } else if !run.stopped && !verdict.as_ref().is_some_and(Verdict::holds) {
+            run.finding(|| format!("it is not known whether the history is {}\n{said}", self.level));
+        } else if !run.stopped && committed * 2 < operations {
             run.finding(|| format!("{committed} of {operations} were committed: the history shows too little"));
         }
-        if !verdict.holds() {
-            run.finding(|| format!("the history is not {}\n{verdict}", self.level));
-        }
-        let (judged, not_judged) =
-            verdict.by_order.as_ref().map_or((0, 0), |ordered| (ordered.judged, ordered.not_judged));
-        let anomalies = match &verdict.by_graph {
-            Judged::Violated { anomalies, .. } => anomalies.clone(),
-            Judged::Holds | Judged::Unknown(_) => Vec::new(),
-        };
         Ok(IsolationReport {
             run: run.conclude(),
-            shape: self.workload.shape.to_string(),
-            level: self.level.name(),
+            found: verdict.as_ref().map(Verdict::report).unwrap_or_default(),
             committed,
             refused,
             unknown,
-            judged_by_order: judged as u64,
-            not_judged_by_order: not_judged as u64,
-            anomalies,
-            verdict: verdict.to_string(),
+            verdict: said,
             history,
         })
     }
 
     /// Runs the workload: what was recorded, and how many connections were open at most.
-    fn history(&self) -> Result<(History, u64), String> {
+    fn history(&self, control: &Arc<Control>) -> Result<(History, u64), String> {
         let place = std::env::temp_dir();
         let no_folder = |error| format!("cannot make a folder in {}: {error}; set TMPDIR to another", place.display());
         let folder = tempfile::tempdir().map_err(no_folder)?;
@@ -133,7 +125,7 @@ impl Isolation {
         let ran = runtime.block_on(async {
             let pool = ConnectionPool::open(folder.path().join("isolation.db")).await?;
             let db = PooledDatabaseWriter::with_config(pool, self.workload.config()).await?;
-            let history = self.workload.run(&db).await?;
+            let history = self.workload.run(&db, control).await?;
             let connections = db.status().pool.most_open as u64;
             db.close().await;
             Ok::<_, Error>((history, connections))

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::graph::{Judged, Level, judge, judge_text};
 use super::history::{History, Place, Shape};
-use super::order::{Ordered, judge_by_order};
+use super::order::{Ordered, Violation, judge_by_order};
 use super::picture::picture;
 
 /// What both checkers say.
@@ -20,6 +22,27 @@ pub struct Verdict {
     pub by_order: Option<Ordered>,
     /// The first thing against it by each checker, as columns.
     pub pictures: Vec<String>,
+    /// Events of the text that are of no client's transaction, and were passed over.
+    pub passed_over: usize,
+}
+
+/// The same in words and numbers. Field names are stable.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerdictReport {
+    /// What transactions do: list-append or rw-register.
+    pub shape: String,
+    /// What was asked.
+    pub level: &'static str,
+    /// What the first checker found, by its name in the literature.
+    pub anomalies: Vec<String>,
+    /// Transactions that the second checker judged.
+    pub judged_by_order: usize,
+    /// Those whose order is not known.
+    pub not_judged_by_order: usize,
+    /// What the second checker found.
+    pub violations_by_order: Vec<String>,
+    /// Events that are of no client's transaction, and were passed over.
+    pub passed_over: usize,
 }
 
 impl Verdict {
@@ -39,7 +62,7 @@ impl Verdict {
         if let Some(first) = by_order.as_ref().and_then(|ordered| ordered.violations.first()) {
             pictures.push(format!("{}\nby the order of commits: {}", picture(history, &first.ends), first.what));
         }
-        Ok(Self { level, shape: history.shape, by_graph, by_order, pictures })
+        Ok(Self { level, shape: history.shape, by_graph, by_order, pictures, passed_over: 0 })
     }
 
     /// Judges a text in one of Elle's formats; by both checkers if it is lines of JSON with our places.
@@ -55,18 +78,47 @@ impl Verdict {
             // Keys that are no numbers, for example: what only we need is not asked of others.
             Err(_) => {}
         }
-        let (shape, by_graph) = judge_text(text, level)?;
+        let (shape, by_graph, passed_over) = judge_text(text, level)?;
         let pictures = match &by_graph {
             Judged::Violated { proof, .. } => vec![proof.clone()],
             _ => Vec::new(),
         };
-        Ok(Self { level, shape, by_graph, by_order: None, pictures })
+        Ok(Self { level, shape, by_graph, by_order: None, pictures, passed_over })
     }
 
     /// Whether both say that the level is kept.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.by_graph == Judged::Holds && self.by_order.as_ref().is_none_or(|ordered| ordered.violations.is_empty())
+        self.by_graph == Judged::Holds && self.violations().is_empty()
+    }
+
+    /// Whether one of them says that it is not. Neither this nor that: the first does not know.
+    #[must_use]
+    pub fn is_violated(&self) -> bool {
+        matches!(self.by_graph, Judged::Violated { .. }) || !self.violations().is_empty()
+    }
+
+    fn violations(&self) -> &[Violation] {
+        self.by_order.as_ref().map(|ordered| &*ordered.violations).unwrap_or_default()
+    }
+
+    /// For a program that reads it.
+    #[must_use]
+    pub fn report(&self) -> VerdictReport {
+        let anomalies = match &self.by_graph {
+            Judged::Violated { anomalies, .. } => anomalies.clone(),
+            Judged::Holds | Judged::Unknown(_) => Vec::new(),
+        };
+        let counted = |count: fn(&Ordered) -> usize| self.by_order.as_ref().map_or(0, count);
+        VerdictReport {
+            shape: self.shape.to_string(),
+            level: self.level.name(),
+            anomalies,
+            judged_by_order: counted(|ordered| ordered.judged),
+            not_judged_by_order: counted(|ordered| ordered.not_judged),
+            violations_by_order: self.violations().iter().map(|violation| violation.what.clone()).collect(),
+            passed_over: self.passed_over,
+        }
     }
 }
 

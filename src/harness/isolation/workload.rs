@@ -12,6 +12,7 @@ use super::flaws::{Broken, Common, Flaw};
 use super::history::{History, Kind, MicroOp, Place, Shape};
 use super::ways::{Done, SCHEMA, Told, Way, perform};
 use crate::error::{Error, Result};
+use crate::harness::drive::Control;
 use crate::harness::sim::World;
 use crate::pool::PoolConfig;
 use crate::writer::{Mode, PooledDatabaseWriter, WriterConfig};
@@ -58,12 +59,13 @@ struct Shared {
     history: Arc<History>,
     next: AtomicI64,
     common: Common,
+    control: Arc<Control>,
 }
 
 impl Shared {
-    fn new(workload: &Workload, history: Arc<History>) -> Arc<Self> {
+    fn new(workload: &Workload, history: Arc<History>, control: Arc<Control>) -> Arc<Self> {
         let (workload, next, common) = (workload.clone(), AtomicI64::new(1), Common::default());
-        Arc::new(Self { workload, history, next, common })
+        Arc::new(Self { workload, history, next, common, control })
     }
 }
 
@@ -79,17 +81,17 @@ impl Workload {
         }
     }
 
-    /// Runs it in the caller's runtime; every caller is a task of that.
+    /// Runs it in the caller's runtime, up to its end or until it is stopped; every caller is a task of that.
     ///
     /// # Errors
     /// If the table cannot be made, or a caller panics.
     ///
     /// # Cancel safety
     /// Dropped half-way, what the callers have begun goes on.
-    pub async fn run(&self, db: &PooledDatabaseWriter) -> Result<History> {
+    pub async fn run(&self, db: &PooledDatabaseWriter, control: &Arc<Control>) -> Result<History> {
         db.execute(SCHEMA, ()).await?;
         let history = Arc::new(History::new(self.shape));
-        let shared = Shared::new(self, Arc::clone(&history));
+        let shared = Shared::new(self, Arc::clone(&history), Arc::clone(control));
         let callers: Vec<_> = (0..self.processes)
             .map(|process| {
                 let dice = Dice::Seeded(Box::new(ChaCha8Rng::seed_from_u64(self.seed ^ (process as u64) << 32)));
@@ -114,7 +116,7 @@ impl Workload {
     /// Dropped half-way, so is the world's work.
     pub async fn run_in(&self, world: &World, history: Arc<History>) -> std::result::Result<(), String> {
         const LIVES: u64 = 2;
-        let shared = Shared::new(self, history);
+        let shared = Shared::new(self, history, Arc::default());
         let lives = world.up_to(LIVES);
         for life in 0..lives {
             // The power may fail in it, and that ends a life as well as anything.
@@ -195,7 +197,7 @@ impl Caller {
         };
         for _ in 0..count {
             let (way, operations) = self.transaction();
-            if !self.makes(way, operations).await {
+            if self.shared.control.is_stopped() || !self.makes(way, operations).await {
                 return;
             }
         }
@@ -218,6 +220,7 @@ impl Caller {
             Told::Snapshot(at_least, at_most) => Some(Place::Snapshot(self.writer, at_least, at_most)),
         };
         shared.history.note(kind, process, way.name(), value, place);
+        shared.control.count_one();
         kind != Kind::Info
     }
 

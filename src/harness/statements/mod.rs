@@ -39,6 +39,7 @@ use self::minimise::minimise;
 pub use self::program::{Call, Environment, Program, Statement, Way};
 pub use self::run::{Statements, StatementsReport};
 use self::table::{Told, digest};
+use crate::harness::drive::Control;
 use crate::harness::sim::World;
 use crate::stack::with_room;
 
@@ -135,13 +136,16 @@ pub struct Searched {
 /// # Panics
 /// Inside a runtime.
 pub fn search(seeds: Range<u64>) -> Searched {
-    search_of(Subject::Library, seeds)
+    search_of(Subject::Library, seeds, &Control::default())
 }
 
-/// The same, of a subject that may be broken.
-fn search_of(subject: Subject, seeds: Range<u64>) -> Searched {
+/// The same, of a subject that may be broken; until it is stopped.
+fn search_of(subject: Subject, seeds: Range<u64>, control: &Control) -> Searched {
     let mut searched = Searched::default();
     for seed in seeds {
+        if control.is_stopped() {
+            break;
+        }
         let program = Grammar::new(seed).program();
         searched.programs += 1;
         searched.statements += program.statements() as u64;
@@ -149,6 +153,7 @@ fn search_of(subject: Subject, seeds: Range<u64>) -> Searched {
         let compared = compare(subject, &program);
         searched.refused += compared.refused;
         searched.failed += compared.failed;
+        control.count_one();
         if let Some(what) = compared.difference {
             let (program, what) = smallest(subject, program, what);
             searched.differ.push(Difference { seed: Some(seed), program, what });

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Searched, Subject, search_of};
+use crate::harness::drive::Control;
 use crate::harness::panics;
 use crate::harness::run::RunReport;
 use crate::harness::stress::CannotRun;
@@ -35,14 +36,14 @@ pub struct StatementsReport {
 }
 
 impl Statements {
-    /// Runs it, up to the first that differs.
+    /// Runs it, up to the first that differs, or until it is stopped.
     ///
     /// # Errors
     /// There is no folder for files.
     ///
     /// # Panics
     /// Inside a runtime.
-    pub fn run(&self) -> Result<StatementsReport, CannotRun> {
+    pub fn run(&self, control: &Control) -> Result<StatementsReport, CannotRun> {
         if let Err(error) = tempfile::tempdir() {
             let place = std::env::temp_dir();
             return Err(CannotRun::new(format!(
@@ -53,7 +54,7 @@ impl Statements {
         let began = Instant::now();
         let recording = panics::record(panics::RUN);
         let Searched { programs, statements, calls, refused, failed, differ } =
-            search_of(self.subject, self.seeds.clone());
+            search_of(self.subject, self.seeds.clone(), control);
         let panicked = panics::take();
         drop(recording);
         let seconds = began.elapsed().as_secs_f64();
@@ -61,6 +62,7 @@ impl Statements {
             engine: ENGINE.to_owned(),
             connections: self.subject.name().to_owned(),
             operations: statements,
+            stopped: control.is_stopped(),
             concurrency: 1,
             workers: 1,
             seed: self.seeds.start,
