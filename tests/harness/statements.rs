@@ -1,15 +1,22 @@
 //! Generated programs: the library as the engine alone.
 
 use std::ops::Range;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use poolproof::harness::sim::{Faults, Sim, World};
-use poolproof::harness::statements::{Searched, differences, judge_in, search};
+use poolproof::harness::statements::{Searched, Shown, differences, judge_in, judge_through_failures, search};
 
 /// Programs, unless the environment says another number.
 const PROGRAMS: u64 = 200;
 
 fn range() -> Range<u64> {
-    let range = std::env::var("POOLPROOF_PROGRAMS").unwrap_or_else(|_| format!("0..{PROGRAMS}"));
+    range_of("POOLPROOF_PROGRAMS", 0..PROGRAMS)
+}
+
+/// What a variable of the environment says, or else this.
+fn range_of(variable: &str, or_else: Range<u64>) -> Range<u64> {
+    let Ok(range) = std::env::var(variable) else { return or_else };
     let (from, upto) = range.split_once("..").expect("A..B");
     from.parse().unwrap()..upto.parse().unwrap()
 }
@@ -54,4 +61,45 @@ fn in_simulated_worlds_programs_are_as_on_the_engine_alone() {
         }
     });
     worlds.unwrap().join().unwrap();
+}
+
+/// Runs programs in worlds of these faults: how many lives were judged, and how many worlds were not.
+fn through_failures(programs: Range<u64>, seeds: u64, faults: Faults) -> Result<(usize, usize), String> {
+    let worlds = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
+        let shown = Mutex::new((0, 0));
+        for program in programs {
+            let sim =
+                Sim::new().seeds(program * seeds..(program + 1) * seeds).faults(faults).minimise_for(Duration::ZERO);
+            let report = sim.run(async |world: World| {
+                let mut counts = match judge_through_failures(&world, program).await? {
+                    Shown::Same { lives } => (lives, 0),
+                    Shown::TooLittle => (0, 1),
+                };
+                let mut shown = shown.lock().unwrap();
+                counts = (shown.0 + counts.0, shown.1 + counts.1);
+                *shown = counts;
+                Ok::<_, String>(())
+            });
+            if let Some(found) = report.found.first() {
+                return Err(found.to_string());
+            }
+        }
+        Ok(shown.into_inner().unwrap())
+    });
+    worlds.unwrap().join().unwrap()
+}
+
+/// Disks that fail, callers that leave, power that fails: what is told as done is there, and nothing else, whatever the SQL.
+#[test]
+fn through_failures_programs_are_as_on_the_engine_alone() {
+    let (lives, not_judged) = through_failures(range_of("POOLPROOF_LIVES", 0..40), 3, Faults::all()).unwrap();
+    println!("{lives} lives judged, {not_judged} worlds not");
+    assert!(lives > not_judged * 2, "{lives} lives, and {not_judged} worlds show too little");
+}
+
+/// Control: what was acknowledged is lost, since the disk says that it has synced and has not.
+#[test]
+fn a_disk_that_lies_is_found_out_by_generated_programs() {
+    let found = through_failures(0..40, 3, Faults { lying_sync: true, ..Faults::crashes() }).unwrap_err();
+    assert!(found.contains("and the engine alone") || found.contains("cannot be opened in life"), "{found}");
 }

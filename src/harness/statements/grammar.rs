@@ -23,9 +23,28 @@ struct Table {
     columns: Vec<String>,
 }
 
+/// What a program has much of: what goes wrong only where several of a kind meet is met by programs that are one-sided ("swarm
+/// testing", Groce et al., ISSTA 2012), and hardly ever by those that have a little of everything.
+#[derive(Clone, Copy, Default)]
+struct Theme {
+    /// Foreign keys.
+    keys: bool,
+    /// `OR` clauses.
+    conflicts: bool,
+    /// `RETURNING`.
+    returning: bool,
+    /// Values that meet.
+    few_values: bool,
+    /// Statements that were asked before, word for word: what is kept of them may be out of date.
+    repeats: bool,
+}
+
 pub(super) struct Grammar {
     choices: Choices,
+    theme: Theme,
     tables: Vec<Table>,
+    /// What was asked before: what writes, and queries.
+    asked: [Vec<Statement>; 2],
     /// Names that were given so far: none is given twice by accident.
     names: u64,
     /// The engine numbers rows there as it likes: what was rolled back has used numbers up.
@@ -38,7 +57,8 @@ impl Grammar {
     }
 
     pub(super) fn of(choices: Choices) -> Self {
-        Self { choices, tables: Vec::new(), names: 0, mvcc: false }
+        let (theme, asked) = (Theme::default(), [const { Vec::new() }; 2]);
+        Self { choices, theme, tables: Vec::new(), asked, names: 0, mvcc: false }
     }
 
     pub(super) fn program(self) -> Program {
@@ -61,6 +81,13 @@ impl Grammar {
             ..Environment::default()
         };
         self.mvcc = environment.mvcc;
+        self.theme = Theme {
+            keys: self.one_in(4),
+            conflicts: self.one_in(4),
+            returning: self.one_in(4),
+            few_values: self.one_in(4),
+            repeats: self.one_in(4),
+        };
         let mut groups = Vec::new();
         // Something to work on.
         for _ in 0..2 + self.choices.count(2) {
@@ -124,8 +151,34 @@ impl Grammar {
         Call { way, statements }
     }
 
+    /// One that was asked before; in a batch, one without parameters.
+    fn again(&mut self, queries: bool, params: bool) -> Option<Statement> {
+        if !self.one_in(if self.theme.repeats { 3 } else { 16 }) {
+            return None;
+        }
+        let words = |sql: &str| sql.replace("/*/ ' /*/", "").replace("/* ' ; \" */", "").replace("-- ; COMMIT", "");
+        let is_none = |statement: &Statement| words(&statement.sql).replace(';', "").trim().is_empty();
+        let fits = |statement: &&Statement| params || statement.params.is_empty() && !is_none(statement);
+        let fitting: Vec<Statement> = self.asked[usize::from(queries)].iter().filter(fits).cloned().collect();
+        let count = fitting.len() as u64;
+        let again = (count > 0).then(|| fitting[self.below(count) as usize].clone());
+        if again.is_some() {
+            self.choices.end(Part::Statement);
+        }
+        again
+    }
+
     /// One that writes, or changes the schema. In a batch it has no parameters.
     fn statement(&mut self, params: bool) -> Statement {
+        if let Some(again) = self.again(false, params) {
+            return again;
+        }
+        let statement = self.new_statement(params);
+        self.asked[0].push(statement.clone());
+        statement
+    }
+
+    fn new_statement(&mut self, params: bool) -> Statement {
         let mut statement = match self.below(44) {
             40 => self.temporary(),
             41 => self.setting(),
@@ -215,6 +268,9 @@ impl Grammar {
 
     /// Numbers from few, so that they meet; and what is at the edges.
     fn value(&mut self) -> String {
+        if self.theme.few_values && !self.one_in(3) {
+            return self.below(3).to_string();
+        }
         match self.below(24) {
             0 => "NULL".to_owned(),
             1 => self
@@ -245,14 +301,14 @@ impl Grammar {
     }
 
     fn or(&mut self) -> &'static str {
-        match self.one_in(3) {
+        match self.one_in(if self.theme.conflicts { 2 } else { 4 }) {
             true => self.one_of(&["OR ABORT ", "OR FAIL ", "OR IGNORE ", "OR REPLACE ", "OR ROLLBACK "]),
             false => "",
         }
     }
 
     fn returning(&mut self, table: &Table, mut sql: String) -> Statement {
-        let gives_rows = self.one_in(8);
+        let gives_rows = self.one_in(if self.theme.returning { 2 } else { 10 });
         if gives_rows {
             sql.push_str(&format!(" RETURNING {}", self.column(table)));
         }
@@ -327,7 +383,8 @@ impl Grammar {
         let strict = self.one_in(4);
         let name = self.name("t");
         let keys = ["", "", " UNIQUE", " PRIMARY KEY", " PRIMARY KEY AUTOINCREMENT"];
-        let key = self.one_of(&keys[..if self.mvcc { 3 } else { 5 }]);
+        let fit = if self.theme.keys { 2 } else { 0 };
+        let key = self.one_of(&keys[fit..if self.mvcc { 3 } else { 5 }]);
         let mut columns = vec!["a".to_owned()];
         let mut defined = vec![format!("a INTEGER{key}")];
         let names =
@@ -339,7 +396,8 @@ impl Grammar {
                 self.one_of(&["INTEGER", "TEXT", "", "REAL"])
             };
             let mut text = format!("{column} {kind}");
-            match self.below(12) {
+            let refers = self.theme.keys && self.one_in(2);
+            match if refers { 5 } else { self.below(12) } {
                 0 => text.push_str(" UNIQUE"),
                 1 => text.push_str(" NOT NULL"),
                 2 => text.push_str(" NOT NULL DEFAULT 3"),
@@ -493,6 +551,15 @@ impl Grammar {
     }
 
     fn query(&mut self) -> Statement {
+        if let Some(again) = self.again(true, true) {
+            return again;
+        }
+        let query = self.new_query();
+        self.asked[1].push(query.clone());
+        query
+    }
+
+    fn new_query(&mut self) -> Statement {
         let table = self.table();
         let column = self.column(&table);
         let sql = match self.below(6) {

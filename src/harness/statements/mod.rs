@@ -16,6 +16,7 @@
 mod choices;
 mod differences;
 mod engines;
+mod failures;
 mod grammar;
 mod minimise;
 mod naive;
@@ -34,6 +35,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use self::choices::Choices;
 pub use self::differences::{Group, differences};
 use self::engines::Bare;
+pub use self::failures::{Shown, judge_through_failures};
 use self::grammar::Grammar;
 use self::minimise::minimise;
 pub use self::program::{Call, Environment, Program, Statement, Way};

@@ -32,18 +32,27 @@ pub(super) trait Engine {
 pub(super) async fn run(engine: &mut impl Engine, program: &Program, told: &[Told]) -> Vec<Told> {
     let mut truth = Vec::new();
     for (call, told) in program.calls().zip(told) {
-        truth.push(match told {
-            Told::Refused(why) => Told::Refused(why.clone()),
-            told => one(engine, call, told).await,
-        });
-        if !engine.is_autocommit() {
-            engine.execute("ROLLBACK", &[]).await.expect("a transaction is open");
-        }
-        if matches!(truth.last(), Some(Told::Failed(_))) || call.statements.iter().any(changes_its_connection) {
-            // One that failed may have left something to the next (FINDINGS.md); and what changed its connection does not outlive
-            // its user.
-            engine.connect_anew().await;
-        }
+        truth.push(next(engine, call, told).await);
+    }
+    truth
+}
+
+/// The next of its calls, and what it must not leave to the one after it.
+///
+/// # Panics
+/// As for [`run`].
+pub(super) async fn next(engine: &mut impl Engine, call: &Call, told: &Told) -> Told {
+    let truth = match told {
+        Told::Refused(why) => Told::Refused(why.clone()),
+        told => one(engine, call, told).await,
+    };
+    if !engine.is_autocommit() {
+        engine.execute("ROLLBACK", &[]).await.expect("a transaction is open");
+    }
+    if matches!(truth, Told::Failed(_)) || call.statements.iter().any(changes_its_connection) {
+        // One that failed may have left something to the next (FINDINGS.md); and what changed its connection does not outlive
+        // its user.
+        engine.connect_anew().await;
     }
     truth
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use turso::Value;
@@ -14,6 +15,7 @@ use super::table::{Told, digest, shown};
 use super::{FAILED, Io, REFUSED, memory, name};
 use crate::error::{Error, Result};
 use crate::harness::sim::World;
+use crate::pool::clock;
 use crate::pool::{Behavior, Connection, ConnectionPool, Hooks, Row, Rows, Snapshot, Transaction};
 use crate::writer::{Mode, PooledDatabaseWriter, WriterConfig};
 
@@ -55,7 +57,7 @@ async fn run_at(program: &Program, place: &Place) -> std::result::Result<(Vec<To
     if let Place::File { file, .. } = place
         && !program.environment.mvcc
     {
-        sqlite_finds_no_damage(file)?;
+        sqlite_finds_no_damage(file, program)?;
     }
     let database = match place {
         Place::World(world) => {
@@ -94,47 +96,18 @@ fn file_in(folder: &Path, Environment { link, odd_name, .. }: Environment) -> st
     Ok(Place::File { file, opened })
 }
 
-const UNKNOWN: &str = "UNKNOWN: ";
+/// How an outcome begins that nobody knows.
+pub(super) const UNKNOWN: &str = "UNKNOWN: ";
 
 /// The name of a database in a world.
-const IN_A_WORLD: &str = "statements.db";
+pub(super) const IN_A_WORLD: &str = "statements.db";
 
 async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<String>)> {
-    let Environment { two_pools, no_statement_cache, mvcc, hooks, narrow, .. } = program.environment;
-    let open = |by_its_name: bool| {
-        let mut builder = match place {
-            Place::World(world) => world.pool(IN_A_WORLD),
-            Place::Memory(io, name) => ConnectionPool::builder(name).io(Arc::clone(io)),
-            Place::File { file, .. } if by_its_name => ConnectionPool::builder(file),
-            Place::File { opened, .. } => ConnectionPool::builder(opened),
-        };
-        if hooks {
-            builder = builder.hooks(Hooks::new().after_connect(|connection: &mut Connection| {
-                Box::pin(async move {
-                    connection.run("PRAGMA synchronous = OFF").await?;
-                    Ok(connection.run("PRAGMA cache_size = 200").await?)
-                })
-            }));
-        }
-        // One for the lane, one for a guard, one for a reader beside it.
-        builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).build()
-    };
-    let mode = if mvcc { Mode::Mvcc } else { Mode::Wal };
-    let mut config = WriterConfig { cache: 1 << 20, mode, ..WriterConfig::default() };
-    if narrow {
-        config = WriterConfig { queue: 1, batch_jobs: 1, cache: 1, checkpoint_bytes: 4096, ..config };
-    }
-    let pool = open(false).await?;
-    let db = match place {
-        Place::World(world) => world.writer(pool, config).await?,
-        _ => PooledDatabaseWriter::with_config(pool, config).await?,
-    };
-    let other = if two_pools { Some(open(true).await?) } else { None };
-    let ways = Ways { db: &db, guards: other.as_ref().unwrap_or(db.pool()) };
+    let opened = Opened::at(place, program.environment).await?;
     let mut all = Vec::new();
     for group in &program.groups {
-        let asked = group.iter().map(|Call { way, statements }| call(ways, *way, statements));
-        match mvcc {
+        let asked = group.iter().map(|asked| Box::pin(opened.call(asked)) as Asked<'_, Told>);
+        match program.environment.mvcc {
             // Which of them comes first nobody knows.
             true => {
                 for asked in asked {
@@ -144,12 +117,79 @@ async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<St
             false => all.extend(together(asked.collect()).await),
         }
     }
-    let disagree = readers_disagree(ways).await;
-    if let Some(other) = &other {
-        other.close().await;
-    }
-    db.close().await;
+    let disagree = opened.readers_disagree().await;
+    opened.close().await;
     Ok((all, disagree))
+}
+
+/// A database that a program is run on.
+pub(super) struct Opened {
+    pub(super) db: PooledDatabaseWriter,
+    /// Where guards are from, if that is another pool.
+    other: Option<ConnectionPool>,
+}
+
+impl Opened {
+    /// Opens the database of a world.
+    pub(super) async fn in_world(world: &World, environment: Environment) -> Result<Self> {
+        Self::at(&Place::World(world.clone()), environment).await
+    }
+
+    async fn at(place: &Place, environment: Environment) -> Result<Self> {
+        let Environment { two_pools, no_statement_cache, mvcc, hooks, narrow, .. } = environment;
+        let open = |by_its_name: bool| {
+            let mut builder = match place {
+                Place::World(world) => world.pool(IN_A_WORLD),
+                Place::Memory(io, name) => ConnectionPool::builder(name).io(Arc::clone(io)),
+                Place::File { file, .. } if by_its_name => ConnectionPool::builder(file),
+                Place::File { opened, .. } => ConnectionPool::builder(opened),
+            };
+            if hooks {
+                builder = builder.hooks(Hooks::new().after_connect(|connection: &mut Connection| {
+                    Box::pin(async move {
+                        connection.run("PRAGMA synchronous = OFF").await?;
+                        Ok(connection.run("PRAGMA cache_size = 200").await?)
+                    })
+                }));
+            }
+            // One for the lane, one for a guard, one for a reader beside it.
+            builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).build()
+        };
+        let mode = if mvcc { Mode::Mvcc } else { Mode::Wal };
+        let mut config = WriterConfig { cache: 1 << 20, mode, ..WriterConfig::default() };
+        if narrow {
+            config = WriterConfig { queue: 1, batch_jobs: 1, cache: 1, checkpoint_bytes: 4096, ..config };
+        }
+        let pool = open(false).await?;
+        let db = match place {
+            Place::World(world) => world.writer(pool, config).await?,
+            _ => PooledDatabaseWriter::with_config(pool, config).await?,
+        };
+        let other = if two_pools { Some(open(true).await?) } else { None };
+        Ok(Self { db, other })
+    }
+
+    fn ways(&self) -> Ways<'_> {
+        Ways { db: &self.db, guards: self.other.as_ref().unwrap_or(self.db.pool()) }
+    }
+
+    /// Makes a call: what it came to.
+    pub(super) async fn call(&self, Call { way, statements }: &Call) -> Told {
+        call(self.ways(), *way, statements).await
+    }
+
+    /// Whether a guard, a snapshot and the cache, warm by now, see different things in any table or view.
+    pub(super) async fn readers_disagree(&self) -> Option<String> {
+        let found = read_by_all(self.ways()).await;
+        found.unwrap_or_else(|error| Some(format!("in the end nobody can read: {error}")))
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(other) = &self.other {
+            other.close().await;
+        }
+        self.db.close().await;
+    }
 }
 
 /// Where writes and snapshots are, and where guards are from.
@@ -157,11 +197,6 @@ async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<St
 struct Ways<'a> {
     db: &'a PooledDatabaseWriter,
     guards: &'a ConnectionPool,
-}
-
-/// Whether a guard, a snapshot and the cache, warm by now, see different things in any table or view.
-async fn readers_disagree(ways: Ways<'_>) -> Option<String> {
-    read_by_all(ways).await.unwrap_or_else(|error| Some(format!("in the end nobody can read: {error}")))
 }
 
 async fn read_by_all(ways: Ways<'_>) -> Result<Option<String>> {
@@ -199,21 +234,24 @@ async fn snapshot(db: &PooledDatabaseWriter, sql: String, params: Vec<Value>) ->
 ///
 /// # Errors
 /// What it finds.
-fn sqlite_finds_no_damage(file: &Path) -> std::result::Result<(), String> {
+fn sqlite_finds_no_damage(file: &Path, program: &Program) -> std::result::Result<(), String> {
     let sqlite = rusqlite::Connection::open(file).map_err(|error| format!("SQLite does not open it: {error}"))?;
+    let asks_for = |word: &str| program.calls().flat_map(|call| &call.statements).any(|asked| asked.sql.contains(word));
     let check = sqlite.query_row("PRAGMA integrity_check", (), |row| row.get::<_, String>(0));
     match check {
         Ok(said) if said == "ok" => Ok(()),
+        // Whoever asks for that may write what a CHECK forbids.
+        Ok(said) if said.starts_with("CHECK constraint failed") && asks_for("ignore_check_constraints") => Ok(()),
         Ok(said) => Err(format!("SQLite finds damage: {said}")),
         Err(error) => Err(format!("SQLite cannot check it: {error}")),
     }
 }
 
-type Asked<'a> = Pin<Box<dyn Future<Output = Told> + 'a>>;
+pub(super) type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Awaits all of them at the same time. They begin in their order.
-async fn together(mut asked: Vec<Asked<'_>>) -> Vec<Told> {
-    let mut told: Vec<Option<Told>> = asked.iter().map(|_| None).collect();
+pub(super) async fn together<T>(mut asked: Vec<Asked<'_, T>>) -> Vec<T> {
+    let mut told: Vec<Option<T>> = asked.iter().map(|_| None).collect();
     poll_fn(|context| {
         for (asked, told) in asked.iter_mut().zip(&mut told).filter(|(_, told)| told.is_none()) {
             if let Poll::Ready(came_to) = asked.as_mut().poll(context) {
@@ -226,24 +264,24 @@ async fn together(mut asked: Vec<Asked<'_>>) -> Vec<Told> {
     told.into_iter().flatten().collect()
 }
 
-fn call<'a>(Ways { db, guards }: Ways<'a>, way: Way, statements: &'a [Statement]) -> Asked<'a> {
+async fn call(Ways { db, guards }: Ways<'_>, way: Way, statements: &[Statement]) -> Told {
     let Statement { sql, params, gives_rows } = &statements[0];
-    Box::pin(async move {
-        match way {
-            Way::Execute => told(db.execute(sql.as_str(), params.clone()).await.map(|ack| vec![ack.value.to_string()])),
-            Way::Prepared => told(prepared(db, sql, params.clone()).await),
-            Way::Batch => {
-                let batch: Vec<&str> = statements.iter().map(|statement| statement.sql.as_str()).collect();
-                told(db.execute_batch(batch.join(";\n")).await.map(|_| Vec::new()))
-            }
-            Way::Closure | Way::HeedlessClosure | Way::FailingClosure => closure(db, way, statements.to_vec()).await,
-            Way::Guard => told(on_a_guard(guards, sql, params.clone(), *gives_rows).await),
-            Way::Glance => told(glance(guards, sql, params.clone(), *gives_rows).await),
-            Way::GuardTransaction | Way::GuardRollback => told(in_a_transaction(guards, way, statements).await),
-            Way::Read => told(snapshot(db, sql.clone(), params.clone()).await),
-            Way::Cached => told(cached(db, sql, params.clone()).await),
+    match way {
+        Way::Execute => told(db.execute(sql.as_str(), params.clone()).await.map(|ack| vec![ack.value.to_string()])),
+        Way::Prepared => told(prepared(db, sql, params.clone()).await),
+        Way::Batch => {
+            let batch: Vec<&str> = statements.iter().map(|statement| statement.sql.as_str()).collect();
+            told(db.execute_batch(batch.join(";\n")).await.map(|_| Vec::new()))
         }
-    })
+        Way::Closure | Way::HeedlessClosure | Way::FailingClosure => closure(db, way, statements.to_vec()).await,
+        Way::Guard => told(unhindered(|| on_a_guard(guards, sql, params.clone(), *gives_rows)).await),
+        Way::Glance => told(unhindered(|| glance(guards, sql, params.clone(), *gives_rows)).await),
+        Way::GuardTransaction | Way::GuardRollback => {
+            told(unhindered(|| in_a_transaction(guards, way, statements)).await)
+        }
+        Way::Read => told(snapshot(db, sql.clone(), params.clone()).await),
+        Way::Cached => told(cached(db, sql, params.clone()).await),
+    }
 }
 
 fn told(outcome: Result<Vec<String>>) -> Told {
@@ -273,6 +311,19 @@ async fn all(mut rows: Rows<'_>) -> Result<Vec<String>> {
 fn line(row: &Row) -> Result<String> {
     let values: Result<Vec<Value>> = (0..row.column_count()).map(|column| row.value(column)).collect();
     Ok(shown(values?))
+}
+
+/// Asks again while the engine refuses a guard for what the lane does: it may make a checkpoint after those it has answered. A
+/// transaction that is refused so has not begun.
+async fn unhindered<F: Future<Output = Result<Vec<String>>>>(asked: impl Fn() -> F) -> Result<Vec<String>> {
+    const TRIES: u32 = 1_000;
+    for _ in 0..TRIES {
+        match asked().await {
+            Err(error) if error.is_contention() => clock::sleep(Duration::from_millis(5)).await,
+            outcome => return outcome,
+        }
+    }
+    asked().await
 }
 
 async fn on_a_guard(pool: &ConnectionPool, sql: &str, params: Vec<Value>, gives_rows: bool) -> Result<Vec<String>> {

@@ -94,7 +94,13 @@ pub(super) async fn digest(connection: &Connection, mvcc: bool) -> String {
     for table in rows(connection, tables, Vec::new()).await.unwrap_or_default() {
         let table = table.trim_start_matches('|');
         let all = rows(connection, &format!("SELECT {rowid} * FROM {table} ORDER BY 1"), Vec::new()).await;
-        let mut all = all.unwrap_or_else(|error| vec![error.to_string()]);
+        let mut all = match all {
+            Ok(all) => all,
+            // A table without numbers of rows.
+            Err(_) => rows(connection, &format!("SELECT * FROM {table}"), Vec::new())
+                .await
+                .unwrap_or_else(|error| vec![error.to_string()]),
+        };
         all.sort_unstable();
         for line in all {
             let _ = writeln!(text, "{table} {line}");

@@ -189,7 +189,8 @@ impl Connection {
     ///
     /// # Cancel safety
     /// Dropped half-way, the statement may or may not have taken effect, wholly or not at all; the connection is
-    /// discarded when the guard comes back.
+    /// discarded when the guard comes back. Outside a transaction it may take effect later, when the database is opened anew: if it was
+    /// cut off in its sync, it stands in the log, and nobody sees it until the log is read again, or the next commit replaces it.
     pub async fn execute(&mut self, sql: &str, params: impl IntoParams) -> Result<u64> {
         self.execute_if(sql, params, anybody).await
     }
