@@ -119,6 +119,9 @@ impl ConnectionPoolBuilder {
     }
 
     /// How the engine reaches its files, instead of the operating system's calls: a disk that fails on purpose, for example.
+    ///
+    /// The path is its own affair then, even if it is a real file's: links are not followed, nothing is locked, and what another pool does
+    /// (a second writer, a change of the schema) this one does not know. Give a database to one pool.
     pub fn io(mut self, io: Arc<dyn turso::core::IO>) -> Self {
         self.io = Some(Io(io));
         self

@@ -3,8 +3,8 @@
 //!
 //! The engine names its WAL after the path that it is given. Through a symbolic link it would write a WAL beside the link, which is
 //! not found when the file itself is opened; and a relative path names another file after `chdir`. So the path is made absolute
-//! and symbolic links are followed. A hard link is another name, with a WAL of its own, so while a file is open by one name it is not
-//! opened by another; nor is another file opened by a name whose former file is still open, for the two would share a WAL.
+//! and symbolic links are followed. A hard link is another name, with a WAL of its own, so a file of several names is not opened; nor is
+//! another file opened by a name whose former file is still open, for the two would share a WAL.
 //!
 //! The engine keeps other processes out by a POSIX lock, which a process loses as soon as it closes any descriptor of the file
 //! (fcntl(2)): SQLite's integrity check does that, or a copy of the file. So the process also holds a lock by flock(2), on a
@@ -199,6 +199,13 @@ impl Opened {
                                auto_vacuum = NONE and VACUUM in SQLite";
                 return Err(Error::Open { path: path.to_owned(), problem: problem.to_owned() });
             }
+            if let names @ 2.. = names_of(&metadata) {
+                let problem = format!(
+                    "the file has {names} names (hard links), and a log for each: by one nobody sees what was written by another; remove the \
+                     others, or copy the file"
+                );
+                return Err(Error::Open { path: path.to_owned(), problem });
+            }
             if !locks(&file, read_only) {
                 return Ok(None);
             }
@@ -290,6 +297,20 @@ fn locks(file: &File, shared: bool) -> bool {
     !matches!(outcome, Err(TryLockError::WouldBlock))
 }
 
+/// How many names a file has, as far as that can be told.
+fn names_of(file: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        file.nlink()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        1
+    }
+}
+
 pub(crate) fn identity_of(file: &fs::Metadata) -> Identity {
     #[cfg(unix)]
     {
@@ -303,20 +324,36 @@ pub(crate) fn identity_of(file: &fs::Metadata) -> Identity {
     }
 }
 
+/// Whether others would take it for a URI: it begins with a scheme (RFC 3986, 3.1), `sqlite:` as well as `file://`, or ends with
+/// parameters such as `?mode=ro`. A drive has one letter.
+fn is_address(text: &str) -> bool {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_of_it = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    let has_scheme = scheme.len() > 1
+        && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.chars().all(is_of_it);
+    let is_parameter = |text: &str| {
+        let name = text.split_once('=').map_or("", |(name, _)| name);
+        !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    };
+    has_scheme || text.contains("://") || text.rsplit_once('?').is_some_and(|(_, parameters)| is_parameter(parameters))
+}
+
 /// The path as the engine is given it: absolute, links followed, whether or not the file is there yet.
 ///
 /// # Errors
 /// [`Error::Config`] for an address, which would be taken for a name; [`Error::Open`] for a link that leads nowhere.
 pub(super) fn locate(path: &Path) -> Result<PathBuf> {
-    let text = path.to_string_lossy();
-    if text.starts_with("file:") || text.contains("://") {
-        let problem = format!(
-            "is \"{text}\", a URI: give the path of the file; ConnectionPoolBuilder::read_only opens it read-only"
-        );
-        return Err(Error::Config { field: "path", problem });
-    }
     if path == Path::new(MEMORY) {
         return Ok(path.to_owned());
+    }
+    let text = path.to_string_lossy();
+    if is_address(&text) {
+        let problem = format!(
+            "is \"{text}\", a URI: give the path of the file (./ before a name with a colon); ConnectionPoolBuilder::read_only \
+             opens it read-only"
+        );
+        return Err(Error::Config { field: "path", problem });
     }
     if path.file_name().is_none() || text.ends_with(std::path::is_separator) {
         return Err(Error::Open { path: path.to_owned(), problem: "it names a folder; name a file".to_owned() });

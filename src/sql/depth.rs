@@ -24,6 +24,8 @@ const QUERIES: usize = 24;
 const TERMS: usize = 200;
 /// Maximum number of common table expressions in one statement: each may read the one before.
 const NAMED: usize = 100;
+/// Maximum number of `ON CONFLICT` clauses of an INSERT: the parser calls itself for each.
+const UPSERTS: usize = 100;
 
 /// Number of nested parentheses, and half the number of operators, up to which 2 MiB of stack are enough for any build of the
 /// engine.
@@ -113,6 +115,7 @@ struct Level {
     open: Vec<bool>,
     terms: usize,
     named: usize,
+    upserts: usize,
     /// The parenthesis that was opened last is around a common table expression, if a query is in it: not a window, nor what
     /// a column is generated from.
     may_be_named: bool,
@@ -123,9 +126,11 @@ struct Level {
 impl Level {
     fn take(&mut self, last: TokenType, token: TokenType, in_brackets: bool) {
         use TokenType::{
-            TK_AS, TK_BLOB, TK_COMMA, TK_DOT, TK_EXCEPT, TK_FLOAT, TK_ID, TK_INTEGER, TK_INTERSECT, TK_LP,
-            TK_MATERIALIZED, TK_RP, TK_SELECT, TK_SEMI, TK_STRING, TK_UNION, TK_VALUES, TK_VARIABLE, TK_WITH,
+            TK_AS, TK_BLOB, TK_COMMA, TK_CONFLICT, TK_DO, TK_DOT, TK_EXCEPT, TK_FLOAT, TK_ID, TK_INTEGER, TK_INTERSECT,
+            TK_LP, TK_MATERIALIZED, TK_RP, TK_SELECT, TK_SEMI, TK_STRING, TK_UNION, TK_VALUES, TK_VARIABLE, TK_WITH,
         };
+        // Of a constraint there comes what is done.
+        self.upserts += usize::from(last == TK_CONFLICT && matches!(token, TK_LP | TK_DO));
         match token {
             TK_SEMI | TK_RP if in_brackets => {}
             TK_SEMI => *self = Self::default(),
@@ -171,6 +176,7 @@ impl Level {
             ("nested subqueries", queries, QUERIES),
             ("terms of compound queries", self.terms + 1, TERMS),
             ("common table expressions", self.named, NAMED),
+            ("ON CONFLICT clauses", self.upserts, UPSERTS),
         ];
         let exceeded = found.into_iter().find(|(_, found, limit)| found > limit)?;
         Some(TooDeep { what: exceeded.0, found: exceeded.1, limit: exceeded.2 })
@@ -253,6 +259,21 @@ mod tests {
             let too_deep = measure(&format!("WITH {} SELECT 1", many(NAMED + 1, each))).too_deep;
             assert_eq!(too_deep.map(|too_deep| too_deep.what), Some("common table expressions"), "{each}");
         }
+    }
+
+    #[test]
+    fn the_clauses_of_an_upsert_are_limited_and_those_of_constraints_are_not() {
+        for each in [
+            " ON CONFLICT (x) DO NOTHING",
+            " ON CONFLICT DO NOTHING",
+            " on conflict(x) where x > 1 do update set x = 2",
+        ] {
+            let found = |count: usize| measure(&format!("INSERT INTO t VALUES (1){}", each.repeat(count))).too_deep;
+            assert_eq!(found(UPSERTS), None, "{each}");
+            assert_eq!(found(UPSERTS + 1).map(|too_deep| too_deep.what), Some("ON CONFLICT clauses"), "{each}");
+        }
+        let columns: Vec<String> = (0..300).map(|column| format!("c{column} UNIQUE ON CONFLICT REPLACE")).collect();
+        assert_eq!(measure(&format!("CREATE TABLE t ({})", columns.join(", "))).too_deep, None);
     }
 
     #[test]

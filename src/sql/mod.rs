@@ -132,6 +132,14 @@ pub(crate) struct Effects {
     pub(crate) strange: bool,
 }
 
+impl Effects {
+    /// Whether it does more than read: it has to be run to its end, whether or not its rows are fetched.
+    pub(crate) fn changes_something(self) -> bool {
+        let Self { bounds, savepoints, writes, schema, session, .. } = self;
+        bounds || savepoints || writes || schema || session
+    }
+}
+
 /// What `PRAGMA journal_mode` is given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum JournalMode {

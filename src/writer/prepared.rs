@@ -9,10 +9,10 @@ use std::time::Duration;
 use turso::IntoParams;
 use turso::params::Params;
 
-use super::PooledDatabaseWriter;
 use super::job::{Kind, Statement};
 use super::outcome::Ack;
 use super::queue::Priority;
+use super::{PooledDatabaseWriter, write};
 use crate::error::{Error, Result};
 use crate::sql::{self, Text};
 
@@ -53,6 +53,7 @@ impl PooledDatabaseWriter {
         let sql = sql.into();
         let text = Text::of(&sql);
         Error::check_depth(&text)?;
+        write::leaves_something(&text)?;
         let writes_rows = text.kind() == sql::Kind::Rows;
         // What cannot be read the engine has something to say of.
         if writes_rows || text.is_refused() {

@@ -219,7 +219,7 @@ impl PooledDatabaseWriter {
 }
 
 /// The lane's connection is replaced once a statement has changed it, so what only does that would be undone without a word.
-fn leaves_something(text: &Text) -> Result<()> {
+pub(super) fn leaves_something(text: &Text) -> Result<()> {
     match text.changes_only_the_session() {
         true => Err(Error::rolled_back(Error::misuse(
             "this changes its connection only, which is replaced after it: set a pragma by a hook (Hooks::after_connect) for \

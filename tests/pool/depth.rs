@@ -41,6 +41,7 @@ fn statement(shape: &str, n: usize) -> String {
             let many: Vec<_> = (0..n).map(|i| format!("c{i} AS (SELECT 1)")).collect();
             format!("WITH {} SELECT 1", many.join(", "))
         }
+        "upserts" => format!("INSERT INTO t VALUES (1){}", " ON CONFLICT (x) DO NOTHING".repeat(n)),
         "check" => format!("CREATE TABLE u (x CHECK ({}1))", "x + ".repeat(n)),
         "index" => format!("CREATE INDEX i ON t ({}1)", "x + ".repeat(n)),
         _ => panic!("no such shape"),
@@ -60,6 +61,7 @@ const SHAPES: &[(&str, usize)] = &[
     ("in", 24),
     ("ctes", 100),
     ("ctes-apart", 100),
+    ("upserts", 100),
     // The engine's own limits.
     ("from-parens", 0),
     ("parens", 49),

@@ -92,6 +92,23 @@ async fn a_log_that_goes_between_the_pool_and_the_writer_is_noticed() {
     of_the_file(&PooledDatabaseWriter::with_config(pool, mvcc()).await.unwrap_err(), "removed or replaced");
 }
 
+/// Its log is named after the name by which it was opened last, which may not be this one.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_of_several_names_is_opened_by_none() {
+    let (_folder, path) = seeded().await;
+    let other = path.with_file_name("b.db");
+    fs::hard_link(&path, &other).unwrap();
+    for name in [&path, &other] {
+        of_the_file(&ConnectionPool::open(name).await.unwrap_err(), "2 names (hard links)");
+        let only_read = ConnectionPool::builder(name).read_only(true).build().await;
+        of_the_file(&only_read.unwrap_err(), "2 names (hard links)");
+    }
+    assert!(!other.with_file_name("b.db-wal").exists(), "it was opened");
+    fs::remove_file(&other).unwrap();
+    drop(ConnectionPool::open(&path).await.unwrap());
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_is_open_by_one_name_and_a_name_is_of_one_file() {

@@ -59,7 +59,19 @@ async fn through_a_link_it_is_the_file_itself() {
 
 #[tokio::test]
 async fn an_address_is_no_name() {
-    for address in ["file:b.db?mode=ro", "file:b.db", "sqlite://c.db", "libsql://host/db", "http://localhost/x.db"] {
+    for address in [
+        "file:b.db?mode=ro",
+        "file:b.db",
+        "FILE:b.db",
+        "sqlite://c.db",
+        "sqlite:c.db",
+        "sqlite::memory:",
+        "libsql:x.db",
+        "libsql://host/db",
+        "http://localhost/x.db",
+        "b.db?mode=ro",
+        "b.db?cache=shared&mode=memory",
+    ] {
         let error = ConnectionPool::open(address).await.unwrap_err();
         assert!(matches!(error, Error::Config { field: "path", .. }), "{address}: {error}");
         assert!(error.to_string().contains("read_only"), "{address}: {error}");

@@ -66,6 +66,17 @@ async fn something_temporary_of_a_guard_is_on_no_other() {
     }
 }
 
+/// Its table is gone with the lane's connection, or was never there.
+#[tokio::test]
+async fn what_writes_to_something_temporary_is_not_prepared() {
+    let (db, _folder) = writer().await;
+    for sql in ["INSERT INTO temp.t VALUES (?1)", "UPDATE [Temp] . t SET x = ?1", "DELETE FROM \"temp\".t WHERE x = ?1"]
+    {
+        let error = db.prepare::<(i64,)>(sql).await.map(drop).unwrap_err();
+        assert!(matches!(error.cause(), Error::Misuse(why) if why.contains("its connection only")), "{sql}: {error}");
+    }
+}
+
 /// What is done to something temporary, by whatever name, is done to nothing else.
 #[tokio::test]
 async fn what_is_done_to_something_temporary_is_done_to_nothing_else() {

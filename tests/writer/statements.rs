@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use poolproof::{Ack, ConnectionPool, Error, Priority, Result, WriterConfig};
+use poolproof::{Ack, ConnectionPool, Error, PooledConnection, Priority, Result, WriterConfig};
 
 use crate::world::{column, hold, patient, queue, rows, writer, writer_of};
 
@@ -191,6 +191,64 @@ async fn rows_that_nobody_fetches_are_written() {
     .await
     .unwrap();
     assert_eq!(column(&db, "t").await, [1, 2, 3, 4, 5]);
+}
+
+/// So has everything else that does more than read, though it gives no rows.
+#[tokio::test]
+async fn what_is_asked_as_a_query_and_does_more_has_run() {
+    let (db, folder) = writer().await;
+    db.write(async |tx| tx.query("PRAGMA user_version = 7", ()).await.map(drop)).await.unwrap();
+    let mut guard = db.pool().get().await.unwrap();
+    let number = async |guard: &mut PooledConnection, sql: &str| {
+        let mut rows = guard.query(sql, ()).await.unwrap();
+        rows.next().await.unwrap().unwrap().get::<i64>(0).unwrap()
+    };
+    assert_eq!(number(&mut guard, "PRAGMA user_version").await, 7);
+    drop(guard.query("BEGIN", ()).await.unwrap());
+    assert!(!guard.is_autocommit());
+    guard.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    drop(guard.query("SAVEPOINT s", ()).await.unwrap());
+    guard.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+    drop(guard.query("ROLLBACK TO s", ()).await.unwrap());
+    drop(guard.query("COMMIT", ()).await.unwrap());
+    assert!(guard.is_autocommit());
+    let copy = folder.path().join("copy.db");
+    drop(guard.query(&format!("VACUUM INTO '{}'", copy.display()), ()).await.unwrap());
+    drop(guard.query("CREATE TABLE made (a)", ()).await.unwrap());
+    assert!(copy.exists(), "there is no copy");
+    assert_eq!(number(&mut guard, "SELECT count(*) FROM made").await, 0);
+    drop(guard);
+    assert_eq!(column(&db, "t").await, [1]);
+}
+
+/// A query has begun when it returns: whoever changes the schema then changes neither its columns nor its rows.
+#[tokio::test]
+async fn a_change_of_the_schema_between_a_query_and_its_first_row_changes_nothing_of_it() {
+    for (change, in_a_transaction) in [
+        ("ALTER TABLE u DROP COLUMN a", false),
+        ("ALTER TABLE u ADD COLUMN d DEFAULT 9", false),
+        ("ALTER TABLE u DROP COLUMN a", true),
+        ("ALTER TABLE u RENAME COLUMN a TO z", true),
+    ] {
+        let (db, _folder) = writer().await;
+        db.execute_batch("CREATE TABLE u (a, b, c); INSERT INTO u VALUES (1, 2, 3), (4, 5, 6)").await.unwrap();
+        let (mut one, mut other) = (db.pool().get().await.unwrap(), db.pool().get().await.unwrap());
+        if in_a_transaction {
+            one.execute("BEGIN", ()).await.unwrap();
+        }
+        let mut rows = one.query("SELECT * FROM u", ()).await.unwrap();
+        assert_eq!(rows.column_names(), ["a", "b", "c"]);
+        other.execute(change, ()).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().await.unwrap() {
+            found.push([0, 1, 2].map(|column| row.get::<i64>(column).unwrap()));
+        }
+        assert_eq!(
+            (rows.column_names(), found),
+            (["a", "b", "c"].map(str::to_owned).to_vec(), vec![[1, 2, 3], [4, 5, 6]]),
+            "{change}"
+        );
+    }
 }
 
 /// On a guard its commit is inside it: where that fails, it has failed.

@@ -417,12 +417,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time. A statement that writes has
-    /// run to its end when this returns, its commit included if no transaction is open; the rows that it gives (`RETURNING`) are
-    /// buffered until they are fetched.
+    /// Runs a query; its rows borrow the connection. Its prepared form is kept for the next time. A statement that does more than read
+    /// has run to its end when this returns, its commit included if no transaction is open; the rows that it gives (`RETURNING`)
+    /// are buffered until they are fetched. One that reads has begun: its columns, and what it sees, are those of this moment.
     ///
     /// # Errors
-    /// The engine's error, or [`Error::Misuse`] for more than one statement or another number of parameters than it has.
+    /// The engine's error (what it says of the first row comes with that), or [`Error::Misuse`] for more than one statement or another number of parameters than it has.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the guard comes back.
@@ -438,8 +438,14 @@ impl Connection {
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
         self.alters(found.text());
-        if !found.text().effects().writes {
-            return self.query_as_is(sql, found, params).await;
+        let effects = found.text().effects();
+        if !effects.changes_something() {
+            return Ok(self.query_as_is(sql, found, params).await?.begin().await);
+        }
+        if !effects.writes {
+            let open = self.query_as_is(sql, found, params).await?.fetch_all().await?;
+            self.open = Some(open);
+            return Ok(Rows { connection: self });
         }
         let undo = self.prepare_undo(true).await?;
         self.undo_due = true;
@@ -467,7 +473,7 @@ impl Connection {
         };
         // It has not begun: it runs as its rows are fetched, and ends with them.
         self.in_flight = false;
-        self.open = Some(Open { rows, prepared, needs_room, fetched: None, failed: false });
+        self.open = Some(Open { rows, prepared, needs_room, ahead: None, fetched: None, failed: false });
         Ok(Rows { connection: self })
     }
 

@@ -17,14 +17,16 @@ pub(super) struct Open {
     pub(super) prepared: Box<Prepared>,
     /// The engine may go deep to give a row.
     pub(super) needs_room: Room,
-    /// Of a statement that writes: all of its rows, for it has run.
+    /// The first row, which was fetched when it began.
+    pub(super) ahead: Option<Result<Option<Row>>>,
+    /// Of a statement that does more than read: all of its rows, for it has run.
     pub(super) fetched: Option<VecDeque<turso::Row>>,
     /// A row could not be fetched: the statement is not kept.
     pub(super) failed: bool,
 }
 
 /// The rows of a query. They borrow the connection: nothing else can run on it until they are dropped.
-#[must_use = "a query runs as its rows are fetched"]
+#[must_use = "a query gives rows; a statement of which nobody wants any is executed"]
 pub struct Rows<'c> {
     pub(super) connection: &'c mut Connection,
 }
@@ -38,6 +40,9 @@ impl Rows<'_> {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when its guard comes back.
     pub async fn next(&mut self) -> Result<Option<Row>> {
+        if let Some(first) = self.connection.open.as_mut().and_then(|open| open.ahead.take()) {
+            return first;
+        }
         self.connection.give_way().await;
         let Connection { open: Some(open), cut, in_flight, doing, opened, .. } = &mut *self.connection else {
             return Ok(None);
@@ -55,6 +60,16 @@ impl Rows<'_> {
         open.failed |= row.is_err();
         let row = self.connection.noted(row)?;
         Ok(row.map(Row::new))
+    }
+
+    /// Fetches the first row. The engine compiles a statement anew when it begins, if the schema has changed by then, and gives it other
+    /// columns: whoever has the rows has the columns that they are of.
+    pub(super) async fn begin(mut self) -> Self {
+        let first = self.next().await;
+        if let Some(open) = &mut self.connection.open {
+            open.ahead = Some(first);
+        }
+        self
     }
 
     /// Runs the statement to its end.
