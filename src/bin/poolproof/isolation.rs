@@ -75,7 +75,8 @@ impl ValueEnum for Planted {
 #[command(after_help = "Examples:\n  poolproof isolation --transactions 20000 --history run.jsonl\n  \
                         poolproof isolation --mvcc   # snapshot isolation\n  \
                         poolproof isolation --flaw two-snapshots   # broken: must not hold\n\n\
-                        Flaws: two-snapshots, old-snapshot, stale-answers, lost-update, reads-before,\n  \
+                        Flaws: two-snapshots, old-snapshot, stale-answers, before-own-write,\n  \
+                        long-fork, lost-update, reads-before,\n  \
                         uncommitted-reads, unwritten, done-twice, in-pieces")]
 pub struct Args {
     /// Transactions of all clients, a multiple of their number

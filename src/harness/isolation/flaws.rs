@@ -22,7 +22,12 @@ pub enum Flaw {
     StaleAnswers,
     /// A write puts back the list that it has read before its transaction, with one value more.
     LostUpdate,
-    /// What a write reads it has read before its transaction.
+    /// After a write a caller's next answer is that of before.
+    BeforeOwnWrite,
+    /// Of half of the lists each caller sees an old snapshot: two callers see two writes in either order.
+    LongFork,
+    /// What a write reads, of lists that it does not write, it has read before its transaction: as a closure that is run again with what it
+    /// read the first time.
     ReadsBefore,
     /// Whoever reads sees what others have appended, though that is rolled back.
     UncommittedReads,
@@ -36,10 +41,12 @@ pub enum Flaw {
 
 impl Flaw {
     /// All of them.
-    pub const ALL: [Flaw; 9] = [
+    pub const ALL: [Flaw; 11] = [
         Flaw::TwoSnapshots,
         Flaw::OldSnapshot,
         Flaw::StaleAnswers,
+        Flaw::BeforeOwnWrite,
+        Flaw::LongFork,
         Flaw::LostUpdate,
         Flaw::ReadsBefore,
         Flaw::UncommittedReads,
@@ -55,6 +62,8 @@ impl Flaw {
             Flaw::TwoSnapshots => "two-snapshots",
             Flaw::OldSnapshot => "old-snapshot",
             Flaw::StaleAnswers => "stale-answers",
+            Flaw::BeforeOwnWrite => "before-own-write",
+            Flaw::LongFork => "long-fork",
             Flaw::LostUpdate => "lost-update",
             Flaw::ReadsBefore => "reads-before",
             Flaw::UncommittedReads => "uncommitted-reads",
@@ -83,8 +92,9 @@ pub(super) struct Common {
 /// One caller's part in it.
 pub(super) struct Broken<'a> {
     pub(super) flaw: Flaw,
+    pub(super) process: i64,
     pub(super) common: &'a Common,
-    /// What it was answered first, for [`Flaw::StaleAnswers`].
+    /// What it was answered first, for [`Flaw::StaleAnswers`]; what there was before its write, for [`Flaw::BeforeOwnWrite`].
     pub(super) answers: &'a mut HashMap<i64, Vec<i64>>,
     /// Whether it is one of eight, by the seed.
     pub(super) now_and_then: bool,
@@ -94,7 +104,7 @@ pub(super) struct Broken<'a> {
 impl Broken<'_> {
     /// Makes a transaction, broken if it is of the kind that this flaw breaks.
     pub(super) async fn perform(self, db: &PooledDatabaseWriter, way: Way, operations: Vec<MicroOp>) -> Result<Done> {
-        let Broken { common, keys, now_and_then, .. } = self;
+        let Broken { common, keys, now_and_then, process, .. } = self;
         let reads = operations.iter().all(|operation| operation.written().is_none());
         match self.flaw {
             Flaw::TwoSnapshots if reads => each_by_itself(db, Way::Snapshot, operations).await,
@@ -115,6 +125,25 @@ impl Broken<'_> {
                     }
                 }
                 Ok(Done::untold(found))
+            }
+            Flaw::BeforeOwnWrite if !reads => {
+                *self.answers = all_of(db, keys).await?;
+                perform(db, way, operations).await
+            }
+            Flaw::BeforeOwnWrite if !self.answers.is_empty() => {
+                Ok(Done::untold(answered(operations, &std::mem::take(self.answers))))
+            }
+            Flaw::LongFork if reads => {
+                let now = all_of(db, keys).await?;
+                let mut old = common.old.lock();
+                if old.is_empty() || now_and_then {
+                    *old = now.clone();
+                }
+                let sees = |(key, list): (i64, Vec<i64>)| {
+                    let is_its_half = key % 2 == process % 2;
+                    (key, if is_its_half { list } else { old.get(&key).cloned().unwrap_or_default() })
+                };
+                Ok(Done::untold(answered(operations, &now.into_iter().map(sees).collect())))
             }
             Flaw::LostUpdate if !reads => {
                 let before = all_of(db, keys).await?;
@@ -138,16 +167,14 @@ impl Broken<'_> {
                 Ok(Done::acknowledged(&ack, ack.value.clone()))
             }
             Flaw::ReadsBefore if !reads => {
-                let mut lists = all_of(db, keys).await?;
+                let written: Vec<i64> =
+                    operations.iter().filter(|one| one.written().is_some()).map(MicroOp::key).collect();
+                let lists = all_of(db, keys).await?;
+                tokio::task::yield_now().await;
                 let Done { operations, told } = perform(db, Way::Write, operations).await?;
-                // Its own writes are in it, as if it had read them there.
-                let with_old = operations.into_iter().map(|operation| {
-                    let list = lists.entry(operation.key()).or_default();
-                    list.extend(operation.written());
-                    match operation {
-                        MicroOp::Read(key, _) => MicroOp::Read(key, Some(list.clone())),
-                        write => write,
-                    }
+                let with_old = operations.into_iter().map(|operation| match operation {
+                    MicroOp::Read(key, _) if !written.contains(&key) => MicroOp::Read(key, lists.get(&key).cloned()),
+                    other => other,
                 });
                 Ok(Done { operations: with_old.collect(), told })
             }
@@ -197,7 +224,10 @@ async fn each_by_itself(db: &PooledDatabaseWriter, way: Way, operations: Vec<Mic
         let done = perform(db, way, vec![operation]).await?;
         all.operations.extend(done.operations);
         all.told = done.told;
-        tokio::task::yield_now().await;
+        // Time for others to commit in.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
     }
     Ok(all)
 }

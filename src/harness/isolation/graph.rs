@@ -92,7 +92,7 @@ pub(super) fn judge_text(text: &str, level: Level) -> Result<(Shape, Judged, usi
     if history.ops.is_empty() {
         return Err("there is no transaction in it".to_owned());
     }
-    let passed_over = events(text).saturating_sub(history.ops.len());
+    let passed_over = events(text)?.saturating_sub(history.ops.len());
     let taken = take(history)?;
     Ok((taken.shape, verdict(&taken, level), passed_over))
 }

@@ -214,22 +214,29 @@ impl History {
     /// Which line is none, and why.
     pub fn from_json_lines(text: &str) -> Result<Self, String> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let events: Result<Vec<Event>, String> = lines.map(|(number, line)| parse(number + 1, line)).collect();
-        let events = events?;
+        let read: Result<Vec<(Event, bool)>, String> = lines.map(|(number, line)| parse(number + 1, line)).collect();
+        let (events, reads_lists): (Vec<Event>, Vec<bool>) = read?.into_iter().unzip();
         let is_register = |operation: &MicroOp| matches!(operation, MicroOp::Write(..));
         let shape = match events.iter().flat_map(|event| &event.value).any(is_register) {
             true => Shape::RwRegister,
             false => Shape::ListAppend,
         };
-        Ok(Self { events: Some(Mutex::new(events)), ..Self::new(shape) })
+        match reads_lists.iter().position(|reads_a_list| *reads_a_list) {
+            Some(place) if shape == Shape::RwRegister => {
+                Err(format!("event {place} reads a list, and others write registers: give a file to each"))
+            }
+            _ => Ok(Self { events: Some(Mutex::new(events)), ..Self::new(shape) }),
+        }
     }
 }
 
-fn parse(number: usize, line: &str) -> Result<Event, String> {
+/// An event, and whether it reads a list.
+fn parse(number: usize, line: &str) -> Result<(Event, bool), String> {
     let line: Line = serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))?;
     if let Some(f) = line.f.filter(|f| f != "txn") {
         return Err(format!("line {number}: an event of {f:?} is no transaction"));
     }
+    let reads_a_list = line.value.iter().any(|operation| operation.get(2).is_some_and(Value::is_array));
     let is_over = line.kind == Kind::Ok;
     let value: Option<Vec<MicroOp>> = line.value.iter().map(|value| MicroOp::from_json(value, is_over)).collect();
     let value = value.ok_or_else(|| format!("line {number}: an operation is none of append, w and r with numbers"))?;
@@ -241,7 +248,7 @@ fn parse(number: usize, line: &str) -> Result<Event, String> {
         ));
     }
     let Line { kind, process, way, time, place, .. } = line;
-    Ok(Event { kind, process, way, time, value, place })
+    Ok((Event { kind, process, way, time, value, place }, reads_a_list))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use adya::History;
 use adya::history::{Id, Mop, Op, OpType, ReadValue};
-use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::history::Shape;
 
@@ -37,21 +37,27 @@ pub(super) fn is_shallow(text: &str) -> Result<(), String> {
 }
 
 /// How many events a text tells: those of a nemesis are not read any further. In EDN each has one keyword `:type`.
-pub(super) fn events(text: &str) -> usize {
-    if let Ok(all) = serde_json::from_str::<Vec<IgnoredAny>>(text) {
-        return all.len();
+///
+/// # Errors
+/// One that would not be read any further is a transaction.
+pub(super) fn events(text: &str) -> Result<usize, String> {
+    let all: Option<Vec<Value>> = serde_json::from_str(text).ok().or_else(|| {
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        lines.map(|line| serde_json::from_str(line).ok()).collect()
+    });
+    let Some(all) = all else {
+        // Every other piece between quotes is a string.
+        let outside = text.split('"').step_by(2);
+        let words = outside.flat_map(|piece| piece.split(|c: char| c.is_whitespace() || "{},".contains(c)));
+        return Ok(words.filter(|word| *word == ":type").count());
+    };
+    let is_transaction =
+        |event: &Value| event["value"].as_array().is_some_and(|value| value.iter().any(Value::is_array));
+    let of_nobody = |event: &Value| !event["process"].is_null() && event["process"].as_i64().is_none();
+    match all.iter().position(|event| is_transaction(event) && of_nobody(event)) {
+        Some(place) => Err(format!("the process of event {place} is {}, which is no number", all[place]["process"])),
+        None => Ok(all.len()),
     }
-    let is_json = |line: &str| serde_json::from_str::<IgnoredAny>(line).is_ok();
-    let lines = || text.lines().filter(|line| !line.trim().is_empty());
-    if lines().next().is_some_and(is_json) {
-        return lines().count();
-    }
-    // Every other piece between quotes is a string.
-    let outside = text.split('"').step_by(2);
-    outside
-        .map(|piece| piece.split(|c: char| c.is_whitespace() || "{},".contains(c)))
-        .map(|words| words.filter(|word| *word == ":type").count())
-        .sum()
 }
 
 /// A history in which everything is in its place, and what speaks against it whatever the level.
@@ -108,10 +114,43 @@ pub(super) fn take(history: History) -> Result<Taken, String> {
         let value = writes(&ops[invoked].value);
         ops.push(Op { index, kind: OpType::Info, process, value, time });
     }
+    if shape == Shape::RwRegister {
+        ops = with_those_that_were_seen(ops);
+    }
     let history = History::from_ops(ops, interner);
     let written = written_once(&history)?;
     let unwritten = unwritten(&history, &written);
     Ok(Taken { history, shape, unwritten })
+}
+
+/// The checker of registers looks at none of which nobody knows. One whose write was read was committed, and ended who knows when: it is taken
+/// for one that ended last.
+fn with_those_that_were_seen(ops: Vec<Op>) -> Vec<Op> {
+    let read: HashSet<(Id, Id)> = ops
+        .iter()
+        .filter(|op| op.kind == OpType::Ok)
+        .flat_map(|op| &op.value)
+        .filter_map(|operation| match operation {
+            Mop::Read { key, value: ReadValue::Scalar(value) } => Some((*key, *value)),
+            _ => None,
+        })
+        .collect();
+    let is_read = |operation: &Mop| matches!(operation, Mop::Write { key, value } if read.contains(&(*key, *value)));
+    let last: HashMap<Option<i64>, usize> = ops.iter().enumerate().map(|(place, op)| (op.process, place)).collect();
+    let mut next = ops.iter().map(|op| op.index).max().map_or(0, |index| index + 1);
+    let (mut known, mut seen) = (Vec::new(), Vec::new());
+    for (place, op) in ops.into_iter().enumerate() {
+        // Of a process that goes on it would end another.
+        match op.kind == OpType::Info && op.value.iter().any(is_read) && last[&op.process] == place {
+            true => {
+                seen.push(Op { kind: OpType::Ok, index: next, ..op });
+                next += 1;
+            }
+            false => known.push(op),
+        }
+    }
+    known.extend(seen);
+    known
 }
 
 fn shape(ops: &[Op]) -> Result<Shape, String> {

@@ -52,6 +52,9 @@ pub struct IsolationReport {
     pub history: History,
 }
 
+/// So many transactions show something to both checkers.
+const MANY: u64 = 1_000;
+
 impl Isolation {
     /// Runs it until its end or until it is stopped, and judges what was recorded.
     ///
@@ -94,11 +97,17 @@ impl Isolation {
             seconds,
             ..RunReport::default()
         };
+        let judged_by_order =
+            verdict.as_ref().and_then(|verdict| verdict.by_order.as_ref()).map_or(0, |ordered| ordered.judged as u64);
+        // In MVCC mode nobody knows the order.
+        let strict = self.level == Level::StrictSerializable;
         let said = verdict.as_ref().map(ToString::to_string).unwrap_or_default();
         if verdict.as_ref().is_some_and(Verdict::is_violated) {
             run.finding(|| format!("the history is not {}\n{said}", self.level));
         } else if !run.stopped && !verdict.as_ref().is_some_and(Verdict::holds) {
             run.finding(|| format!("it is not known whether the history is {}\n{said}", self.level));
+        } else if !run.stopped && operations >= MANY && judged_by_order * 10 < committed && strict {
+            run.finding(|| format!("the second checker judged {judged_by_order} of {committed} transactions"));
         } else if !run.stopped && committed * 2 < operations {
             run.finding(|| format!("{committed} of {operations} were committed: the history shows too little"));
         }

@@ -12,6 +12,9 @@ const APPEND: &str =
 const WRITE: &str = "INSERT INTO contents VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET content = ?2";
 const READ: &str = "SELECT content FROM contents WHERE key = ?1";
 
+/// A value that no transaction writes.
+const NOBODYS: i64 = i64::MIN;
+
 /// How a transaction is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
@@ -171,6 +174,6 @@ async fn read(mut rows: Rows<'_>) -> Result<Vec<i64>> {
 /// The content of a row; nothing where there is none.
 fn content_of(row: Option<&Row>) -> Result<Vec<i64>> {
     let content = row.map(|row| row.get::<String>(0)).transpose()?.unwrap_or_default();
-    let numbers = content.split_ascii_whitespace().map(str::parse);
-    numbers.collect::<std::result::Result<_, _>>().map_err(|_| Error::misuse("a list holds what nobody wrote"))
+    // What is no number nobody wrote, and so the checkers say.
+    Ok(content.split_ascii_whitespace().map(|word| word.parse().unwrap_or(NOBODYS)).collect())
 }

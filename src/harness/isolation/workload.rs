@@ -124,7 +124,8 @@ impl Workload {
         }
         let looks = async {
             let db = self.opens(world).await?;
-            let reads = (0..self.keys as i64).map(|key| MicroOp::Read(key, None)).collect();
+            let reads: Vec<_> = (0..self.keys as i64).map(|key| MicroOp::Read(key, None)).collect();
+            perform(&db, Way::Snapshot, reads.clone()).await?;
             let dice = Dice::World(world.clone());
             let mut caller = Caller::new((lives * 100) as i64, lives as u32, dice, Arc::clone(&shared), db.clone());
             caller.makes(Way::Snapshot, reads).await;
@@ -174,7 +175,7 @@ struct Caller {
     dice: Dice,
     shared: Arc<Shared>,
     db: PooledDatabaseWriter,
-    /// For [`Flaw::StaleAnswers`].
+    /// For flaws.
     answers: HashMap<i64, Vec<i64>>,
 }
 
@@ -252,7 +253,8 @@ impl Caller {
     async fn broken(&mut self, flaw: Flaw, way: Way, operations: Vec<MicroOp>) -> Result<Done> {
         let (db, shared) = (self.db.clone(), Arc::clone(&self.shared));
         let (common, keys, now_and_then) = (&shared.common, shared.workload.keys, self.below(8) == 0);
-        Broken { flaw, common, answers: &mut self.answers, now_and_then, keys }.perform(&db, way, operations).await
+        let (process, answers) = (self.process, &mut self.answers);
+        Broken { flaw, process, common, answers, now_and_then, keys }.perform(&db, way, operations).await
     }
 
     fn transaction(&mut self) -> (Way, Vec<MicroOp>) {

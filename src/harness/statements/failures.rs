@@ -9,13 +9,13 @@ use std::cell::Cell;
 
 use parking_lot::Mutex;
 
-use super::FAILED;
 use super::engines::Bare;
 use super::grammar::Grammar;
 use super::oracle;
 use super::program::{Call, Environment, Program, Way};
 use super::subject::{Asked, IN_A_WORLD, Opened, UNKNOWN, together};
-use super::table::{Told, digest};
+use super::table::{ANOTHER, Told, damage, digest, gist};
+use super::{FAILED, wrongly_refused};
 use crate::error::Error;
 use crate::harness::sim::World;
 
@@ -33,6 +33,8 @@ enum Known {
     Unsure,
     /// What its caller was told.
     Told(Told),
+    /// Whatever fails, this must not be: why.
+    Wrong(String),
     /// Nor can it be tried: it went on after a statement that the disk has failed, or may have been lost later.
     Open,
 }
@@ -44,6 +46,8 @@ pub enum Shown {
     Same {
         /// How often the database was opened.
         lives: usize,
+        /// How often the disk failed, or the power did.
+        failures: u64,
     },
     /// Too much is not known of what was told.
     TooLittle,
@@ -63,8 +67,11 @@ pub async fn judge_through_failures(world: &World, seed: u64) -> Result<Shown, S
     let wrong = |what: String| format!("program {seed}: {what}\n{program}");
     let (known, lives) = live(world, &program).await.map_err(wrong)?;
     let held = world.calmly(holds(world, program.environment)).await.map_err(wrong)?;
+    if let Some(damage) = damage(&program, &held) {
+        return Err(wrong(damage));
+    }
     match explained(&program, &known, &held).await {
-        Explained::Yes => Ok(Shown::Same { lives }),
+        Explained::Yes => Ok(Shown::Same { lives, failures: world.failures() }),
         Explained::NotJudged => Ok(Shown::TooLittle),
         Explained::No(what) => Err(wrong(what)),
     }
@@ -81,6 +88,7 @@ async fn live(world: &World, program: &Program) -> Result<(Vec<Known>, usize), S
     while lives < LIVES && group.get() < program.groups.len() {
         lives += 1;
         let life = async {
+            let began = world.failures();
             let opened = world.calmly(Opened::in_world(world, program.environment)).await;
             let opened = opened.map_err(|error| format!("it cannot be opened in life {lives}: {error}"))?;
             while let Some(calls) = program.groups.get(group.get()) {
@@ -90,7 +98,7 @@ async fn live(world: &World, program: &Program) -> Result<(Vec<Known>, usize), S
                 let asked = calls.iter().enumerate().map(|(place, call)| {
                     let asked = async move {
                         known.lock()[first + place] = Known::Unsure;
-                        let known_of_it = made(world, opened, call).await;
+                        let known_of_it = made(world, opened, call, began).await;
                         known.lock()[first + place] = known_of_it;
                     };
                     Box::pin(asked) as Asked<'_, ()>
@@ -116,20 +124,28 @@ async fn make(world: &World, environment: Environment) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a call, whose caller may leave: what is known of it.
-async fn made(world: &World, opened: &Opened, call: &Call) -> Known {
+/// Makes a call, whose caller may leave: what is known of it. In this life the disk had failed so often when it began.
+async fn made(world: &World, opened: &Opened, call: &Call, began: u64) -> Known {
     let before = world.failures();
     let Some(told) = world.cancellable(opened.call(call)).await else { return Known::Unsure };
-    let (failed, failed_beside) = (world.failures() > 0, world.failures() != before);
+    let (failed, failed_beside) = (world.failures() != began, world.failures() != before);
+    if let Some(refused) = wrongly_refused(call, &told) {
+        return Known::Wrong(format!("{call}: {refused}, which is refused by no rule"));
+    }
     match told {
+        Told::Failed(why) if why.starts_with(UNKNOWN) && !failed && !why.contains("aborted") => {
+            Known::Wrong(format!("{call}: an outcome is unknown though no disk failed: {why}"))
+        }
         Told::Failed(why) if why.starts_with(UNKNOWN) => Known::Unsure,
         Told::Refused(why) => Known::Told(Told::Refused(why)),
         // The last is what it is told when the power fails in this very poll.
         Told::Failed(why) if is_by_guard(call) && (failed_beside || why.contains("aborted")) => Known::Unsure,
         // A sync of the log that fails meanwhile, of anybody's, may have lost what a guard wrote without a word (FINDINGS.md).
         Told::Done(_) if failed_beside && is_by_guard(call) => Known::Open,
-        // The lane writes nothing of what it says has failed; of a guard's `OR FAIL` the first rows are there.
-        Told::Failed(_) if failed && !is_by_guard(call) => Known::Nothing,
+        // The lane writes nothing of what it says has failed; of a guard's `OR FAIL` the first rows are there. A disk that failed before
+        // may be why it does not serve; it is not why a value is not unique.
+        Told::Failed(_) if failed_beside && !is_by_guard(call) => Known::Nothing,
+        Told::Failed(why) if failed && !is_by_guard(call) && gist(&why) == ANOTHER => Known::Nothing,
         Told::Done(of_each) if failed_beside && of_each.iter().any(|text| text == FAILED) => Known::Open,
         told => Known::Told(told),
     }
@@ -163,6 +179,9 @@ enum Explained {
 
 /// Whether the engine alone comes to what was told, and to what is there, for some choice of what was done, and when.
 async fn explained(program: &Program, known: &[Known], held: &str) -> Explained {
+    if let Some(wrong) = known.iter().find_map(|known| if let Known::Wrong(why) = known { Some(why) } else { None }) {
+        return Explained::No(wrong.clone());
+    }
     let calls: Vec<(&Call, &Known)> = program.calls().zip(known).collect();
     let has_no_effect = |call: &Call| call.way.reads() || matches!(call.way, Way::FailingClosure | Way::GuardRollback);
     let is_unsure = |(call, known): (&Call, &Known)| matches!(known, Known::Unsure) && !has_no_effect(call);

@@ -40,7 +40,7 @@ use self::grammar::Grammar;
 use self::minimise::minimise;
 pub use self::program::{Call, Environment, Program, Statement, Way};
 pub use self::run::{Statements, StatementsReport};
-use self::table::{Told, digest};
+use self::table::{Told, damage, digest};
 use crate::harness::drive::Control;
 use crate::harness::sim::World;
 use crate::stack::with_room;
@@ -48,6 +48,8 @@ use crate::stack::with_room;
 /// In a transaction that goes on: a statement that failed, and one that the library refused.
 const FAILED: &str = "failed";
 const REFUSED: &str = "refused";
+/// Why the library refuses what comes behind the end of a transaction.
+const IS_OVER: &str = "the transaction is over";
 
 /// What is wrong with a program: how the library and the engine differ in it.
 #[derive(Debug)]
@@ -173,25 +175,19 @@ fn smallest(subject: Subject, program: Program, what: String) -> (Program, Strin
     minimise(program, what, |candidate| compare(subject, candidate).difference.filter(|what| way(what) == wanted))
 }
 
-/// What the library refused though none of its rules says so.
+/// What the library refused though none of its rules says so. That a transaction is over the oracle sees.
 fn wrongly_refused(call: &Call, told: &Told) -> Option<String> {
     let statements = &call.statements;
-    // What comes after the end of the transaction: the engine rolls some back at a failure, of a query too.
-    let ends = |of_each: &[String]| of_each.iter().any(|text| text == FAILED);
-    let may_have_ended = statements.iter().any(|statement| statement.sql.contains("ROLLBACK"))
-        || matches!(told, Told::Done(of_each) if ends(of_each));
-    if may_have_ended {
-        return None;
-    }
     match told {
-        Told::Refused(why) if why.contains("the transaction is over") => None,
         Told::Refused(why) => {
-            (!statements.iter().any(|statement| statement.may_be_refused(call.way))).then(|| why.clone())
+            let may_be = statements.iter().any(|statement| statement.may_be_refused(call.way));
+            let is_over = !call.way.takes_one() && why.contains(IS_OVER);
+            (!may_be && !is_over).then(|| why.clone())
         }
         Told::Done(of_each) => {
             let mut pairs = statements.iter().zip(of_each);
-            let wrong =
-                pairs.find(|(statement, text)| text.starts_with(REFUSED) && !statement.may_be_refused(call.way));
+            let is_wrong = |text: &str| text.starts_with(REFUSED) && !text.contains(IS_OVER);
+            let wrong = pairs.find(|(statement, text)| is_wrong(text) && !statement.may_be_refused(call.way));
             wrong.map(|(statement, text)| format!("{statement} is {text}"))
         }
         Told::Failed(_) => None,
@@ -286,7 +282,7 @@ async fn compared(program: &Program, told: Result<(Vec<Told>, String), String>) 
     Compared {
         refused: told.iter().filter(|told| matches!(told, Told::Refused(_))).count() as u64,
         failed: told.iter().filter(|told| matches!(told, Told::Failed(_))).count() as u64,
-        difference: difference.or_else(database),
+        difference: difference.or_else(database).or_else(|| damage(program, &held)),
     }
 }
 

@@ -6,7 +6,7 @@ use turso::Value;
 
 use super::program::{Call, Program, Statement, Way};
 use super::table::Told;
-use super::{FAILED, REFUSED};
+use super::{FAILED, IS_OVER, REFUSED};
 
 /// An engine with one connection to a database of its own. Errors are its own words.
 pub(super) trait Engine {
@@ -111,7 +111,8 @@ async fn in_a_transaction(
         if let Told::Done(told) = told
             && let Some(refused) = told.get(place).filter(|text| text.starts_with(REFUSED))
         {
-            of_each.push(refused.clone());
+            let is_over = !refused.contains(IS_OVER) || engine.is_autocommit();
+            of_each.push(if is_over { refused.clone() } else { "refused, though the transaction goes on".to_owned() });
             continue;
         }
         // One of the program's own lives on.
@@ -128,10 +129,11 @@ async fn in_a_transaction(
             }
             // Nothing is left of the transaction, and what is asked after that is nobody's.
             Err(_) if engine.is_autocommit() && way == Way::FailingClosure => {
-                return Ok(match told {
-                    Told::Done(told) => told.clone(),
-                    _ => of_each,
-                });
+                of_each.push(FAILED.to_owned());
+                if let Told::Done(told) = told {
+                    of_each.extend(told.iter().skip(of_each.len()).cloned());
+                }
+                return Ok(of_each);
             }
             // `OR ROLLBACK`.
             Err(error) if engine.is_autocommit() || !goes_on => return Err(error),

@@ -92,8 +92,9 @@ impl Statement {
             return true;
         }
         let word = |word: &str| sql.contains(word);
-        let rules = ["TEMP", "PRAGMA", "SAVEPOINT", "RELEASE", "RETURNING", "UNION ALL", "FROM (SELECT", "WITH C0"];
-        self.gives_rows || rules.into_iter().any(word) || sql.replace(';', "").trim().is_empty()
+        let rules = ["TEMP", "PRAGMA", "SAVEPOINT", "RELEASE", "UNION ALL", "FROM (SELECT", "WITH C0"];
+        let cannot_give_rows = matches!(way, Way::Execute | Way::Prepared | Way::Batch);
+        (self.gives_rows && cannot_give_rows) || rules.into_iter().any(word) || sql.replace(';', "").trim().is_empty()
     }
 }
 
@@ -170,6 +171,11 @@ impl Program {
         self.groups.iter().flatten()
     }
 
+    /// Whether this word is in one of its statements.
+    pub(super) fn asks_for(&self, word: &str) -> bool {
+        self.calls().flat_map(|call| &call.statements).any(|asked| asked.sql.contains(word))
+    }
+
     /// How many statements there are.
     #[must_use]
     pub fn statements(&self) -> usize {
@@ -194,7 +200,18 @@ impl fmt::Display for Call {
     }
 }
 
-/// SQL, with how it is called in comments.
+/// A value as SQL.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Integer(number) => number.to_string(),
+        Value::Real(number) => format!("{number:?}"),
+        Value::Text(letters) => format!("'{}'", letters.replace('\'', "''")),
+        Value::Blob(bytes) => format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
+/// SQL that runs, with how it is called in comments.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.environment)?;
@@ -203,13 +220,38 @@ impl fmt::Display for Program {
                 let beside = if place > 0 { ", at the same time" } else { "" };
                 writeln!(f, "-- {:?}{beside}", call.way)?;
                 for Statement { sql, params, .. } in &call.statements {
-                    match params.as_slice() {
-                        [] => writeln!(f, "{sql};")?,
-                        params => writeln!(f, "{sql}; -- {params:?}")?,
+                    let mut text = sql.clone();
+                    for (place, value) in params.iter().enumerate() {
+                        text = text.replace(&format!("?{}", place + 1), &literal(value));
                     }
+                    let as_it_is = if params.is_empty() { "" } else { " -- its number is a parameter" };
+                    writeln!(f, "{text};{as_it_is}")?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_printed_as_sql_that_runs() {
+        let statement = Statement {
+            sql: "INSERT INTO t VALUES ( ?1 , 2 )".to_owned(),
+            params: vec![Value::Integer(-7)],
+            gives_rows: false,
+        };
+        let groups = vec![vec![Call { way: Way::Prepared, statements: vec![statement] }]];
+        let program = Program { environment: Environment::default(), groups };
+        let shown = "-- Prepared\nINSERT INTO t VALUES ( -7 , 2 ); -- its number is a parameter\n";
+        assert_eq!(program.to_string(), shown);
+        assert_eq!(
+            [Value::Null, Value::Real(1.0), Value::Blob(vec![0, 255])].each_ref().map(literal),
+            ["NULL", "1.0", "x'00ff'"]
+        );
+        assert_eq!(literal(&Value::Text("it's".to_owned())), "'it''s'");
     }
 }

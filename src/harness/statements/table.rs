@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 use turso::{Connection, Value};
 
+use super::program::Program;
+
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
@@ -27,6 +29,9 @@ impl Told {
     }
 }
 
+/// An error of no kind that is known here.
+pub(super) const ANOTHER: &str = "another error";
+
 /// Of an error, what the library does not say in its own words.
 pub(super) fn gist(error: &str) -> String {
     let letters = error.to_lowercase();
@@ -37,7 +42,7 @@ pub(super) fn gist(error: &str) -> String {
             return kind.to_owned();
         }
     }
-    "another error".to_owned()
+    ANOTHER.to_owned()
 }
 
 impl fmt::Display for Told {
@@ -106,12 +111,25 @@ pub(super) async fn digest(connection: &Connection, mvcc: bool) -> String {
             let _ = writeln!(text, "{table} {line}");
         }
     }
+    for number in ["PRAGMA user_version", "PRAGMA application_id"] {
+        for line in rows(connection, number, Vec::new()).await.unwrap_or_else(|error| vec![error.to_string()]) {
+            let _ = writeln!(text, "{number} {line}");
+        }
+    }
     for line in
         rows(connection, "PRAGMA integrity_check", Vec::new()).await.unwrap_or_else(|error| vec![error.to_string()])
     {
         let _ = writeln!(text, "check {line}");
     }
     text
+}
+
+/// What the engine's check of itself found, by this digest. Whoever asks for that may write what a CHECK forbids.
+pub(super) fn damage(program: &Program, held: &str) -> Option<String> {
+    let lines = || held.lines().filter_map(|line| line.strip_prefix("check "));
+    let found = lines().find(|line| *line != "|\"ok\"")?;
+    let is_asked_for = found.contains("CHECK constraint failed") && program.asks_for("ignore_check_constraints");
+    (!is_asked_for).then(|| format!("the engine finds damage: {found}"))
 }
 
 #[cfg(test)]
