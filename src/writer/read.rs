@@ -25,7 +25,8 @@ impl PooledDatabaseWriter {
     /// and is written like that of [`write`](PooledDatabaseWriter::write).
     ///
     /// A read that goes on keeps the WAL from being checkpointed; [`read_timeout`](crate::WriterConfig::read_timeout) limits it. A
-    /// [`close`](PooledDatabaseWriter::close) inside it does not wait for it.
+    /// [`close`](PooledDatabaseWriter::close) inside it does not wait for it; one in a task that it spawns and waits for does, and neither
+    /// ends without a `read_timeout`.
     ///
     /// # Errors
     /// What `work` returns, what [`ConnectionPool::get`](crate::ConnectionPool::get) returns, [`Error::ReadTimeout`],
