@@ -212,6 +212,15 @@ async fn what_is_asked_as_a_query_and_does_more_has_run() {
     drop(guard.query("ROLLBACK TO s", ()).await.unwrap());
     drop(guard.query("COMMIT", ()).await.unwrap());
     assert!(guard.is_autocommit());
+    // What it comes to is told, though nobody asks for a row.
+    let schema = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (parent REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)";
+    guard.execute_batch(schema).await.unwrap();
+    drop(guard.query("BEGIN", ()).await.unwrap());
+    guard.execute("INSERT INTO child VALUES (7)", ()).await.unwrap();
+    let outcome = guard.query("COMMIT", ()).await.map(drop);
+    assert!(outcome.as_ref().is_err_and(|error| error.to_string().contains("FOREIGN KEY")), "{outcome:?}");
+    drop(guard.query("ROLLBACK", ()).await.unwrap());
     let copy = folder.path().join("copy.db");
     drop(guard.query(&format!("VACUUM INTO '{}'", copy.display()), ()).await.unwrap());
     drop(guard.query("CREATE TABLE made (a)", ()).await.unwrap());

@@ -49,7 +49,12 @@ pub(super) async fn next(engine: &mut impl Engine, call: &Call, told: &Told) -> 
     if !engine.is_autocommit() {
         engine.execute("ROLLBACK", &[]).await.expect("a transaction is open");
     }
-    if matches!(truth, Told::Failed(_)) || call.statements.iter().any(changes_its_connection) {
+    let failed = match &truth {
+        Told::Failed(_) => true,
+        Told::Done(of_each) => of_each.iter().any(|text| text == FAILED),
+        Told::Refused(_) => false,
+    };
+    if failed || call.statements.iter().any(changes_its_connection) {
         // One that failed may have left something to the next (FINDINGS.md); and what changed its connection does not outlive
         // its user.
         engine.connect_anew().await;
