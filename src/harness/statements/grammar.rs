@@ -274,7 +274,8 @@ impl Grammar {
         match self.below(24) {
             0 => "NULL".to_owned(),
             1 => self
-                .one_of(&["9223372036854775807", "-9223372036854775808", "0", "-1", "1e308", "0.5", "-0.0"])
+                // Behind the largest number of a row the engine, as SQLite, takes one by chance: that is left out.
+                .one_of(&["4611686018427387904", "-9223372036854775808", "0", "-1", "1e308", "0.5", "-0.0"])
                 .to_owned(),
             2 => self.one_of(&["x'00ff'", "x''", "zeroblob(3)"]).to_owned(),
             3 => self.one_of(&["''", "'n/a'", "'it''s'", "'\u{e9}\u{1f980}'", "'{\"a\":1}'", "'no json'"]).to_owned(),
@@ -289,7 +290,7 @@ impl Grammar {
         let column = self.column(table);
         match self.below(8) {
             0 => "1".to_owned(),
-            1 => format!("{column} IS NULL"),
+            1 => format!("{column} IS NULL OR {column} = 9223372036854775807"),
             2 => format!("{column} IN ( {} , {} )", self.value(), self.value()),
             3 => {
                 let other = self.table();
