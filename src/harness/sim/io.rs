@@ -22,6 +22,9 @@ use super::state::{Shared, State};
 /// When worlds begin, in seconds since 1970: 2026-01-01.
 const BEGAN: i64 = 1_767_225_600;
 
+/// Looks in one poll, at most, that are not for waiting.
+const LOOKS: u32 = 100;
+
 /// The machine that one life of the process runs on.
 pub(super) struct Machine {
     shared: Arc<Shared>,
@@ -76,7 +79,18 @@ impl IO for Machine {
         Err(LimboError::InternalError(problem))
     }
 
+    /// Nothing is done here, unless the engine waits for it on the spot: where a statement is dropped whose rows were not all fetched it
+    /// looks, and looks, until its commit is done.
     fn step(&self) -> Result<(), LimboError> {
+        {
+            let mut state = self.shared.state();
+            state.looks += 1;
+            if state.looks <= LOOKS {
+                return Ok(());
+            }
+        }
+        self.alive(|_| ())?;
+        self.shared.does_here();
         Ok(())
     }
 

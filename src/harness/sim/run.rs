@@ -94,6 +94,7 @@ where
             faults,
             calm: 0,
             current: None,
+            looks: 0,
             life: 1,
             may_crash: false,
             lets_panics_be_caught: false,

@@ -294,6 +294,7 @@ impl<'a> Scheduler<'a> {
             let mut state = self.shared.state();
             woken_by.into_iter().for_each(|wakes| state.event(actor, wakes, &[], now));
             state.current = Some(number);
+            state.looks = 0;
             (state.trace.count(), state.life)
         };
         let task = &mut self.tasks[number];

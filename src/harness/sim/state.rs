@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) calm: u32,
     /// The task that is being polled.
     pub(super) current: Option<usize>,
+    /// How often the engine looked in this poll whether a call was done.
+    pub(super) looks: u32,
     /// Which life of the world's process this is, from 1 on; 0 when the world is over.
     pub(super) life: u64,
     /// Whether somebody is prepared for a power failure.
