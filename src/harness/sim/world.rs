@@ -200,6 +200,11 @@ impl World {
         self.shared.state().disk.failures
     }
 
+    /// Whether the power failed in this very poll: what a caller is told in it may be about that.
+    pub(crate) fn power_failed(&self) -> bool {
+        self.shared.state().crashed
+    }
+
     /// Says what the task just did, for whoever reads a failure: a semantic step, such as "read 3". What a task saw should
     /// be noted: it tells schedules apart.
     #[track_caller]

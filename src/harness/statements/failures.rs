@@ -128,18 +128,18 @@ async fn make(world: &World, environment: Environment) -> Result<(), Error> {
 async fn made(world: &World, opened: &Opened, call: &Call, began: u64) -> Known {
     let before = world.failures();
     let Some(told) = world.cancellable(opened.call(call)).await else { return Known::Unsure };
-    let (failed, failed_beside) = (world.failures() != began, world.failures() != before);
+    let now = world.power_failed();
+    let (failed, failed_beside) = (now || world.failures() != began, now || world.failures() != before);
     if let Some(refused) = wrongly_refused(call, &told) {
         return Known::Wrong(format!("{call}: {refused}, which is refused by no rule"));
     }
     match told {
-        Told::Failed(why) if why.starts_with(UNKNOWN) && !failed && !why.contains("aborted") => {
+        Told::Failed(why) if why.starts_with(UNKNOWN) && !failed => {
             Known::Wrong(format!("{call}: an outcome is unknown though no disk failed: {why}"))
         }
         Told::Failed(why) if why.starts_with(UNKNOWN) => Known::Unsure,
         Told::Refused(why) => Known::Told(Told::Refused(why)),
-        // The last is what it is told when the power fails in this very poll.
-        Told::Failed(why) if is_by_guard(call) && (failed_beside || why.contains("aborted")) => Known::Unsure,
+        Told::Failed(_) if is_by_guard(call) && failed_beside => Known::Unsure,
         // A sync of the log that fails meanwhile, of anybody's, may have lost what a guard wrote without a word (FINDINGS.md).
         Told::Done(_) if failed_beside && is_by_guard(call) => Known::Open,
         // The lane writes nothing of what it says has failed; of a guard's `OR FAIL` the first rows are there. A disk that failed before

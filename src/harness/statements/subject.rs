@@ -156,7 +156,9 @@ impl Opened {
             builder.statement_cache(if no_statement_cache { 0 } else { 64 }).max_connections(3).build()
         };
         let mode = if mvcc { Mode::Mvcc } else { Mode::Wal };
-        let mut config = WriterConfig { cache: 1 << 20, mode, ..WriterConfig::default() };
+        // On a busy machine a deep statement takes its time, in a build without optimisation.
+        let write_timeout = Duration::from_secs(60);
+        let mut config = WriterConfig { cache: 1 << 20, mode, write_timeout, ..WriterConfig::default() };
         if narrow {
             config = WriterConfig { queue: 1, batch_jobs: 1, cache: 1, checkpoint_bytes: 4096, ..config };
         }
