@@ -109,7 +109,8 @@ fn through_failures_programs_are_as_on_the_engine_alone() {
     let judged = through_failures(range_of("POOLPROOF_LIVES", 0..40), 3, Faults::all()).unwrap();
     println!("{judged:?}");
     let Judged { worlds, failed, not_judged, .. } = judged;
-    assert!(worlds > not_judged * 2 && failed * 3 > worlds, "they show too little: {judged:?}");
+    // In a third of them something fails, in a twentieth too much.
+    assert!(worlds > not_judged * 5 && failed * 5 > worlds, "they show too little: {judged:?}");
 }
 
 /// Control: what was acknowledged is lost, since the disk says that it has synced and has not.

@@ -186,12 +186,17 @@ async fn explained(program: &Program, known: &[Known], held: &str) -> Explained 
     let has_no_effect = |call: &Call| call.way.reads() || matches!(call.way, Way::FailingClosure | Way::GuardRollback);
     let is_unsure = |(call, known): (&Call, &Known)| matches!(known, Known::Unsure) && !has_no_effect(call);
     let unsure: Vec<usize> = (0..calls.len()).filter(|place| is_unsure(calls[*place])).collect();
-    // Not at all, or in the lane's order; a guard's at any time from then on: what it has written to the log, and nobody sees, is read
-    // when the database is opened anew (FINDINGS.md).
+    // Not at all, or later: what the lane has begun it does unobserved, before it does the next of which it tells; a guard's may be done at any
+    // time from then on, for what it has written to the log, and nobody sees, is read when the database is opened anew (FINDINGS.md).
     let ways: Vec<Vec<Option<usize>>> = unsure
         .iter()
         .map(|place| {
-            let last = if is_by_guard(calls[*place].0) { calls.len() } else { *place };
+            let is_told = |later: &usize| {
+                let (call, known) = calls[*later];
+                !call.way.reads() && !is_by_guard(call) && matches!(known, Known::Told(Told::Done(_)))
+            };
+            let next = (place + 1..calls.len()).find(|later| !is_by_guard(calls[*place].0) && is_told(later));
+            let last = next.unwrap_or(calls.len());
             std::iter::once(None).chain((*place..=last).map(Some)).collect()
         })
         .collect();
