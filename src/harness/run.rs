@@ -125,6 +125,11 @@ impl RunReport {
         Self { failed: 0, ..self.clone() }.faults()
     }
 
+    /// Whether it was stopped before its end, and nothing is at fault until then: it shows nothing.
+    pub fn was_only_stopped(&self) -> bool {
+        self.stopped && self.faults().is_empty() && self.findings.is_empty()
+    }
+
     /// Closes the report: `ok` says whether there are no faults and no findings, in a run that came to its end.
     pub fn conclude(mut self) -> Self {
         if self.operations == 0 && !self.stopped && self.faults().is_empty() {

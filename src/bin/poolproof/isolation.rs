@@ -155,7 +155,7 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
         }
     };
     let report = watched((!args.quiet).then_some((length, "transactions")), moves, || isolation.run(&control))?;
-    let only_stopped = report.run.stopped && report.run.faults().is_empty() && report.run.findings.is_empty();
+    let only_stopped = report.run.was_only_stopped();
     if !args.quiet && both == [false, false] {
         say(&text(&report, args.flaw.is_some()))?;
     }

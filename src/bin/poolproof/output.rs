@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::Trouble;
+use crate::{Outcome, Trouble};
 
 /// Writes `value` as JSON to `file`; `-` is stdout.
 pub fn json(file: &Path, value: &impl Serialize) -> Result<(), Trouble> {
@@ -110,6 +110,27 @@ pub fn watched<R: Send, E: Display + Send>(
             Err(_) => Err("the run itself panicked; this is a defect of poolproof".to_owned()),
         }
     })
+}
+
+/// Says and writes down what was found. `quiet`, and where the JSON goes.
+pub fn finish<R: Serialize>(
+    report: &R,
+    (quiet, file): (bool, Option<&Path>),
+    (text, ends): (impl Fn(&R) -> String, impl Fn(&R) -> Vec<String>),
+    only_stopped: bool,
+    ok: bool,
+) -> Result<Outcome, Trouble> {
+    // Said before it is written down: a disk that is full by now must not swallow it.
+    if !quiet && !file.is_some_and(is_stdout) {
+        say(&text(report))?;
+    }
+    if quiet && !ok && !only_stopped {
+        tell(ends(report).join("; "));
+    }
+    if let Some(file) = file {
+        json(file, report)?;
+    }
+    if only_stopped { Ok(Outcome::Stopped) } else { Ok(ok.into()) }
 }
 
 /// How a report ends: whether it holds, and if not, why, and how to see it again.

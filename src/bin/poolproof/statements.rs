@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use poolproof::harness::drive::Control;
 use poolproof::harness::statements::{Statements, StatementsReport, Subject};
 
-use crate::output::{counted, is_stdout, json, number, say, tell, verdict, watched, writable};
+use crate::output::{counted, finish, number, verdict, watched, writable};
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Trouble};
 
@@ -67,17 +67,7 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     let length = args.programs.end - args.programs.start;
     let moves = |bar: &ProgressBar| bar.set_position(control.performed());
     let report = watched((!args.quiet).then_some((length, "programs")), moves, || search.run(&control))?;
-    let only_stopped = report.run.stopped && report.run.faults().is_empty() && report.run.findings.is_empty();
-    if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
-        say(&text(&report))?;
-    }
-    if args.quiet && !report.run.ok && !only_stopped {
-        tell(ends(&report).join("; "));
-    }
-    if let Some(file) = &args.json {
-        json(file, &report)?;
-    }
-    if only_stopped { Ok(Outcome::Stopped) } else { Ok(report.run.ok.into()) }
+    finish(&report, (args.quiet, args.json.as_deref()), (text, ends), report.run.was_only_stopped(), report.run.ok)
 }
 
 /// What a person reads.

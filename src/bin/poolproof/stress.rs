@@ -14,12 +14,11 @@ use poolproof::harness::stress::{MAX_WORKERS, Stress};
 use poolproof::harness::subjects::Kind;
 use poolproof::harness::workload::{MAX_CONCURRENCY, OPERATIONS_PER_WRITE, Spec};
 use poolproof::service::MOST_AT_ONCE;
-use serde::Serialize;
 
 use crate::http;
 use crate::kill::{self, Killed};
 use crate::number::from_to;
-use crate::output::{counted, is_stdout, json, micros, number, say, tell, verdict, watched, writable};
+use crate::output::{counted, finish, is_stdout, micros, number, say, tell, verdict, watched, writable};
 use crate::signals::stop_on_signal;
 use crate::{Outcome, Subject, Trouble};
 
@@ -123,7 +122,8 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     if let Some(Killed(subject)) = args.kill {
         let report = kill::run(subject, args.rounds.unwrap_or(50), args.seed, args.quiet)?;
         let only_stopped = report.stopped && report.faults().is_empty();
-        return finish(args, &report, (kill::text, kill::ends), only_stopped, report.ok);
+        let goes_to = (args.quiet, args.json.as_deref());
+        return finish(&report, goes_to, (kill::text, kill::ends), only_stopped, report.ok);
     }
     if args.http {
         return over_http(args);
@@ -147,8 +147,7 @@ pub fn run(args: &Args) -> Result<Outcome, Trouble> {
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
     let report = in_sight(&stress, &control, !args.quiet)?;
-    let only_stopped = report.stopped && report.faults().is_empty() && report.findings.is_empty();
-    finish(args, &report, (text, ends), only_stopped, report.ok)
+    finish(&report, (args.quiet, args.json.as_deref()), (text, ends), report.was_only_stopped(), report.ok)
 }
 
 /// Drives the service, over the shared connection first if that is asked for.
@@ -187,30 +186,9 @@ fn over_http(args: &Args) -> Result<Outcome, Trouble> {
         }
     }
     let report = http.run(&control).map_err(|error| error.to_string())?;
-    let only_stopped = report.run.stopped && report.run.faults().is_empty() && report.run.findings.is_empty();
-    let outcome = finish(args, &report, (http::text, http::ends), only_stopped, report.run.ok)?;
+    let (only_stopped, goes_to) = (report.run.was_only_stopped(), (args.quiet, args.json.as_deref()));
+    let outcome = finish(&report, goes_to, (http::text, http::ends), only_stopped, report.run.ok)?;
     Ok(if was_found_out { outcome } else { Outcome::DoesNotHold })
-}
-
-/// Says and writes down what was found.
-fn finish<R: Serialize>(
-    args: &Args,
-    report: &R,
-    (text, ends): (impl Fn(&R) -> String, impl Fn(&R) -> Vec<String>),
-    only_stopped: bool,
-    ok: bool,
-) -> Result<Outcome, Trouble> {
-    // Said before it is written down: a disk that is full by now must not swallow it.
-    if !args.quiet && !args.json.as_deref().is_some_and(is_stdout) {
-        say(&text(report))?;
-    }
-    if args.quiet && !ok && !only_stopped {
-        tell(ends(report).join("; "));
-    }
-    if let Some(file) = &args.json {
-        json(file, report)?;
-    }
-    if only_stopped { Ok(Outcome::Stopped) } else { Ok(ok.into()) }
 }
 
 /// Runs it behind a progress bar.
