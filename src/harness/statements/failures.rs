@@ -13,8 +13,8 @@ use super::engines::Bare;
 use super::grammar::Grammar;
 use super::oracle;
 use super::program::{Call, Environment, Program, Way};
-use super::subject::{Asked, IN_A_WORLD, Opened, UNKNOWN, together};
-use super::table::{ANOTHER, Told, damage, digest, gist};
+use super::subject::{Asked, Opened, UNKNOWN, held_in_world, together};
+use super::table::{self, ANOTHER, Told, damage, digest, gist};
 use super::{FAILED, wrongly_refused};
 use crate::error::Error;
 use crate::harness::sim::World;
@@ -165,10 +165,7 @@ async fn holds(world: &World, environment: Environment) -> Result<String, String
     if let Some(disagree) = disagree {
         return Err(disagree);
     }
-    let database = turso::Builder::new_local(&world.path(IN_A_WORLD)).with_io_impl(world.io()).build().await;
-    let connection = database.and_then(|database| database.connect());
-    let connection = connection.map_err(|error| format!("the engine does not open it: {error}"))?;
-    Ok(digest(&connection, false).await)
+    held_in_world(world).await
 }
 
 enum Explained {
@@ -246,10 +243,7 @@ async fn differs(calls: &[(&Call, &Known)], when: &[(usize, usize)], held: &str)
             }
         }
     }
-    let holds = digest(&bare.connection, false).await;
-    let part = held.lines().zip(holds.lines()).find(|(one, other)| one != other);
-    let part = part.map_or("one has more".to_owned(), |(one, other)| format!("{one}, and the engine alone {other}"));
-    (held != holds).then(|| format!("the database holds {part}"))
+    table::differs(held, &digest(&bare.connection, false).await)
 }
 
 #[cfg(test)]

@@ -16,6 +16,10 @@ const TOGETHER: u64 = 6;
 /// Statements of a call, at most.
 const SEVERAL: u64 = 5;
 
+/// Comments that change nothing, before a statement and behind it.
+const BEFORE: [&str; 2] = ["/* ' ; \" */ ", "/*/ ' /*/ "];
+const BEHIND: &str = " -- ; COMMIT";
+
 /// A table that was made, perhaps.
 #[derive(Clone)]
 struct Table {
@@ -156,16 +160,18 @@ impl Grammar {
         if !self.one_in(if self.theme.repeats { 3 } else { 16 }) {
             return None;
         }
-        let words = |sql: &str| sql.replace("/*/ ' /*/", "").replace("/* ' ; \" */", "").replace("-- ; COMMIT", "");
-        let is_none = |statement: &Statement| words(&statement.sql).replace(';', "").trim().is_empty();
+        let undressed =
+            |sql: &str| BEFORE.into_iter().fold(sql.replace(BEHIND, ""), |sql, words| sql.replace(words, ""));
+        let is_none = |statement: &Statement| undressed(&statement.sql).replace(';', "").trim().is_empty();
         let fits = |statement: &&Statement| params || statement.params.is_empty() && !is_none(statement);
-        let fitting: Vec<Statement> = self.asked[usize::from(queries)].iter().filter(fits).cloned().collect();
-        let count = fitting.len() as u64;
-        let again = (count > 0).then(|| fitting[self.below(count) as usize].clone());
-        if again.is_some() {
-            self.choices.end(Part::Statement);
+        let asked = &self.asked[usize::from(queries)];
+        let count = asked.iter().filter(fits).count() as u64;
+        if count == 0 {
+            return None;
         }
-        again
+        let place = self.choices.below(count) as usize;
+        self.choices.end(Part::Statement);
+        asked.iter().filter(fits).nth(place).cloned()
     }
 
     /// One that writes, or changes the schema. In a batch it has no parameters.
@@ -224,9 +230,9 @@ impl Grammar {
     /// Comments and letters that change nothing.
     fn dress(&mut self, statement: &mut Statement) {
         match self.below(12) {
-            0 => statement.sql.insert_str(0, "/* ' ; \" */ "),
-            1 => statement.sql.push_str(" -- ; COMMIT"),
-            2 => statement.sql.insert_str(0, "/*/ ' /*/ "),
+            0 => statement.sql.insert_str(0, BEFORE[0]),
+            1 => statement.sql.push_str(BEHIND),
+            2 => statement.sql.insert_str(0, BEFORE[1]),
             3 => statement.sql.push_str("; "),
             4 => statement.sql = statement.sql.replacen(' ', "\n\t", 1),
             _ => {}

@@ -40,7 +40,7 @@ use self::grammar::Grammar;
 use self::minimise::minimise;
 pub use self::program::{Call, Environment, Program, Statement, Way};
 pub use self::run::{Statements, StatementsReport};
-use self::table::{Told, damage, digest};
+use self::table::{Told, damage, differs, digest};
 use crate::harness::drive::Control;
 use crate::harness::sim::World;
 use crate::stack::with_room;
@@ -272,17 +272,10 @@ async fn compared(program: &Program, told: Result<(Vec<Told>, String), String>) 
         let differs = !told.agrees_with(truth);
         differs.then(|| format!("{call}: told {told}, and the engine alone {truth}"))
     });
-    let database = || {
-        let (kept, wanted) = (held.lines(), holds.lines());
-        let part = kept.zip(wanted).find(|(one, other)| one != other);
-        let part =
-            part.map_or("one has more".to_owned(), |(one, other)| format!("{one}, and the engine alone {other}"));
-        (held != holds).then(|| format!("the database holds {part}"))
-    };
     Compared {
         refused: told.iter().filter(|told| matches!(told, Told::Refused(_))).count() as u64,
         failed: told.iter().filter(|told| matches!(told, Told::Failed(_))).count() as u64,
-        difference: difference.or_else(database).or_else(|| damage(program, &held)),
+        difference: difference.or_else(|| differs(&held, &holds)).or_else(|| damage(program, &held)),
     }
 }
 

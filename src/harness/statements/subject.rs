@@ -59,6 +59,15 @@ async fn run_at(program: &Program, place: &Place) -> std::result::Result<(Vec<To
     {
         sqlite_finds_no_damage(file, program)?;
     }
+    Ok((told, held(place, program.environment.mvcc).await?))
+}
+
+/// What the database of a world holds, as the engine reads it.
+pub(super) async fn held_in_world(world: &World) -> std::result::Result<String, String> {
+    held(&Place::World(world.clone()), false).await
+}
+
+async fn held(place: &Place, mvcc: bool) -> std::result::Result<String, String> {
     let database = match place {
         Place::World(world) => {
             turso::Builder::new_local(&world.path(IN_A_WORLD)).with_io_impl(world.io()).build().await
@@ -68,7 +77,7 @@ async fn run_at(program: &Program, place: &Place) -> std::result::Result<(Vec<To
     };
     let connection =
         database.and_then(|database| database.connect()).map_err(|error| format!("unreadable: {error}"))?;
-    Ok((told, digest(&connection, program.environment.mvcc).await))
+    Ok(digest(&connection, mvcc).await)
 }
 
 /// Where the database is.
@@ -100,7 +109,7 @@ fn file_in(folder: &Path, Environment { link, odd_name, .. }: Environment) -> st
 pub(super) const UNKNOWN: &str = "UNKNOWN: ";
 
 /// The name of a database in a world.
-pub(super) const IN_A_WORLD: &str = "statements.db";
+const IN_A_WORLD: &str = "statements.db";
 
 async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<String>)> {
     let opened = Opened::at(place, program.environment).await?;

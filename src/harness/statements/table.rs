@@ -124,6 +124,13 @@ pub(super) async fn digest(connection: &Connection, mvcc: bool) -> String {
     text
 }
 
+/// The first line in which two digests differ: what the library's database holds, and the engine's.
+pub(super) fn differs(held: &str, wanted: &str) -> Option<String> {
+    let part = held.lines().zip(wanted.lines()).find(|(one, other)| one != other);
+    let part = part.map_or("one has more".to_owned(), |(one, other)| format!("{one}, and the engine alone {other}"));
+    (held != wanted).then(|| format!("the database holds {part}"))
+}
+
 /// What the engine's check of itself found, by this digest. Whoever asks for that may write what a CHECK forbids.
 pub(super) fn damage(program: &Program, held: &str) -> Option<String> {
     let lines = || held.lines().filter_map(|line| line.strip_prefix("check "));
