@@ -78,7 +78,7 @@ pub fn judge(history: &History, level: Level) -> Result<Judged, String> {
     let operations = history.with(|events| {
         (0..).zip(events).map(|(index, event)| operation(index, event, history.shape, &mut interner)).collect()
     });
-    Ok(verdict(&take(adya::History::from_ops(operations, interner))?, level))
+    Ok(verdict(&take(adya::History::from_ops(operations, interner), Some(history.shape))?, level))
 }
 
 /// Judges a history in one of Elle's formats (JSON lines, a JSON array, EDN). Its shape: whatever it writes. How many of its events are of
@@ -93,7 +93,7 @@ pub(super) fn judge_text(text: &str, level: Level) -> Result<(Shape, Judged, usi
         return Err("there is no transaction in it".to_owned());
     }
     let passed_over = events(text)?.saturating_sub(history.ops.len());
-    let taken = take(history)?;
+    let taken = take(history, None)?;
     Ok((taken.shape, verdict(&taken, level), passed_over))
 }
 

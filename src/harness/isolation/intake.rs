@@ -73,13 +73,14 @@ fn writes(operations: &[Mop]) -> Vec<Mop> {
     operations.iter().filter(|operation| !matches!(operation, Mop::Read { .. })).cloned().collect()
 }
 
-/// Takes a history in.
+/// Takes a history in: of this shape, or of that of what it reads and writes.
 ///
 /// # Errors
 /// What does not fit together, by the places of its events, counted from 0.
-pub(super) fn take(history: History) -> Result<Taken, String> {
+pub(super) fn take(history: History, known: Option<Shape>) -> Result<Taken, String> {
     let History { mut ops, interner, .. } = history;
-    let shape = shape(&ops)?;
+    // Reads of what nobody has written yet are of either.
+    let shape = shape(&ops)?.or(known).ok_or("no transaction in it reads or writes anything")?;
     let mut open: HashMap<i64, usize> = HashMap::new();
     for place in 0..ops.len() {
         let Some(process) = ops[place].process else { continue };
@@ -153,7 +154,7 @@ fn with_those_that_were_seen(ops: Vec<Op>) -> Vec<Op> {
     known
 }
 
-fn shape(ops: &[Op]) -> Result<Shape, String> {
+fn shape(ops: &[Op]) -> Result<Option<Shape>, String> {
     let mut seen: Option<(Shape, usize)> = None;
     for (place, op) in ops.iter().enumerate() {
         for operation in &op.value {
@@ -172,7 +173,7 @@ fn shape(ops: &[Op]) -> Result<Shape, String> {
             }
         }
     }
-    seen.map(|(shape, _)| shape).ok_or_else(|| "no transaction in it reads or writes anything".to_owned())
+    Ok(seen.map(|(shape, _)| shape))
 }
 
 /// Every value that a transaction may have written, if each is so once.

@@ -67,11 +67,8 @@ impl Isolation {
         let seconds = began.elapsed().as_secs_f64();
         let panicked = panics::take();
         drop(recording);
-        let verdict = match Verdict::of(&history, self.level) {
-            // There may be nothing in it.
-            Err(_) if control.is_stopped() => None,
-            verdict => Some(verdict.map_err(CannotRun::new)?),
-        };
+        let verdict = Verdict::of(&history, self.level).map_err(CannotRun::new)?;
+        let found = verdict.report();
         let [committed, refused, unknown] = [Kind::Ok, Kind::Fail, Kind::Info].map(|kind| history.count(kind) as u64);
         let operations = committed + refused + unknown;
         let is_write = |event: &&Event| {
@@ -97,27 +94,25 @@ impl Isolation {
             seconds,
             ..RunReport::default()
         };
-        let judged_by_order =
-            verdict.as_ref().and_then(|verdict| verdict.by_order.as_ref()).map_or(0, |ordered| ordered.judged as u64);
         // In MVCC mode nobody knows the order.
         let strict = self.level == Level::StrictSerializable;
-        let said = verdict.as_ref().map(ToString::to_string).unwrap_or_default();
-        if verdict.as_ref().is_some_and(Verdict::is_violated) {
-            run.finding(|| format!("the history is not {}\n{said}", self.level));
-        } else if !run.stopped && !verdict.as_ref().is_some_and(Verdict::holds) {
-            run.finding(|| format!("it is not known whether the history is {}\n{said}", self.level));
-        } else if !run.stopped && operations >= MANY && judged_by_order * 10 < committed && strict {
-            run.finding(|| format!("the second checker judged {judged_by_order} of {committed} transactions"));
+        let judged = found.judged_by_order as u64;
+        if verdict.is_violated() {
+            run.finding(|| format!("the history is not {}\n{verdict}", self.level));
+        } else if !run.stopped && !verdict.holds() {
+            run.finding(|| format!("it is not known whether the history is {}\n{verdict}", self.level));
+        } else if !run.stopped && operations >= MANY && judged * 10 < committed && strict {
+            run.finding(|| format!("the second checker judged {judged} of {committed} transactions"));
         } else if !run.stopped && committed * 2 < operations {
             run.finding(|| format!("{committed} of {operations} were committed: the history shows too little"));
         }
         Ok(IsolationReport {
             run: run.conclude(),
-            found: verdict.as_ref().map(Verdict::report).unwrap_or_default(),
+            found,
             committed,
             refused,
             unknown,
-            verdict: said,
+            verdict: verdict.to_string(),
             history,
         })
     }

@@ -71,12 +71,12 @@ impl Verdict {
     /// What of it is no history.
     pub fn of_text(text: &str, level: Level) -> Result<Self, String> {
         match History::from_json_lines(text) {
-            Ok(history) => return Self::of(&history, level),
+            Ok(history) if history.with(|events| !events.is_empty()) => return Self::of(&history, level),
             Err(why) if text.contains("\"place\"") => {
                 return Err(format!("it tells places of commits, and cannot be judged by them: {why}"));
             }
             // Keys that are no numbers, for example: what only we need is not asked of others.
-            Err(_) => {}
+            _ => {}
         }
         let (shape, by_graph, passed_over) = judge_text(text, level)?;
         let pictures = match &by_graph {

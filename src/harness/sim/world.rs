@@ -200,7 +200,7 @@ impl World {
         self.shared.state().disk.failures
     }
 
-    /// Whether the power failed in this very poll: what a caller is told in it may be about that.
+    /// Whether the power failed in this very poll: whatever a caller is told in what is left of it may be about that.
     pub(crate) fn power_failed(&self) -> bool {
         self.shared.state().crashed
     }
