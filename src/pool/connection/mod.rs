@@ -170,7 +170,7 @@ impl Connection {
     }
 
     /// One that no pool has: what the harness's controls share.
-    #[cfg(feature = "harness")]
+    #[cfg(feature = "cli")]
     pub(crate) fn unpooled(raw: turso::Connection) -> Self {
         Self::new(raw, 0, Opened::alone(), Arc::default())
     }
