@@ -23,12 +23,18 @@ fn range_of(variable: &str, or_else: Range<u64>) -> Range<u64> {
 
 #[test]
 fn every_generated_program_is_as_on_the_engine_alone() {
-    let Searched { programs, statements, refused, failed, differ, .. } = search(range());
+    let Searched { programs, statements, refused, failed, features, differ, .. } = search(range());
     println!("{programs} programs, {statements} statements, {refused} calls refused, {failed} failed");
+    for (feature, uses) in features.iter() {
+        println!("{feature:22} {:7} done, {:7} failed, {:7} refused", uses.done, uses.failed, uses.refused);
+    }
     if let Some(difference) = differ.first() {
         panic!("{difference}");
     }
     assert!(failed * 10 > programs && refused < statements / 4, "they show too little");
+    if programs >= PROGRAMS {
+        assert_eq!(features.untested(), [""; 0], "no program has shown what these do");
+    }
 }
 
 /// Known ones are seen: the list is not empty because nothing is compared.

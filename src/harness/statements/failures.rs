@@ -217,7 +217,7 @@ async fn explained(program: &Program, known: &[Known], held: &str) -> Explained 
             unsure.iter().copied().zip(chosen).filter_map(|(place, when)| Some((place, when?))).collect();
         // Nothing waits for a disk here: all of the choices would be one poll, which the world takes for one that does not end.
         tokio::task::yield_now().await;
-        match differs(&calls, &when, held).await {
+        match differs(&calls, program.fails_half_way(), &when, held).await {
             None => return Explained::Yes,
             Some(what) if unsure.is_empty() => each.push(what),
             Some(what) => each.push(format!(
@@ -230,14 +230,19 @@ async fn explained(program: &Program, known: &[Known], held: &str) -> Explained 
 }
 
 /// How the engine alone differs, if of the calls of which nobody knows these were done, each before which call.
-async fn differs(calls: &[(&Call, &Known)], when: &[(usize, usize)], held: &str) -> Option<String> {
+async fn differs(
+    calls: &[(&Call, &Known)],
+    fails_half_way: bool,
+    when: &[(usize, usize)],
+    held: &str,
+) -> Option<String> {
     let mut bare = Bare::open(false).await;
     for before in 0..=calls.len() {
         for (place, _) in when.iter().filter(|(_, when)| *when == before) {
-            let _ = oracle::next(&mut bare, calls[*place].0, &Told::Done(Vec::new())).await;
+            let _ = oracle::next(&mut bare, calls[*place].0, &Told::Done(Vec::new()), fails_half_way).await;
         }
         if let Some((call, Known::Told(told))) = calls.get(before) {
-            let truth = oracle::next(&mut bare, call, told).await;
+            let truth = oracle::next(&mut bare, call, told, fails_half_way).await;
             if !told.agrees_with(&truth) {
                 return Some(format!("{call}: told {told}, and the engine alone {truth}"));
             }

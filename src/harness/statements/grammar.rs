@@ -25,6 +25,16 @@ const BEHIND: &str = " -- ; COMMIT";
 struct Table {
     name: String,
     columns: Vec<String>,
+    /// Its first column says which row is meant, perhaps.
+    key: bool,
+    /// Some of its constraints replace: a build of the engine with its own checks panics at an upsert there (FINDINGS.md).
+    replaces: bool,
+}
+
+impl Table {
+    fn plain(name: String, columns: &[&str]) -> Self {
+        Self { name, columns: columns.iter().map(|&column| column.to_owned()).collect(), key: false, replaces: false }
+    }
 }
 
 /// What a program has much of: what goes wrong only where several of a kind meet is met by programs that are one-sided ("swarm
@@ -41,16 +51,22 @@ struct Theme {
     few_values: bool,
     /// Statements that were asked before, word for word: what is kept of them may be out of date.
     repeats: bool,
+    /// `ANALYZE`, after which the engine may read rows in another order beside others than alone: what reads and writes says in which.
+    statistics: bool,
 }
 
 pub(super) struct Grammar {
     choices: Choices,
     theme: Theme,
     tables: Vec<Table>,
+    /// Indexes and triggers that were made, perhaps.
+    others: [Vec<String>; 2],
     /// What was asked before: what writes, and queries.
     asked: [Vec<Statement>; 2],
     /// Names that were given so far: none is given twice by accident.
     names: u64,
+    /// There may be a savepoint of the call's own.
+    savepoint: bool,
     /// The engine numbers rows there as it likes: what was rolled back has used numbers up.
     mvcc: bool,
 }
@@ -61,8 +77,17 @@ impl Grammar {
     }
 
     pub(super) fn of(choices: Choices) -> Self {
-        let (theme, asked) = (Theme::default(), [const { Vec::new() }; 2]);
-        Self { choices, theme, tables: Vec::new(), asked, names: 0, mvcc: false }
+        let (theme, none) = (Theme::default(), [const { Vec::new() }; 2]);
+        Self {
+            choices,
+            theme,
+            tables: Vec::new(),
+            others: none,
+            asked: [const { Vec::new() }; 2],
+            names: 0,
+            savepoint: false,
+            mvcc: false,
+        }
     }
 
     pub(super) fn program(self) -> Program {
@@ -91,6 +116,7 @@ impl Grammar {
             returning: self.one_in(4),
             few_values: self.one_in(4),
             repeats: self.one_in(4),
+            statistics: self.one_in(8),
         };
         let mut groups = Vec::new();
         // Something to work on.
@@ -143,6 +169,8 @@ impl Grammar {
 
     fn call(&mut self) -> Call {
         let way = self.one_of(&Way::ALL);
+        let known = self.tables.clone();
+        self.savepoint = false;
         let statements = match way {
             _ if way.reads() => vec![self.query()],
             Way::Glance if self.one_in(2) => vec![self.query()],
@@ -152,6 +180,9 @@ impl Grammar {
                 .map(|_| if self.one_in(4) { self.query() } else { self.statement(true) })
                 .collect(),
         };
+        if matches!(way, Way::FailingClosure | Way::GuardRollback | Way::Prepared) {
+            self.tables = known; // what it makes or drops is undone, or refused
+        }
         Call { way, statements }
     }
 
@@ -185,7 +216,8 @@ impl Grammar {
     }
 
     fn new_statement(&mut self, params: bool) -> Statement {
-        let mut statement = match self.below(44) {
+        let mut statement = match self.below(45) {
+            _ if self.savepoint && self.one_in(3) => plain(self.one_of(&["RELEASE own", "ROLLBACK TO own"])),
             40 => self.temporary(),
             41 => self.setting(),
             42 => self.compound(),
@@ -198,9 +230,9 @@ impl Grammar {
             33 => self.create_view(),
             34..36 => self.alter(),
             36 => self.drop(),
-            37 => {
-                plain(self.one_of(&["ANALYZE", "REINDEX", "SAVEPOINT own", "RELEASE own", "PRAGMA user_version = 7"]))
-            }
+            37 if self.theme.statistics => plain("ANALYZE"),
+            37 => plain(self.one_of(&["REINDEX", "PRAGMA user_version = 7"])),
+            44 => self.transaction(),
             38 => self.create_as(),
             _ => self.nonsense(params),
         };
@@ -243,10 +275,17 @@ impl Grammar {
         }
     }
 
+    /// It is gone, unless that failed; now and then it is asked for none the less.
+    fn forget(&mut self, table: &Table) {
+        if self.tables.len() > 2 && !self.one_in(4) {
+            self.tables.retain(|known| known.name != table.name);
+        }
+    }
+
     fn table(&mut self) -> Table {
         let known = self.tables.len() as u64;
         match self.below(30) {
-            0 => Table { name: "missing".to_owned(), columns: vec!["a".to_owned()] },
+            0 => Table::plain("missing".to_owned(), &["a"]),
             _ => {
                 let place = self.below(known) as usize;
                 self.tables[place].clone()
@@ -314,6 +353,20 @@ impl Grammar {
         }
     }
 
+    /// What a constraint of a column does, when nothing else is said.
+    fn on_conflict(&mut self) -> &'static str {
+        match self.one_in(if self.theme.conflicts { 2 } else { 6 }) {
+            true => self.one_of(&[
+                " ON CONFLICT ABORT",
+                " ON CONFLICT FAIL",
+                " ON CONFLICT IGNORE",
+                " ON CONFLICT REPLACE",
+                " ON CONFLICT ROLLBACK",
+            ]),
+            false => "",
+        }
+    }
+
     fn returning(&mut self, table: &Table, mut sql: String) -> Statement {
         let gives_rows = self.one_in(if self.theme.returning { 2 } else { 10 });
         if gives_rows {
@@ -331,8 +384,11 @@ impl Grammar {
             1 => {
                 let from = self.table();
                 let picked: Vec<_> = table.columns.iter().map(|_| self.column(&from)).collect();
+                let order: Vec<_> = (1..=picked.len()).map(|place| place.to_string()).collect();
+                let order =
+                    if self.theme.statistics { format!(" ORDER BY {}", order.join(", ")) } else { String::new() };
                 format!(
-                    "INSERT {or}INTO {name} SELECT {} FROM {} WHERE {}",
+                    "INSERT {or}INTO {name} SELECT {} FROM {} WHERE {}{order}",
                     picked.join(", "),
                     from.name,
                     self.condition(&from)
@@ -352,13 +408,22 @@ impl Grammar {
                 format!("INSERT {or}INTO {name} ({columns}) VALUES {}", rows.join(", "))
             }
         };
-        if or.is_empty() && self.one_in(5) {
-            let column = self.column(&table);
-            let target = if self.one_in(2) { format!("({column}) ") } else { String::new() };
-            match self.one_in(2) {
+        if or.is_empty() && !table.replaces && self.one_in(5) {
+            let column = if table.key && !self.one_in(4) { table.columns[0].clone() } else { self.column(&table) };
+            let target = if self.one_in(4) { String::new() } else { format!("({column}) ") };
+            match self.one_in(3) {
                 true => sql.push_str(&format!(" ON CONFLICT {target}DO NOTHING")),
                 false if !target.is_empty() => {
-                    sql.push_str(&format!(" ON CONFLICT {target}DO UPDATE SET {column} = {}", self.value()));
+                    let set = self.column(&table);
+                    let value = match self.below(3) {
+                        0 => format!("excluded.{set}"),
+                        1 => format!("{set} + 1"),
+                        _ => self.value(),
+                    };
+                    sql.push_str(&format!(" ON CONFLICT {target}DO UPDATE SET {set} = {value}"));
+                    if self.one_in(4) {
+                        sql.push_str(&format!(" WHERE {}", self.condition(&table)));
+                    }
                 }
                 false => {}
             }
@@ -374,8 +439,24 @@ impl Grammar {
             1 => format!("json({column})"),
             _ => self.value(),
         };
-        let condition = self.condition(&table);
-        let sql = format!("UPDATE {or}{} SET {column} = {value} WHERE {condition}", table.name);
+        let name = &table.name;
+        let sql = match self.below(8) {
+            0 => format!("UPDATE {or}{name} SET rowid = rowid + {}", self.below(4)),
+            1 => {
+                let from = self.table();
+                let there = self.column(&from);
+                format!(
+                    "UPDATE {or}{name} SET {column} = {value} FROM {} AS o WHERE o.{there} = {name}.{column}",
+                    from.name
+                )
+            }
+            // Of one that is set twice the engine forgets the first, and its parameter.
+            2 => match self.column(&table) {
+                other if other == column => format!("UPDATE {or}{name} SET {column} = {value}"),
+                other => format!("UPDATE {or}{name} SET {column} = {value} , {other} = {}", self.value()),
+            },
+            _ => format!("UPDATE {or}{name} SET {column} = {value} WHERE {}", self.condition(&table)),
+        };
         self.returning(&table, sql)
     }
 
@@ -394,6 +475,9 @@ impl Grammar {
         let key = self.one_of(&keys[fit..if self.mvcc { 3 } else { 5 }]);
         let mut columns = vec!["a".to_owned()];
         let mut defined = vec![format!("a INTEGER{key}")];
+        if matches!(key, " UNIQUE" | " PRIMARY KEY") {
+            defined[0].push_str(self.on_conflict());
+        }
         let names =
             self.one_of(&[["b", "c", "d"], ["end", "\"c ; d\"", "[d ' d]"], ["`begin`", "start", "\"x\"\"y\""]]);
         for column in names.into_iter().take(1 + self.choices.count(3) as usize) {
@@ -405,9 +489,15 @@ impl Grammar {
             let mut text = format!("{column} {kind}");
             let refers = self.theme.keys && self.one_in(2);
             match if refers { 5 } else { self.below(12) } {
-                0 => text.push_str(" UNIQUE"),
-                1 => text.push_str(" NOT NULL"),
-                2 => text.push_str(" NOT NULL DEFAULT 3"),
+                0 => {
+                    text.push_str(self.one_of(&[" UNIQUE", " COLLATE NOCASE UNIQUE"]));
+                    text.push_str(self.on_conflict());
+                }
+                1 | 2 => {
+                    text.push_str(" NOT NULL");
+                    text.push_str(self.on_conflict());
+                    text.push_str(self.one_of(&["", " DEFAULT 3"]));
+                }
                 3 => text.push_str(&format!(" CHECK ({column} < 6)")),
                 4 => text.push_str(" DEFAULT 'x'"),
                 5 if !self.tables.is_empty() => {
@@ -422,15 +512,28 @@ impl Grammar {
             columns.push(column.to_owned());
             defined.push(text);
         }
+        let other = self.one_of(&columns.iter().map(String::as_str).collect::<Vec<_>>()).to_owned();
+        match self.below(16) {
+            0 => defined.push(format!("UNIQUE (a, {other}){}", self.on_conflict())),
+            1 => defined.push(format!("CHECK (a IS NOT {other} OR a < 4)")),
+            2 if !self.tables.is_empty() => {
+                let to = self.table();
+                defined.push(format!("FOREIGN KEY ({other}) REFERENCES {} ({})", to.name, to.columns[0]));
+            }
+            // The engine may refuse it.
+            3 if self.one_in(4) => defined.push("made AS (a + 1)".to_owned()),
+            _ => {}
+        }
         let there = if self.one_in(6) { "IF NOT EXISTS " } else { "" };
-        let options = match (strict, key == " PRIMARY KEY" && self.one_in(6)) {
+        let options = match (strict, key == " PRIMARY KEY" && self.one_in(24)) {
             (true, true) => " STRICT, WITHOUT ROWID",
             (true, false) => " STRICT",
             (false, true) => " WITHOUT ROWID",
             (false, false) => "",
         };
         let sql = format!("CREATE TABLE {there}{name} ({}){options}", defined.join(", "));
-        self.tables.push(Table { name, columns });
+        let replaces = sql.contains("ON CONFLICT REPLACE");
+        self.tables.push(Table { name, columns, key: !key.is_empty(), replaces });
         plain(&sql)
     }
 
@@ -467,7 +570,26 @@ impl Grammar {
             "PRAGMA cache_size = 20",
             "PRAGMA user_version = 9",
             "PRAGMA application_id = 5",
+            "VACUUM",
+            "ATTACH ':memory:' AS other",
+            "DETACH other",
         ]))
+    }
+
+    /// What begins or ends a transaction, or a part of one. The oracle knows only those of savepoints that are its own.
+    fn transaction(&mut self) -> Statement {
+        self.savepoint = self.one_in(2);
+        match self.savepoint {
+            true => plain("SAVEPOINT own"),
+            false => plain(self.one_of(&[
+                "BEGIN",
+                "BEGIN IMMEDIATE",
+                "COMMIT",
+                "END TRANSACTION",
+                "ROLLBACK",
+                "RELEASE own",
+            ])),
+        }
     }
 
     /// Of many terms, or deep: in the limits of the library, or over them.
@@ -491,33 +613,52 @@ impl Grammar {
         let (from, name) = (self.table(), self.name("t"));
         let (one, other) = (self.column(&from), self.column(&from));
         let sql = format!("CREATE TABLE {name} AS SELECT {one} AS a, {other} AS b FROM {}", from.name);
-        self.tables.push(Table { name, columns: vec!["a".to_owned(), "b".to_owned()] });
+        self.tables.push(Table::plain(name, &["a", "b"]));
         plain(&sql)
     }
 
     fn create_index(&mut self) -> Statement {
         let (table, name) = (self.table(), self.name("i"));
         let unique = if self.one_in(2) { "UNIQUE " } else { "" };
-        let column = self.column(&table);
-        plain(&format!("CREATE {unique}INDEX {name} ON {} ({column})", table.name))
+        let (column, other) = (self.column(&table), self.column(&table));
+        let of = match self.below(8) {
+            0 => format!("{column} + 1"),
+            1 => format!("json({column})"),
+            2 => format!("{column}, {other} DESC"),
+            3 => format!("{column} COLLATE NOCASE"),
+            _ => column,
+        };
+        let part = if self.one_in(5) { format!(" WHERE {}", self.condition(&table)) } else { String::new() };
+        self.others[0].push(name.clone());
+        plain(&format!("CREATE {unique}INDEX {name} ON {} ({of}){part}", table.name))
     }
 
     fn create_trigger(&mut self) -> Statement {
         let (on, into, name) = (self.table(), self.table(), self.name("g"));
-        let when = self.one_of(&["BEFORE", "AFTER"]);
-        let what = self.one_of(&["INSERT", "UPDATE", "DELETE"]);
+        let is_view = on.name.trim_start_matches(['"', '[', '`']).starts_with('v');
+        let when = if is_view { "INSTEAD OF" } else { self.one_of(&["BEFORE", "AFTER"]) };
+        let what = self.one_of(&["INSERT", "UPDATE", "DELETE", "UPDATE OF"]);
         let row = if what == "DELETE" { "OLD" } else { "NEW" };
         let (column, there) = (self.column(&on), self.column(&into));
+        let what = if what == "UPDATE OF" { format!("UPDATE OF {column}") } else { what.to_owned() };
         let condition = match self.one_in(2) {
             true => format!(" WHEN {row}.{column} = {}", self.value()),
             false => String::new(),
         };
-        let body = match self.below(4) {
+        let body = match self.below(6) {
             0 => "SELECT RAISE(ABORT, 'refused')".to_owned(),
-            1 => "SELECT RAISE(IGNORE)".to_owned(),
-            2 => format!("UPDATE {} SET {there} = {}", into.name, self.value()),
+            1 => self
+                .one_of(&[
+                    "SELECT RAISE(IGNORE)",
+                    "SELECT RAISE(FAIL, 'failed')",
+                    "SELECT RAISE(ROLLBACK, 'rolled back')",
+                ])
+                .to_owned(),
+            2 => format!("DELETE FROM {} WHERE {there} = {row}.{column}", into.name),
+            3 => format!("UPDATE {} SET {there} = {}", into.name, self.value()),
             _ => format!("INSERT INTO {} ({there}) VALUES ({row}.{column})", into.name),
         };
+        self.others[1].push(name.clone());
         plain(&format!("CREATE TRIGGER {name} {when} {what} ON {}{condition} BEGIN {body}; END", on.name))
     }
 
@@ -525,7 +666,7 @@ impl Grammar {
         let (of, name) = (self.table(), self.name("v"));
         let (column, condition) = (self.column(&of), self.condition(&of));
         let sql = format!("CREATE VIEW {name} AS SELECT {column} AS a FROM {} WHERE {condition}", of.name);
-        self.tables.push(Table { name, columns: vec!["a".to_owned()] });
+        self.tables.push(Table::plain(name, &["a"]));
         plain(&sql)
     }
 
@@ -539,7 +680,8 @@ impl Grammar {
             _ => {
                 let name = self.name("t");
                 let sql = format!("ALTER TABLE {} RENAME TO {name}", table.name);
-                self.tables.push(Table { name, columns: table.columns });
+                self.forget(&table);
+                self.tables.push(Table { name, ..table });
                 sql
             }
         })
@@ -547,8 +689,19 @@ impl Grammar {
 
     fn drop(&mut self) -> Statement {
         let table = self.table();
-        let kind = self.one_of(&["TABLE", "TABLE", "VIEW"]);
-        plain(&format!("DROP {kind} {}", table.name))
+        let kind = self.one_of(&["TABLE", "TABLE", "VIEW", "INDEX", "TRIGGER"]);
+        let known = match kind {
+            "INDEX" => &self.others[0][..],
+            "TRIGGER" => &self.others[1][..],
+            _ => &[],
+        };
+        let (count, known) = (known.len() as u64, known.to_vec());
+        if known.is_empty() {
+            self.forget(&table);
+        }
+        let name = if count == 0 { table.name } else { known[self.below(count) as usize].clone() };
+        let there = if self.one_in(4) { "IF EXISTS " } else { "" };
+        plain(&format!("DROP {kind} {there}{name}"))
     }
 
     /// What is no statement. In a batch one that is empty is none at all, and fails for nobody.
@@ -569,8 +722,34 @@ impl Grammar {
     fn new_query(&mut self) -> Statement {
         let table = self.table();
         let column = self.column(&table);
-        let sql = match self.below(6) {
+        let name = &table.name;
+        let sql = match self.below(12) {
             0 => format!("SELECT count(*), sum({column}), max({column}) FROM {}", table.name),
+            6 => {
+                let limit = self.below(4);
+                format!("SELECT DISTINCT {column} FROM {name} ORDER BY {column} DESC LIMIT {limit} OFFSET 1")
+            }
+            7 => {
+                let (other, value) = (self.table(), self.value());
+                let there = self.column(&other);
+                format!(
+                    "SELECT {column} FROM {name} x WHERE EXISTS (SELECT 1 FROM {} y WHERE y.{there} >= x.{column}) \
+                     OR {column} = {value} ORDER BY 1",
+                    other.name
+                )
+            }
+            8 => format!(
+                "SELECT CAST({column} AS TEXT), {column} LIKE '%1%', typeof({column}) FROM {name} ORDER BY 1, 2"
+            ),
+            9 => {
+                let other = self.table();
+                let there = self.column(&other);
+                format!(
+                    "SELECT x.{column}, y.{there} FROM {name} x LEFT JOIN {} y ON x.{column} = y.{there} ORDER BY 1, 2",
+                    other.name
+                )
+            }
+            10 => format!("SELECT {column}, row_number() OVER (ORDER BY {column}) FROM {name} ORDER BY 1, 2"),
             1 => {
                 let other = self.table();
                 let there = self.column(&other);

@@ -17,6 +17,7 @@ mod choices;
 mod differences;
 mod engines;
 mod failures;
+mod features;
 mod grammar;
 mod minimise;
 mod naive;
@@ -36,6 +37,7 @@ use self::choices::Choices;
 pub use self::differences::{Group, differences};
 use self::engines::Bare;
 pub use self::failures::{Shown, judge_through_failures};
+pub use self::features::{Features, Uses};
 use self::grammar::Grammar;
 use self::minimise::minimise;
 pub use self::program::{Call, Environment, Program, Statement, Way};
@@ -131,6 +133,8 @@ pub struct Searched {
     pub refused: u64,
     /// Statements that failed.
     pub failed: u64,
+    /// What they asked for, and what became of it.
+    pub features: Features,
     /// Those that differ.
     pub differ: Vec<Difference>,
 }
@@ -157,6 +161,7 @@ fn search_of(subject: Subject, seeds: Range<u64>, control: &Control) -> Searched
         let compared = compare(subject, &program);
         searched.refused += compared.refused;
         searched.failed += compared.failed;
+        searched.features.count(&program, &compared.told);
         control.count_one();
         if let Some(what) = compared.difference {
             let (program, what) = smallest(subject, program, what);
@@ -213,6 +218,7 @@ fn name() -> String {
 struct Compared {
     refused: u64,
     failed: u64,
+    told: Vec<Told>,
     difference: Option<String>,
 }
 
@@ -276,6 +282,7 @@ async fn compared(program: &Program, told: Result<(Vec<Told>, String), String>) 
         refused: told.iter().filter(|told| matches!(told, Told::Refused(_))).count() as u64,
         failed: told.iter().filter(|told| matches!(told, Told::Failed(_))).count() as u64,
         difference: difference.or_else(|| differs(&held, &holds)).or_else(|| damage(program, &held)),
+        told,
     }
 }
 

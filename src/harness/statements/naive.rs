@@ -15,7 +15,7 @@ pub(super) async fn run(program: &Program) -> (Vec<Told>, String) {
     let mut all = Vec::new();
     for group in &program.groups {
         if let [call] = group.as_slice() {
-            all.push(one(&bare, call, &Told::Done(Vec::new())).await);
+            all.push(one(&bare, call, &Told::Done(Vec::new()), program.fails_half_way()).await);
         } else {
             bare.execute("BEGIN IMMEDIATE", &[]).await.expect("no transaction is open");
             for call in group {

@@ -1,6 +1,6 @@
 //! The same program on one plain connection of an engine: call after call, each by itself. What the library promises beyond
 //! the engine is done by hand here: a statement that fails in a transaction is undone by a savepoint, `OR FAIL` in a statement by
-//! itself by a transaction around it.
+//! itself, or whatever else says `FAIL`, by a transaction around it.
 
 use turso::Value;
 
@@ -32,19 +32,20 @@ pub(super) trait Engine {
 pub(super) async fn run(engine: &mut impl Engine, program: &Program, told: &[Told]) -> Vec<Told> {
     let mut truth = Vec::new();
     for (call, told) in program.calls().zip(told) {
-        truth.push(next(engine, call, told).await);
+        truth.push(next(engine, call, told, program.fails_half_way()).await);
     }
     truth
 }
 
-/// The next of its calls, and what it must not leave to the one after it.
+/// The next of its calls, and what it must not leave to the one after it. By itself the engine keeps the first rows of what says
+/// `FAIL`, if the program does anywhere.
 ///
 /// # Panics
 /// As for [`run`].
-pub(super) async fn next(engine: &mut impl Engine, call: &Call, told: &Told) -> Told {
+pub(super) async fn next(engine: &mut impl Engine, call: &Call, told: &Told, fails_half_way: bool) -> Told {
     let truth = match told {
         Told::Refused(why) => Told::Refused(why.clone()),
-        told => one(engine, call, told).await,
+        told => one(engine, call, told, fails_half_way).await,
     };
     if !engine.is_autocommit() {
         engine.execute("ROLLBACK", &[]).await.expect("a transaction is open");
@@ -67,12 +68,15 @@ fn changes_its_connection(statement: &Statement) -> bool {
     sql.contains("temp") || sql.contains("pragma")
 }
 
-pub(super) async fn one(engine: &impl Engine, Call { way, statements }: &Call, told: &Told) -> Told {
+pub(super) async fn one(
+    engine: &impl Engine,
+    Call { way, statements }: &Call,
+    told: &Told,
+    fails_half_way: bool,
+) -> Told {
     let Statement { sql, params, gives_rows } = &statements[0];
     let outcome = match way {
-        Way::Execute | Way::Prepared if sql.contains("OR FAIL") => {
-            in_a_transaction(engine, *way, statements, told).await
-        }
+        Way::Execute | Way::Prepared if fails_half_way => in_a_transaction(engine, *way, statements, told).await,
         Way::Glance if *gives_rows => {
             // All of them are asked for, so that what writes has run to its end.
             let rows = engine.rows(sql, params).await;
@@ -121,7 +125,7 @@ async fn in_a_transaction(
             continue;
         }
         // One of the program's own lives on.
-        let is_savepoint = asked.sql.contains("SAVEPOINT own") || asked.sql.contains("RELEASE own");
+        let is_savepoint = asked.sql.split([' ', '\t', '\n', ';']).any(|word| word == "own");
         if !is_savepoint {
             engine.execute("SAVEPOINT oracle", &[]).await?;
         }

@@ -92,9 +92,16 @@ impl Statement {
             return true;
         }
         let word = |word: &str| sql.contains(word);
-        let rules = ["TEMP", "PRAGMA", "SAVEPOINT", "RELEASE", "UNION ALL", "FROM (SELECT", "WITH C0"];
+        let rules = ["TEMP", "PRAGMA", "VACUUM", "ATTACH", "DETACH", "UNION ALL", "FROM (SELECT", "WITH C0"];
+        // A trigger's text has other words for its end, and its RAISE may roll back.
+        let bounds = ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"];
+        let first = sql.rsplit("*/").next().unwrap_or_default().trim_start();
+        let is_bound = bounds.into_iter().any(|word| first.starts_with(word));
         let cannot_give_rows = matches!(way, Way::Execute | Way::Prepared | Way::Batch);
-        (self.gives_rows && cannot_give_rows) || rules.into_iter().any(word) || sql.replace(';', "").trim().is_empty()
+        (self.gives_rows && cannot_give_rows)
+            || is_bound
+            || rules.into_iter().any(word)
+            || sql.replace(';', "").trim().is_empty()
     }
 }
 
@@ -174,6 +181,11 @@ impl Program {
     /// Whether this word is in one of its statements.
     pub(super) fn asks_for(&self, word: &str) -> bool {
         self.calls().flat_map(|call| &call.statements).any(|asked| asked.sql.contains(word))
+    }
+
+    /// Whether some statement, constraint or trigger keeps its first rows when it fails.
+    pub(super) fn fails_half_way(&self) -> bool {
+        self.asks_for("FAIL")
     }
 
     /// How many statements there are.

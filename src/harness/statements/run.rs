@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Searched, Subject, search_of};
+use super::{Features, Searched, Subject, search_of};
 use crate::harness::drive::Control;
 use crate::harness::panics;
 use crate::harness::run::RunReport;
@@ -33,6 +33,8 @@ pub struct StatementsReport {
     pub refused: u64,
     /// Calls that failed, as they do on the engine alone.
     pub failed_calls: u64,
+    /// What the statements asked for, and what became of those that did.
+    pub features: Features,
 }
 
 impl Statements {
@@ -53,7 +55,7 @@ impl Statements {
         }
         let began = Instant::now();
         let recording = panics::record(panics::RUN);
-        let Searched { programs, statements, calls, refused, failed, differ } =
+        let Searched { programs, statements, calls, refused, failed, features, differ } =
             search_of(self.subject, self.seeds.clone(), control);
         let panicked = panics::take();
         drop(recording);
@@ -82,7 +84,7 @@ impl Statements {
         if let Some(difference) = differ.first() {
             run.finding(|| format!("a program that is not as on the engine alone\n{difference}"));
         }
-        Ok(StatementsReport { run: run.conclude(), programs, refused, failed_calls: failed })
+        Ok(StatementsReport { run: run.conclude(), programs, refused, failed_calls: failed, features })
     }
 
     fn line(&self, start: u64, end: u64) -> String {
