@@ -8,14 +8,16 @@ use super::engines::{Bare, Sqlite};
 use super::grammar::Grammar;
 use super::minimise::minimise;
 use super::program::{Call, Program};
-use super::table::{Told, gist};
-use super::{block_on, oracle};
+use super::table::{ANOTHER, Told, gist};
+use super::{FAILED, block_on, oracle};
 
 /// Differences that look alike.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// How many programs have one, as the first of theirs.
     pub programs: u64,
+    /// The first seed of those.
+    pub seed: u64,
     /// The smallest program of one of them that was found, as SQL.
     pub example: String,
     /// What either came to in that.
@@ -38,9 +40,18 @@ pub fn differences(seeds: Range<u64>) -> BTreeMap<String, Group> {
         }
         let of_group = |program: &Program| first(program).filter(|(group, _)| *group == name).map(|(_, what)| what);
         let (smallest, what) = minimise(program, what, of_group);
-        groups.insert(name, Group { programs: 1, example: smallest.to_string(), what });
+        groups.insert(name, Group { programs: 1, seed, example: smallest.to_string(), what });
     }
     groups
+}
+
+/// The group of the first difference in the program of a seed.
+///
+/// # Panics
+/// As for [`differences`].
+#[must_use]
+pub fn difference(seed: u64) -> Option<String> {
+    first(&alone(Grammar::new(seed).program())).map(|(name, _)| name)
 }
 
 /// Nothing at the same time, and nothing of the library's.
@@ -60,21 +71,26 @@ fn first(program: &Program) -> Option<(String, String)> {
         let both = program.calls().zip(by_engine.iter().zip(&by_sqlite));
         both.filter(|(_, (engine, sqlite))| !engine.agrees_with(sqlite))
             .map(|(call, (engine, sqlite))| {
-                let name =
-                    format!("{}: the engine {}, SQLite {}", shape(call, engine, sqlite), kind(engine), kind(sqlite));
+                let place = place(engine, sqlite);
+                let (by_engine, by_sqlite) = (kind(engine, place), kind(sqlite, place));
+                let name = format!("{}: the engine {by_engine}, SQLite {by_sqlite}", shape(call, place));
                 (name, format!("engine {engine}; SQLite {sqlite}"))
             })
             .next()
     })
 }
 
-/// The first words of the statement, if it is known which of them that is.
-fn shape(call: &Call, engine: &Told, sqlite: &Told) -> String {
-    let differs = match (engine, sqlite) {
+/// Which of several statements came to different things.
+fn place(engine: &Told, sqlite: &Told) -> Option<usize> {
+    match (engine, sqlite) {
         (Told::Done(one), Told::Done(other)) => one.iter().zip(other).position(|(one, other)| one != other),
         _ => None,
-    };
-    let statement = match (&call.statements[..], differs) {
+    }
+}
+
+/// The first words of the statement, if it is known which of them that is.
+fn shape(call: &Call, place: Option<usize>) -> String {
+    let statement = match (&call.statements[..], place) {
         ([only], _) => only,
         (all, Some(place)) => &all[place],
         _ => return format!("{:?}", call.way),
@@ -84,10 +100,26 @@ fn shape(call: &Call, engine: &Told, sqlite: &Told) -> String {
     sql.split_whitespace().take(3).take_while(is_a_word).collect::<Vec<_>>().join(" ")
 }
 
-fn kind(told: &Told) -> String {
+fn kind(told: &Told, place: Option<usize>) -> String {
+    let text = |of_each: &[String]| place.and_then(|place| of_each.get(place).cloned());
     match told {
-        Told::Done(_) => "does it".to_owned(),
-        Told::Failed(why) => format!("fails ({})", gist(why)),
+        Told::Done(of_each) => match text(of_each) {
+            Some(text) if text == FAILED => "fails in a transaction".to_owned(),
+            _ => "does it".to_owned(),
+        },
+        Told::Failed(why) => format!("fails ({})", class(why)),
         Told::Refused(_) => "is not asked".to_owned(),
+    }
+}
+
+/// Of an error that is of no kind that is known, its first words, without names.
+fn class(error: &str) -> String {
+    match gist(error) {
+        gist if gist == ANOTHER => {
+            let is_word = |word: &&str| word.chars().all(|letter| letter.is_alphabetic() || letter == ':');
+            let words: Vec<&str> = error.split_whitespace().filter(is_word).take(5).collect();
+            words.join(" ")
+        }
+        gist => gist,
     }
 }

@@ -160,11 +160,9 @@ fn is_by_guard(call: &Call) -> bool {
 async fn holds(world: &World, environment: Environment) -> Result<String, String> {
     let opened = Opened::in_world(world, environment).await;
     let opened = opened.map_err(|error| format!("it cannot be opened in the end: {error}"))?;
-    let disagree = opened.readers_disagree().await;
+    let read = opened.readers_agree().await;
     opened.close().await;
-    if let Some(disagree) = disagree {
-        return Err(disagree);
-    }
+    read?;
     held_in_world(world).await
 }
 

@@ -148,6 +148,7 @@ impl Grammar {
             groups.iter_mut().for_each(|group: &mut Vec<Call>| group.retain(|call| !call.statements.is_empty()));
         }
         environment.link = file && self.one_in(4);
+        environment.relative = file && self.one_in(4);
         environment.odd_name = file && self.one_in(4);
         environment.hooks = self.one_in(4);
         environment.narrow = self.one_in(4);

@@ -33,9 +33,9 @@ fn plainly(program: &Program, place: usize) -> Option<Program> {
     let mut smaller = program.clone();
     let said = smaller.environment.all().into_iter().filter(|(is, _)| **is);
     *said.map(|(is, _)| is).nth(place)? = false;
-    let Environment { file, two_pools, link, odd_name, .. } = &mut smaller.environment;
+    let Environment { file, two_pools, link, relative, odd_name, .. } = &mut smaller.environment;
     // They need a file.
-    [two_pools, link, odd_name].into_iter().for_each(|needs| *needs &= *file);
+    [two_pools, link, relative, odd_name].into_iter().for_each(|needs| *needs &= *file);
     Some(smaller)
 }
 

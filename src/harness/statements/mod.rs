@@ -34,7 +34,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use self::choices::Choices;
-pub use self::differences::{Group, differences};
+pub use self::differences::{Group, difference, differences};
 use self::engines::Bare;
 pub use self::failures::{Shown, judge_through_failures};
 pub use self::features::{Features, Uses};

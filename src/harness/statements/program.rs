@@ -127,6 +127,8 @@ pub struct Environment {
     pub mvcc: bool,
     /// The file is opened by a symbolic link; the other pool opens it by its own name.
     pub link: bool,
+    /// It is opened by a path from the folder that the process is in.
+    pub relative: bool,
     /// The file's name has blanks, dots, quotes, and letters of several scripts.
     pub odd_name: bool,
     /// A hook sets what the writer relies on.
@@ -139,11 +141,12 @@ pub struct Environment {
 
 impl Environment {
     /// All that can be said of it, each with its name.
-    pub(super) fn all(&mut self) -> [(&mut bool, &'static str); 9] {
-        let Self { file, two_pools, no_statement_cache, mvcc, link, odd_name, hooks, narrow, threads } = self;
+    pub(super) fn all(&mut self) -> [(&mut bool, &'static str); 10] {
+        let Self { file, two_pools, no_statement_cache, mvcc, link, relative, odd_name, hooks, narrow, threads } = self;
         [
             (two_pools, "guards of another pool"),
             (link, "opened by a link"),
+            (relative, "by a relative path"),
             (odd_name, "of an odd name"),
             (file, "in a file"),
             (no_statement_cache, "no statement cache"),

@@ -1,7 +1,7 @@
 //! A program run by the library.
 
 use std::future::{Future, poll_fn};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -46,18 +46,24 @@ pub(super) async fn run_in(world: &World, program: &Program) -> std::result::Res
 }
 
 async fn run_at(program: &Program, place: &Place) -> std::result::Result<(Vec<Told>, String), String> {
-    let (told, disagree) =
+    let (told, read) =
         calls(program, place).await.map_err(|error| format!("the database could not be used: {error}"))?;
     if let Some(unknown) = told.iter().find(|told| matches!(told, Told::Failed(why) if why.starts_with(UNKNOWN))) {
         return Err(format!("an outcome is unknown though no disk failed: {unknown}"));
     }
-    if let Some(disagree) = disagree {
-        return Err(disagree);
-    }
+    let read = read?;
     if let Place::File { file, .. } = place
         && !program.environment.mvcc
     {
         sqlite_finds_no_damage(file, program)?;
+        let read_only =
+            by_a_read_only_pool(file).await.map_err(|error| format!("a read-only pool cannot read: {error}"))?;
+        if let Some((one, other)) = read.iter().zip(&read_only).find(|(one, other)| one != other) {
+            return Err(format!("readers disagree about {}: {}; a read-only pool: {}", one.0, one.1, other.1));
+        }
+        if read.len() != read_only.len() {
+            return Err(format!("a read-only pool has {} tables and views of {}", read_only.len(), read.len()));
+        }
     }
     Ok((told, held(place, program.environment.mvcc).await?))
 }
@@ -91,18 +97,27 @@ enum Place {
     },
 }
 
-fn file_in(folder: &Path, Environment { link, odd_name, .. }: Environment) -> std::io::Result<Place> {
+fn file_in(folder: &Path, Environment { link, odd_name, relative, .. }: Environment) -> std::io::Result<Place> {
     let name = if odd_name { format!("Zürich 東京 'n' \"x\".{}", name()) } else { name() };
     let file = folder.join(name);
-    if !link {
-        return Ok(Place::File { opened: file.clone(), file });
+    let mut opened = file.clone();
+    if link {
+        opened = folder.join("link.db");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&file, &opened)?;
+        // A link leads to what is there.
+        std::fs::File::create(&file)?;
     }
-    let opened = folder.join("link.db");
-    #[cfg(unix)]
-    std::os::unix::fs::symlink(&file, &opened)?;
-    // A link leads to what is there.
-    std::fs::File::create(&file)?;
+    if relative {
+        opened = from_here(&opened)?;
+    }
     Ok(Place::File { file, opened })
+}
+
+/// The path from the folder that this process is in.
+fn from_here(path: &Path) -> std::io::Result<PathBuf> {
+    let up = std::env::current_dir()?.components().skip(1).map(|_| Component::ParentDir).collect::<PathBuf>();
+    Ok(up.join(path.strip_prefix("/").unwrap_or(path)))
 }
 
 /// How an outcome begins that nobody knows.
@@ -111,7 +126,7 @@ pub(super) const UNKNOWN: &str = "UNKNOWN: ";
 /// The name of a database in a world.
 const IN_A_WORLD: &str = "statements.db";
 
-async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<String>)> {
+async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, std::result::Result<Read, String>)> {
     let opened = Opened::at(place, program.environment).await?;
     let mut all = Vec::new();
     for group in &program.groups {
@@ -126,10 +141,13 @@ async fn calls(program: &Program, place: &Place) -> Result<(Vec<Told>, Option<St
             false => all.extend(together(asked.collect()).await),
         }
     }
-    let disagree = opened.readers_disagree().await;
+    let read = opened.readers_agree().await;
     opened.close().await;
-    Ok((all, disagree))
+    Ok((all, read))
 }
+
+/// Each table and view by its name, with all its rows or why it cannot be read.
+type Read = Vec<(String, Told)>;
 
 /// A database that a program is run on.
 pub(super) struct Opened {
@@ -189,10 +207,13 @@ impl Opened {
         call(self.ways(), *way, statements).await
     }
 
-    /// Whether a guard, a snapshot and the cache, warm by now, see different things in any table or view.
-    pub(super) async fn readers_disagree(&self) -> Option<String> {
+    /// What a guard, a snapshot and the cache, warm by now, see in each table and view.
+    ///
+    /// # Errors
+    /// How they differ.
+    pub(super) async fn readers_agree(&self) -> std::result::Result<Read, String> {
         let found = read_by_all(self.ways()).await;
-        found.unwrap_or_else(|error| Some(format!("in the end nobody can read: {error}")))
+        found.unwrap_or_else(|error| Err(format!("in the end nobody can read: {error}")))
     }
 
     pub(super) async fn close(self) {
@@ -210,31 +231,51 @@ struct Ways<'a> {
     guards: &'a ConnectionPool,
 }
 
-async fn read_by_all(ways: Ways<'_>) -> Result<Option<String>> {
+async fn read_by_all(ways: Ways<'_>) -> Result<std::result::Result<Read, String>> {
+    let mut guard = ways.guards.get().await?;
+    let read = by_a_guard(&mut guard).await?;
+    for (name, by_guard) in &read {
+        let sql = everything_in(name);
+        let by_cache = told(cached(ways.db, &sql, Vec::new()).await);
+        let by_snapshot = told(snapshot(ways.db, sql, Vec::new()).await);
+        if !by_guard.agrees_with(&by_snapshot) || !by_snapshot.agrees_with(&by_cache) {
+            return Ok(Err(format!(
+                "readers disagree about {name}: a guard {by_guard}; a snapshot {by_snapshot}; the cache {by_cache}"
+            )));
+        }
+    }
+    Ok(Ok(read))
+}
+
+async fn by_a_guard(guard: &mut Connection) -> Result<Read> {
     let tables = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%' \
                   AND name NOT LIKE '%turso_internal%' ORDER BY 1";
-    let mut guard = ways.guards.get().await?;
     let mut names = Vec::new();
     let mut rows = guard.query(tables, ()).await?;
     while let Some(row) = rows.next().await? {
         names.push(row.get::<String>(0)?);
     }
     drop(rows);
+    let mut read = Vec::new();
     for name in names {
-        let sql = format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""));
-        let by_guard = match guard.query(&sql, ()).await {
+        let found = match guard.query(&everything_in(&name), ()).await {
             Ok(rows) => told(all(rows).await),
             Err(error) => told(Err(error)),
         };
-        let by_cache = told(cached(ways.db, &sql, Vec::new()).await);
-        let by_snapshot = told(snapshot(ways.db, sql, Vec::new()).await);
-        if !by_guard.agrees_with(&by_snapshot) || !by_snapshot.agrees_with(&by_cache) {
-            return Ok(Some(format!(
-                "readers disagree about {name}: a guard {by_guard}; a snapshot {by_snapshot}; the cache {by_cache}"
-            )));
-        }
+        read.push((name, found));
     }
-    Ok(None)
+    Ok(read)
+}
+
+fn everything_in(name: &str) -> String {
+    format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""))
+}
+
+async fn by_a_read_only_pool(file: &Path) -> Result<Read> {
+    let pool = ConnectionPool::builder(file).read_only(true).build().await?;
+    let read = by_a_guard(&mut *pool.get().await?).await;
+    pool.close().await;
+    read
 }
 
 async fn snapshot(db: &PooledDatabaseWriter, sql: String, params: Vec<Value>) -> Result<Vec<String>> {
