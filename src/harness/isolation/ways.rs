@@ -1,5 +1,7 @@
 //! The ways in which a transaction is made: by the writer, on a snapshot, through the cache, by a guard.
 
+use tokio::task::yield_now;
+
 use super::history::MicroOp;
 use crate::error::{Error, Result};
 use crate::pool::{Behavior, Row, Rows, Snapshot, Transaction};
@@ -112,6 +114,7 @@ async fn on_a_snapshot(db: &PooledDatabaseWriter, operations: Vec<MicroOp>) -> R
         let (mut done, mut at_most) = (Vec::new(), None);
         for operation in &operations {
             if let MicroOp::Read(key, _) = operation {
+                yield_now().await;
                 done.push(MicroOp::Read(*key, Some(read(snapshot.query(READ, (*key,)).await?).await?)));
                 // From its first read on it is of one moment. A commit is counted when it can be seen already, and before the
                 // next one begins: there may be one more than is counted.
@@ -135,10 +138,12 @@ async fn on_a_guard(db: &PooledDatabaseWriter, behavior: Behavior, operations: V
     Ok(done)
 }
 
-/// Does what it says, one after the other.
+/// Does what it says, one after the other, and lets others go on in between: a statement whose pages are in memory waits for nothing, and
+/// in a world no two transactions would ever be open at the same time.
 pub(super) async fn in_transaction(tx: &mut Transaction<'_>, operations: Vec<MicroOp>) -> Result<Vec<MicroOp>> {
     let mut done = Vec::new();
     for operation in operations {
+        yield_now().await;
         done.push(match (statement(&operation), operation) {
             (Some((sql, params)), operation) => {
                 tx.execute(sql, params).await?;

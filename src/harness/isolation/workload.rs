@@ -258,9 +258,11 @@ impl Caller {
     }
 
     fn transaction(&mut self) -> (Way, Vec<MicroOp>) {
-        let Workload { shape, keys, operations: most, .. } = self.shared.workload;
+        let Workload { shape, mode, keys, operations: most, .. } = self.shared.workload;
         let writes = self.below(3) > 0;
         let way = match (writes, self.below(4)) {
+            // Only those are side by side there.
+            (true, way) if mode == Mode::Mvcc && way < 3 => Way::Write,
             (true, 0) => Way::Deferred,
             (true, 1) => Way::Immediate,
             (true, 2) => Way::Execute,
