@@ -264,6 +264,11 @@ impl ConnectionPool {
     /// # Cancel safety
     /// As for [`ConnectionPool::close`].
     pub async fn close_within(&self, limit: Duration) -> Result<(), StillOpen> {
+        if inside().is_some() {
+            self.close().await;
+            let holders = self.holders();
+            return if holders.is_empty() { Ok(()) } else { Err(StillOpen { holders }) };
+        }
         self.lets_go();
         self.pool.close_within(limit).await
     }

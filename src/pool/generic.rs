@@ -173,6 +173,7 @@ impl<M: Manage> Pool<M> {
         &self,
         site: &'static Location<'static>,
     ) -> Result<Option<Pooled<M>>, AcquireError<M::Error>> {
+        consume_budget().await;
         let context = self.core.context();
         let lease = match self.core.take_now(Holder::at(site)) {
             Some(Ok(lease)) => lease,

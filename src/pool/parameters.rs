@@ -59,13 +59,11 @@ impl Parameters {
     /// [`Error::Misuse`] names the first that is not.
     pub(super) fn are_given_by_number(self, params: &Params, sql: &str) -> Result<()> {
         let Params::Named(values) = params else { return Ok(()) };
-        // In brackets may be a name.
-        if sql.contains('[') || values.iter().all(|(name, _)| !name.starts_with('?')) {
+        if values.iter().all(|(name, _)| !name.starts_with('?')) {
             return Ok(());
         }
-        // One without a name has a number all the same.
-        let is_missing = |name: &&str| *name != "?" && values.iter().all(|(given, _)| given != name);
-        match variables(sql).find(is_missing) {
+        let is_missing = |name: &String| values.iter().all(|(given, _)| given != name);
+        match variables(sql).into_iter().find(is_missing) {
             Some(name) => {
                 Err(Error::Misuse(format!("the statement has {name}, which was not given: it was not run").into()))
             }

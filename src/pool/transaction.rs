@@ -67,7 +67,8 @@ impl<'c> Transaction<'c> {
     ///
     /// # Errors
     /// The engine's error. The statement left nothing then, and the transaction stays open: what it did before is rolled back
-    /// only if the caller says so.
+    /// only if the caller says so. Some failures end the transaction in the engine (0.8.3): `OR ROLLBACK`, `RAISE(ROLLBACK)`, a query that
+    /// fails, and an `INSERT` of one row of `VALUES` that fails in a function, such as `json('no json')`. Nothing runs in it then.
     /// [`Error::Misuse`] for more than one statement, for one that begins or ends a transaction (savepoints are fine), for
     /// another number of parameters than it has, and after a conflict that rolled the transaction back (`INSERT OR ROLLBACK`).
     ///

@@ -4,7 +4,7 @@
 //! The only place that names the parser. A text is read once, into a [`Text`], which is kept with what the engine prepared of
 //! it; connections, transactions, the lane and the read cache ask that. Modules: `depth` and `nesting` (what would overflow the
 //! stack, by itself or with what it names), `read` (from the parser's tree to a [`Text`]), `walk` (through the expressions of a
-//! query), `tokens` (of the parser's tree), `variables` (the names of parameters), `pragma` (what each pragma does), `outside` (what
+//! query), `tokens` (of the parser's tree), `pragma` (what each pragma does), `outside` (what
 //! asks the real clock, for the simulation), `texts` (a bounded cache), `object` (what the schema's own texts say, for the read
 //! cache), `oracle` (whether all of that is true, for tests and the fuzzer).
 //!
@@ -24,7 +24,6 @@ mod read;
 mod tests;
 mod texts;
 mod tokens;
-mod variables;
 mod walk;
 
 use std::mem;
@@ -49,8 +48,8 @@ pub(crate) fn asks_outside(sql: &str) -> Option<String> {
 }
 
 /// The parameters that a text has, by their names: `?1` or `:name`; one without a name is `?`.
-pub(crate) fn variables(sql: &str) -> impl Iterator<Item = &str> {
-    variables::variables(sql)
+pub(crate) fn variables(sql: &str) -> Vec<String> {
+    read::variables(sql)
 }
 
 /// What a text says of itself: one statement, or several, or none.
@@ -161,6 +160,17 @@ pub(crate) struct Reads {
 }
 
 impl Text {
+    /// Whether it writes, or changes something else, whether or not it begins or ends a transaction.
+    pub(crate) fn does_more_than_that(&self) -> bool {
+        let Effects { writes, schema, session, .. } = self.effects;
+        writes || schema || session
+    }
+
+    /// Whether it begins or ends a transaction, or a part of one.
+    pub(crate) fn bounds_a_transaction(&self) -> bool {
+        self.effects.bounds || self.effects.savepoints
+    }
+
     pub(crate) fn of(sql: &str) -> Arc<Self> {
         let Depth { too_deep, is_deep, .. } = depth::measure(sql);
         Arc::new(match too_deep {

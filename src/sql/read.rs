@@ -13,6 +13,7 @@ use super::pragma::{self, About};
 use super::tokens::each_token;
 use super::walk::walk;
 use super::{Effects, JournalMode, Kind, SAVEPOINTS, Text};
+use crate::stack::with_room;
 
 pub(super) fn read(sql: &str) -> Text {
     // The parser asserts. A text at which it panics is not handed to the engine, which would do so, too.
@@ -29,10 +30,35 @@ pub(super) fn has_parameters(sql: &str) -> bool {
 }
 
 fn has_variables(command: &Cmd) -> bool {
-    let (Cmd::Stmt(statement) | Cmd::Explain(statement) | Cmd::ExplainQueryPlan { stmt: statement, .. }) = command;
     let mut found = false;
-    each_token(statement, |kind, _| found |= kind == TokenType::TK_VARIABLE);
+    each_variable(command, |_| found = true);
     found
+}
+
+/// The parameters of a statement that can be read, each by its name, or else by its number, as `?3`: one without either has a number
+/// all the same.
+pub(super) fn variables(sql: &str) -> Vec<String> {
+    let of_first = || {
+        let mut found: Vec<String> = Vec::new();
+        if let Some((command, _)) = commands(sql).next() {
+            each_variable(&command, |name| {
+                if found.iter().all(|known| known != name) {
+                    found.push(name.to_owned());
+                }
+            });
+        }
+        found
+    };
+    catch_unwind(|| with_room(true, of_first)).unwrap_or_default()
+}
+
+fn each_variable(command: &Cmd, mut see: impl FnMut(&str)) {
+    let (Cmd::Stmt(statement) | Cmd::Explain(statement) | Cmd::ExplainQueryPlan { stmt: statement, .. }) = command;
+    each_token(statement, |kind, text| {
+        if kind == TokenType::TK_VARIABLE {
+            see(text.unwrap_or_default());
+        }
+    });
 }
 
 /// The statements of a text, each with what is behind it, as the engine goes through a batch: one after the other, until one
@@ -116,6 +142,12 @@ impl Effects {
     }
 }
 
+/// What a pragma is given, without its quotes.
+fn said(body: &PragmaBody) -> String {
+    let (PragmaBody::Equals(value) | PragmaBody::Call(value)) = body;
+    value.to_string().trim_matches(['\'', '"', '`', '[', ']']).to_owned()
+}
+
 impl JournalMode {
     fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -126,9 +158,7 @@ impl JournalMode {
     }
 
     fn of(body: &PragmaBody) -> Self {
-        let (PragmaBody::Equals(value) | PragmaBody::Call(value)) = body;
-        let said = value.to_string();
-        let said = said.trim_matches(['\'', '"', '`', '[', ']']);
+        let said = said(body);
         match (said.eq_ignore_ascii_case("wal"), said.eq_ignore_ascii_case("mvcc")) {
             (true, _) => JournalMode::Wal,
             (_, true) => JournalMode::Mvcc,
@@ -215,6 +245,9 @@ fn of(statement: &Stmt) -> Text {
 
 const ACTING_VIEW: &str = "a view that calls nextval or setval would write wherever it is read: call it in the statement itself; it was not run";
 
+const CHECKPOINT: &str = "RESTART and TRUNCATE empty the log before the database is synced, and a power failure then takes away what was \
+    acknowledged: use PRAGMA wal_checkpoint(PASSIVE); it was not run";
+
 const ALTER_COLUMN: &str = "ALTER COLUMN can leave a database that the engine (0.8.3) does not open any more: make another table, and \
     copy the rows; it was not run";
 
@@ -256,9 +289,16 @@ fn of_pragma(name: &str, body: Option<&PragmaBody>) -> Text {
         (About::Telling | About::Acting, _) | (_, None) => Kind::Telling,
         (_, Some(_)) => Kind::Pragma,
     };
+    let denied = match (name, body) {
+        ("wal_checkpoint", Some(body)) => {
+            let said = said(body);
+            ["restart", "truncate"].iter().any(|mode| said.eq_ignore_ascii_case(mode)).then_some(CHECKPOINT)
+        }
+        _ => None,
+    };
     let effects = match (about, body) {
         (About::Telling, _) | (About::Database | About::Connection | About::JournalMode, None) => NOTHING,
-        (About::Acting, _) | (About::Database, Some(_)) => Effects { session: true, ..effects },
+        (About::Acting, _) | (About::Database, Some(_)) => Effects { session: true, denied, ..effects },
         (About::Connection, Some(_)) => Effects { session: true, beyond_session: false, ..effects },
         (About::JournalMode, Some(body)) => Effects { session: true, journal_mode: JournalMode::of(body), ..effects },
         (About::Unknown, body) => Effects { session: true, beyond_session: body.is_none(), ..ANYTHING },

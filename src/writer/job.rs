@@ -118,7 +118,10 @@ where
     }
 
     fn settle(self: Box<Self>, end: End) {
-        let answer = match (self.came_to, end) {
+        let Self { work, came_to, reply } = *self;
+        // It may have a handle to its writer: whoever is told of it, and drops their own, is not held up by that.
+        drop_contained(work);
+        let answer = match (came_to, end) {
             (Some(Ok(Err(error))), _) => Ok(Err(error)),
             (Some(Err(panic)), _) => Err(panic),
             (Some(Ok(Ok(value))), End::Committed(token, position)) => Ok(Ok(Ack { value, token, position })),
@@ -127,7 +130,7 @@ where
             (None, End::Committed(..)) | (_, End::Failed) => unreachable!("{UNTOLD}"),
         };
         // Fails only if the caller left meanwhile.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 

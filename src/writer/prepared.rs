@@ -9,10 +9,11 @@ use std::time::Duration;
 use turso::IntoParams;
 use turso::params::Params;
 
+use super::PooledDatabaseWriter;
 use super::job::{Kind, Statement};
 use super::outcome::Ack;
 use super::queue::Priority;
-use super::{PooledDatabaseWriter, write};
+use super::write::{given_time, leaves_something};
 use crate::error::{Error, Result};
 use crate::sql::{self, Text};
 
@@ -52,15 +53,14 @@ impl PooledDatabaseWriter {
     pub async fn prepare<P: IntoParams>(&self, sql: impl Into<Arc<str>>) -> Result<Prepared<P>> {
         let sql = sql.into();
         let text = Text::of(&sql);
-        Error::check_depth(&text)?;
-        write::leaves_something(&text)?;
+        given_time(Error::check_depth(&text).and_then(|()| leaves_something(&text))).await?;
         let writes_rows = text.kind() == sql::Kind::Rows;
         // What cannot be read the engine has something to say of.
         if writes_rows || text.is_refused() {
             self.pool.get().await?.check(&sql).await?;
         }
         if !writes_rows {
-            return Err(Error::misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"));
+            return given_time(Err(Error::misuse("only INSERT, UPDATE, DELETE and REPLACE are prepared"))).await;
         }
         Ok(Prepared { db: self.clone(), sql, params: PhantomData })
     }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::PooledDatabaseWriter;
 use super::outcome::CommitToken;
+use super::write::given_time;
 use crate::catch::{catch, drop_contained};
 use crate::error::{Error, Result};
 use crate::pool::inside::{self, Inside};
@@ -71,7 +72,10 @@ impl PooledDatabaseWriter {
         async move {
             let last = self.way.shared().last_commit();
             if last.writer != token.writer {
-                return Err(Error::misuse("the token is of another writer: nothing is known of it here").into());
+                return given_time(Err(
+                    Error::misuse("the token is of another writer: nothing is known of it here").into()
+                ))
+                .await;
             }
             debug_assert!(token.number <= last.number, "a token is given out after its commit");
             self.read_from(site, work).await

@@ -4,6 +4,7 @@ use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::task::coop::consume_budget;
 use turso::IntoParams;
 use turso::params::Params;
 
@@ -62,14 +63,12 @@ impl PooledDatabaseWriter {
         params: turso::Result<Params>,
         waits: bool,
     ) -> Result<Ack<u64>> {
-        let params = params.map_err(|error| Error::rolled_back(Error::from(error)))?;
         let text = self.way.shared().texts.of(&sql);
-        Error::check_depth(&text).map_err(Error::rolled_back)?;
-        leaves_something(&text)?;
-        if text.effects().bounds {
-            let why = "execute runs one statement by itself; use write for a transaction: it was not run";
-            return Err(Error::rolled_back(Error::misuse(why)));
-        }
+        let params = match params.map_err(|error| Error::rolled_back(Error::from(error))) {
+            Ok(params) => runs_alone(&text).map(|()| params),
+            refused => refused,
+        };
+        let params = given_time(params).await?;
         let can_share = text.repeats() || text.is_refused();
         let (statement, answer) = Statement::new(sql, params);
         let kind = if can_share { Kind::Statement(statement) } else { Kind::Solitary(statement) };
@@ -87,7 +86,7 @@ impl PooledDatabaseWriter {
     pub fn execute_batch(&self, sql: impl Into<Arc<str>>) -> impl Future<Output = Result<Ack<()>>> + Send + '_ {
         let (site, sql) = (Location::caller(), sql.into());
         async move {
-            leaves_something(&Text::of(&sql))?;
+            given_time(leaves_something(&Text::of(&sql))).await?;
             let outcome = self.run_closure(site, async move |tx| tx.execute_batch(&sql).await, true).await;
             outcome.map_err(|error| match error {
                 Error::RolledBack { .. } | Error::Unknown { .. } => error,
@@ -199,7 +198,7 @@ impl PooledDatabaseWriter {
     ) -> Result<Ack<R>, E> {
         if is_inside_a_write() {
             let why = "a write inside a write would wait for itself: use the transaction it has";
-            return Err(Error::rolled_back(Error::misuse(why)).into());
+            return given_time(Err(Error::rolled_back(Error::misuse(why)).into())).await;
         }
         let (came, shared) = (clock::now(), self.way.shared());
         let Manner { priority, limit } = self.manner;
@@ -215,6 +214,27 @@ impl PooledDatabaseWriter {
             Way::SideBySide(side_by_side) => side_by_side.run(job, answer).await,
         };
         answer.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// What is refused before it is queued is refused at once: a loop of that would keep the runtime from its other tasks, and, in a
+/// closure, from the end of its time.
+pub(super) async fn given_time<T, E>(outcome: Result<T, E>) -> Result<T, E> {
+    if outcome.is_err() {
+        consume_budget().await;
+    }
+    outcome
+}
+
+fn runs_alone(text: &Text) -> Result<()> {
+    Error::check_depth(text).map_err(Error::rolled_back)?;
+    leaves_something(text)?;
+    match text.effects().bounds {
+        true => {
+            let why = "execute runs one statement by itself; use write for a transaction: it was not run";
+            Err(Error::rolled_back(Error::misuse(why)))
+        }
+        false => Ok(()),
     }
 }
 

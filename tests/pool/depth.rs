@@ -41,6 +41,8 @@ fn statement(shape: &str, n: usize) -> String {
             let many: Vec<_> = (0..n).map(|i| format!("c{i} AS (SELECT 1)")).collect();
             format!("WITH {} SELECT 1", many.join(", "))
         }
+        "json-path" => format!("SELECT length(json_set('{{}}', '${}', 1))", ".a".repeat(n)),
+        "json-path-quoted" => format!("SELECT length(\"json_insert\"('{{}}', '${}', 1))", ".\"a\"".repeat(n)),
         "upserts" => format!("INSERT INTO k VALUES (1){}", " ON CONFLICT (x) DO NOTHING".repeat(n)),
         "check" => format!("CREATE TABLE u (x CHECK ({}1))", "x + ".repeat(n)),
         "index" => format!("CREATE INDEX i ON t ({}1)", "x + ".repeat(n)),
@@ -73,6 +75,8 @@ const SHAPES: &[(&str, usize)] = &[
     ("joins", 49),
     ("check", 49),
     ("index", 49),
+    ("json-path", 900),
+    ("json-path-quoted", 900),
     // No limit.
     ("values", 3000),
     ("insert-values", 3000),

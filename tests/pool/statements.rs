@@ -1,7 +1,7 @@
 //! The statement cache: what is prepared once gives the right results every time.
 //!
 //! Each test brings one statement into the cache, changes what it depends on (its parameters, the schema, the transaction
-//! around it, how its last run ended), and runs it again. `parameters` has how many it is given; `schema` has those in which the
+//! around it, how its last run ended), and runs it again. `ended` has transactions that a failure has ended; `parameters` has how many it is given; `schema` has those in which the
 //! tables change; `random` does so at random, beside a pool without a cache.
 
 use std::mem;
@@ -11,6 +11,7 @@ use std::task::{Context, Waker};
 use poolproof::{Behavior, Connection, ConnectionPool, Error, Hooks, IntoParams, PooledDatabaseWriter, Result, Value};
 use tempfile::TempDir;
 
+mod ended;
 mod parameters;
 mod random;
 mod schema;

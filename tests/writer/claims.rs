@@ -107,6 +107,26 @@ async fn whoever_opens_the_file_of_a_writer_that_ends_waits_for_that() {
     }
 }
 
+/// A closure that has a handle of its own gives it back before its caller is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_drops_the_last_handle_after_a_write_can_open_the_next_writer() {
+    let (db, folder) = writer().await;
+    let path = folder.path().join("t.db");
+    let mut db = Some(db);
+    for _ in 0..100 {
+        let writer = match db.take() {
+            Some(db) => db,
+            None => PooledDatabaseWriter::open(&path).await.unwrap(),
+        };
+        let inner = writer.clone();
+        let write = writer.write(async move |tx| {
+            let _ = inner.status();
+            tx.execute("INSERT INTO t VALUES (1)", ()).await
+        });
+        write.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_writer_that_could_not_be_opened_claims_nothing() {
     let folder = tempfile::tempdir().unwrap();

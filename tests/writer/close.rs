@@ -103,6 +103,33 @@ async fn closing_inside_a_closure_does_not_wait_for_itself() {
     tokio::time::timeout(LONG, db.close()).await.expect("nothing is left");
 }
 
+/// The same with a limit, which is not waited for either.
+#[tokio::test]
+async fn closing_within_a_limit_inside_a_closure_does_not_wait_for_itself() {
+    const LONG: Duration = Duration::from_secs(30);
+    for closes_the_pool in [false, true] {
+        let (db, _folder) = writer().await;
+        let inner = db.clone();
+        let read = db.read(async move |snapshot| {
+            let is_still_open = match closes_the_pool {
+                false => !inner.close_within(Duration::MAX).await.holders.is_empty(),
+                true => inner.pool().close_within(Duration::MAX).await.is_err(),
+            };
+            assert!(is_still_open, "this read has a connection");
+            count(snapshot).await
+        });
+        assert_eq!(tokio::time::timeout(LONG, read).await.expect("it waits for itself").unwrap(), 0);
+        tokio::time::timeout(LONG, db.close()).await.expect("the read has given its connection back");
+    }
+    let (db, _folder) = writer().await;
+    let inner = db.clone();
+    let write = db.write(async move |tx| {
+        assert!(inner.pool().close_within(Duration::MAX).await.is_err());
+        tx.execute("INSERT INTO t VALUES (1)", ()).await
+    });
+    assert_eq!(tokio::time::timeout(LONG, write).await.expect("it waits for itself").unwrap().value, 1);
+}
+
 /// What a closure has captured is dropped where it ran: what that asks of the writer waits for nothing there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_closure_captured_may_use_the_writer_as_it_is_dropped() {

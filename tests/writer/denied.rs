@@ -9,6 +9,24 @@ fn is_misuse<T: std::fmt::Debug>(outcome: Result<T>, said: &str) {
     assert!(matches!(error.cause(), Error::Misuse(why) if why.contains(said)), "{error}");
 }
 
+/// The engine forgets the log before the database is synced (`disk_faults/controls.rs`).
+#[tokio::test]
+async fn a_checkpoint_that_empties_the_log_is_refused() {
+    let (db, _folder) = writer().await;
+    let mut guard = db.pool().get().await.unwrap();
+    for mode in ["(TRUNCATE)", "(restart)", " = 'truncate'", "(\"RESTART\")"] {
+        for schema in ["", "main."] {
+            let sql = format!("PRAGMA {schema}wal_checkpoint{mode}");
+            is_misuse(guard.query(&sql, ()).await.map(drop), "wal_checkpoint(PASSIVE)");
+            is_misuse(guard.execute_batch(&format!("SELECT 1; {sql}")).await, "wal_checkpoint(PASSIVE)");
+            is_misuse(db.execute_batch(sql.as_str()).await, "wal_checkpoint(PASSIVE)");
+        }
+    }
+    for mode in ["", "(PASSIVE)", "(full)"] {
+        drop(guard.query(&format!("PRAGMA wal_checkpoint{mode}"), ()).await.unwrap());
+    }
+}
+
 /// A neighbour that takes one violation off too many, and one that brings the parent: alone, the child is refused.
 #[tokio::test]
 async fn a_deferred_foreign_key_is_judged_for_each_write_by_itself() {

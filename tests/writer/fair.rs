@@ -66,7 +66,7 @@ async fn sum(db: &PooledDatabaseWriter) -> Result<i64, Error> {
 /// Loops, each a task, since a budget is a task's.
 async fn all(db: PooledDatabaseWriter) {
     type Calls = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-    let loops: [fn(PooledDatabaseWriter) -> Calls; 7] = [
+    let loops: [fn(PooledDatabaseWriter) -> Calls; 10] = [
         |db| {
             Box::pin(async move {
                 let mut others = Others::new("query_cached");
@@ -137,6 +137,42 @@ async fn all(db: PooledDatabaseWriter) {
                     if let Ok(prepared) = &prepared {
                         let _ = prepared.try_execute(()).await;
                     }
+                    others.look();
+                }
+            })
+        },
+        |db| {
+            Box::pin(async move {
+                let mut others = Others::new("what is refused before it is queued");
+                let prepared = db.prepare::<()>("UPDATE f SET x = 1").await;
+                for _ in 0..CALLS {
+                    let _ = db.execute("BEGIN", ()).await;
+                    others.look();
+                    let _ = db.execute("PRAGMA cache_size = 5", ()).await;
+                    others.look();
+                    let _ = db.execute_batch("PRAGMA cache_size = 5").await;
+                    others.look();
+                    let _ = db.prepare::<()>("SELECT 1").await;
+                    others.look();
+                }
+                drop(prepared);
+            })
+        },
+        |db| {
+            Box::pin(async move {
+                let mut others = Others::new("try_get");
+                for _ in 0..CALLS {
+                    drop(db.pool().try_get().await);
+                    others.look();
+                }
+            })
+        },
+        |db| {
+            Box::pin(async move {
+                let Ok(mut guard) = db.pool().get().await else { return };
+                let mut others = Others::new("a guard's empty transactions");
+                for _ in 0..CALLS {
+                    guard.begin(Behavior::Deferred).await.unwrap().rollback().await.unwrap();
                     others.look();
                 }
             })

@@ -223,6 +223,44 @@ async fn a_hook_does_not_take_the_sync_from_the_writers_commits() {
     }
 }
 
+/// Nor does it make the lane wait in the engine, which limits nothing.
+#[tokio::test]
+async fn a_hook_does_not_make_the_lane_wait_longer_for_a_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let hooks = Hooks::new().after_connect(runs("PRAGMA busy_timeout = 60000"));
+    let pool = ConnectionPool::builder(folder.path().join("t.db")).hooks(hooks).build().await.unwrap();
+    let retry_timeout = std::time::Duration::from_millis(200);
+    let db = PooledDatabaseWriter::with_config(pool, WriterConfig { retry_timeout, ..WriterConfig::default() })
+        .await
+        .unwrap();
+    db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+    let mut guard = db.pool().get().await.unwrap();
+    guard.execute("BEGIN IMMEDIATE", ()).await.unwrap();
+    let written = tokio::time::timeout(std::time::Duration::from_secs(30), db.execute("INSERT INTO t VALUES (1)", ()));
+    let error = written.await.expect("the lane does not wait so long").unwrap_err();
+    assert!(matches!(error.cause(), Error::Locked { .. }), "{error}");
+}
+
+/// Nor does a temporary table of its take what is written by the name of one of everybody's.
+#[tokio::test]
+async fn a_hook_that_makes_a_temporary_table_is_refused_by_the_lane() {
+    for sql in ["create temp table t (x)", "CREATE TABLE temp.t (x)"] {
+        for acquired in [false, true] {
+            let (db, folder) = writer().await;
+            db.close().await;
+            let hooks = Hooks::new();
+            let hooks = if acquired { hooks.before_acquire(runs(sql)) } else { hooks.after_connect(runs(sql)) };
+            let path = folder.path().join("t.db");
+            let pool = ConnectionPool::builder(&path).hooks(hooks).build().await.unwrap();
+            let Ok(db) = PooledDatabaseWriter::new(pool).await else { continue };
+            let written = db.execute("INSERT INTO t VALUES (1)", ()).await;
+            assert!(matches!(&written, Err(Error::RolledBack { .. })), "{sql}, {acquired}: {written:?}");
+            db.close().await;
+            assert_eq!(crate::world::by_sqlite(&path), [0; 0], "{sql}");
+        }
+    }
+}
+
 /// Between two of its statements a batch can be cut short, and is undone.
 #[tokio::test]
 async fn a_batch_that_takes_too_long_is_undone() {

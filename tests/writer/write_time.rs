@@ -74,3 +74,30 @@ async fn a_closure_that_heeds_no_error_is_cut_and_the_lane_goes_on() {
     }
     tokio::time::timeout(LONG, db.close()).await.expect("nothing is left");
 }
+
+/// The same, outside its transaction: what is refused at once, since it would wait for the write that it is in.
+#[tokio::test]
+async fn a_closure_that_tries_again_what_is_refused_at_once_is_cut() {
+    let (db, _folder) = limited().await;
+    let prepared = db.prepare::<()>("INSERT INTO t VALUES (1)").await.unwrap();
+    for way in 0..5 {
+        let (inner, prepared) = (db.clone(), prepared.clone());
+        let heedless = db.write(async move |_| {
+            loop {
+                match way {
+                    0 => drop(inner.execute("INSERT INTO t VALUES (1)", ()).await),
+                    1 => drop(prepared.execute(()).await),
+                    2 => drop(inner.write(async |_| Ok::<_, Error>(())).await),
+                    3 => drop(inner.execute_batch("BEGIN").await),
+                    _ => drop(inner.prepare::<()>("SELECT 1").await),
+                }
+            }
+            #[expect(unreachable_code, reason = "it says which type it would have")]
+            Ok::<(), Error>(())
+        });
+        let outcome = tokio::time::timeout(LONG, heedless).await.expect("it is cut");
+        assert!(is_of_the_limit(&outcome), "{way}: {outcome:?}");
+        db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+    }
+    tokio::time::timeout(LONG, db.close()).await.expect("nothing is left");
+}

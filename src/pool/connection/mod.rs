@@ -67,6 +67,8 @@ pub struct Connection {
     has_begun: bool,
     /// A deferred transaction has begun, and nothing has run in it.
     is_fresh: bool,
+    /// Its user has begun a transaction by a statement, and has not ended it: if none is open now, a failure has ended it.
+    has_begun_one: bool,
     /// A statement has begun that is to be undone if it fails, and its future has not ended.
     undo_due: bool,
     /// A statement failed and no transaction is open: the engine may still count its violations of deferred foreign keys.
@@ -160,6 +162,7 @@ impl Connection {
             hindrance: None,
             has_begun: false,
             is_fresh: false,
+            has_begun_one: false,
             undo_due: false,
             violations_due: false,
             calls: 0,
@@ -202,11 +205,40 @@ impl Connection {
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
+        if self.goes_on(found.text())? {
+            return Ok(0);
+        }
         let undo = self.prepare_undo(found.text().effects().writes).await?;
-        let begins = found.text().kind() == Kind::BeginDeferred;
+        let (begins, bounds) = (found.text().kind() == Kind::BeginDeferred, found.text().bounds_a_transaction());
         let outcome = self.execute_found(sql, found, params).await;
         self.is_fresh = begins && outcome.is_ok() && !self.is_autocommit();
+        self.bounded(bounds);
         self.undo_if_failed(undo, outcome).await
+    }
+
+    /// Whether what its user has begun is over, and this ends it: then there is nothing to run.
+    ///
+    /// # Errors
+    /// It is over, and this would be committed by itself.
+    fn goes_on(&mut self, text: &Text) -> Result<bool> {
+        if !self.has_begun_one || !self.is_autocommit() {
+            return Ok(false);
+        }
+        if !text.bounds_a_transaction() {
+            return Err(Error::misuse(
+                "a statement that failed has rolled the transaction back, and this would be committed by itself: it was not run; \
+                 ROLLBACK, and begin anew",
+            ));
+        }
+        self.has_begun_one = false;
+        Ok(text.kind() == Kind::Rollback)
+    }
+
+    /// After a statement that may have begun or ended a transaction.
+    fn bounded(&mut self, bounds: bool) {
+        if bounds {
+            self.has_begun_one = !self.is_autocommit();
+        }
     }
 
     /// The same for whom a statement that fails ends its transaction, so that it needs no savepoint: the engine may leave the
@@ -346,7 +378,8 @@ impl Connection {
     /// # Errors
     /// The engine's error at the first statement that fails; those before it have taken effect, but in a transaction that was open
     /// before: there none of them did. A transaction that the batch began is rolled back before anything else runs.
-    /// [`Error::Misuse`] for a statement with parameters.
+    /// [`Error::Misuse`] for a statement with parameters; and, in a transaction that was begun by a statement, for one that writes and
+    /// begins or ends a transaction or a savepoint.
     ///
     /// # Cancel safety
     /// Dropped half-way, some statements may have taken effect, and a transaction that the batch began is rolled back before
@@ -364,15 +397,22 @@ impl Connection {
         crate::simulated::leaks(|| crate::sql::asks_outside(batch));
         self.admit(batch, &text, judge).await?;
         takes_none(batch, &text)?;
-        self.alters(&text);
         let begins_in_one = !self.is_autocommit();
+        if self.has_begun_one && begins_in_one && text.bounds_a_transaction() && text.does_more_than_that() {
+            return Err(Error::misuse(
+                "a transaction is open, and this batch would begin or end one: if it failed, nobody could tell what is left; run BEGIN, \
+                 COMMIT, ROLLBACK and savepoints by execute: none was run",
+            ));
+        }
+        self.goes_on(&text)?;
+        self.alters(&text);
         let has_savepoints = text.effects().savepoints;
         // A savepoint outside a transaction begins one.
         let bounds = text.effects().bounds || has_savepoints && !begins_in_one;
         let undo = self.prepare_undo(!bounds && !has_savepoints).await?;
         let outcome = {
             let _flight = self.take_off(batch, &text);
-            self.rollback_due = bounds;
+            self.rollback_due = bounds && !begins_in_one;
             let outcome = match text.is_refused() {
                 // Or there is none, which is fine.
                 true => await_with_room(text.is_deep(), engine(self.raw.execute_batch(batch))).await,
@@ -385,12 +425,13 @@ impl Connection {
             self.rollback_due = false;
             self.ended(outcome)
         };
+        self.bounded(text.bounds_a_transaction());
         match outcome {
             outcome if undo != Undo::Elsewhere => self.undo_if_failed(undo, outcome).await,
             Err(error) => {
                 // The statement that failed may be half there.
                 self.cut |= begins_in_one && has_savepoints;
-                self.rollback_due = !self.is_autocommit() && bounds;
+                self.rollback_due = !self.is_autocommit() && bounds && !begins_in_one;
                 Err(error)
             }
             outcome => outcome,
@@ -437,14 +478,21 @@ impl Connection {
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
+        if self.goes_on(found.text())? {
+            return Err(Error::misuse("the transaction was rolled back before: ROLLBACK by execute"));
+        }
         self.alters(found.text());
-        let effects = found.text().effects();
+        let (effects, bounds) = (found.text().effects(), found.text().bounds_a_transaction());
         if !effects.changes_something() {
             return Ok(self.query_as_is(sql, found, params).await?.begin().await);
         }
         if !effects.writes {
-            let open = self.query_as_is(sql, found, params).await?.fetch_all().await?;
-            self.open = Some(open);
+            let outcome = match self.query_as_is(sql, found, params).await {
+                Ok(rows) => rows.fetch_all().await,
+                Err(error) => Err(error),
+            };
+            self.bounded(bounds);
+            self.open = Some(outcome?);
             return Ok(Rows { connection: self });
         }
         let undo = self.prepare_undo(true).await?;
@@ -618,6 +666,7 @@ impl Connection {
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the guard comes back.
     pub async fn begin(&mut self, behavior: Behavior) -> Result<Transaction<'_>> {
+        self.give_way().await;
         self.control(behavior.control()).await?;
         Ok(self.opened())
     }
@@ -631,6 +680,7 @@ impl Connection {
         let _flight = self.take_off(control.sql(), control.text());
         let outcome = self.run_control(control).await;
         self.is_fresh = outcome.is_ok() && control == Control::Begin;
+        self.has_begun_one = false;
         self.ended(outcome)
     }
 
@@ -752,7 +802,9 @@ impl Connection {
     }
 
     fn is_untouched(&self) -> bool {
-        !self.is_cut() && !self.disk_failed && !self.altered && !self.rollback_due && self.query_only.is_settled()
+        let Self { disk_failed, altered, rollback_due, has_begun_one, .. } = *self;
+        let is_as_new = !(disk_failed || altered || rollback_due || has_begun_one);
+        is_as_new && !self.is_cut() && self.query_only.is_settled()
     }
 
     /// What was changed of it so far is how it is meant to be.
@@ -805,6 +857,7 @@ impl Connection {
             let _flight = self.take_off(Control::Rollback.sql(), Control::Rollback.text());
             let outcome = self.run_control(Control::Rollback).await;
             self.ended(outcome)?;
+            self.has_begun_one = false;
         }
         self.rollback_due = false;
         if std::mem::take(&mut self.violations_due) && self.is_autocommit() {

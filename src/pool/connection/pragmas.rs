@@ -7,6 +7,12 @@ use crate::pool::row::FromValue;
 /// Pragmas that the writer's promise needs (`pool/builder.rs` says why).
 const DURABLE: [&str; 2] = ["PRAGMA synchronous = FULL", "PRAGMA data_sync_retry = 1"];
 
+/// Whoever waits for a lock does so where the time is limited, not in the engine, which would use a core up meanwhile.
+const PATIENCE: &str = "PRAGMA busy_timeout = 0";
+
+/// Tables that take what is written by the name of one of everybody's.
+const TEMPORARY: &str = "SELECT name FROM sqlite_temp_schema WHERE type = 'table'";
+
 impl Connection {
     /// Statements may only read from now on, until [`reads_no_more`](Connection::reads_no_more).
     pub(crate) async fn only_reads(&mut self) -> Result<()> {
@@ -35,14 +41,30 @@ impl Connection {
         Ok(())
     }
 
-    /// Makes commits and checkpoints durable again if a hook has run pragmas.
+    /// Makes commits and checkpoints durable again if a hook has run pragmas, and waits for locks as long as the writer does.
+    ///
+    /// # Errors
+    /// A hook has made a temporary table: what is written by its name would be gone with the connection.
     pub(crate) async fn restore_durability(&mut self) -> Result<()> {
-        if self.hooked {
-            for pragma in DURABLE {
-                self.run_as_is(pragma).await?;
-            }
-            self.hooked = false;
+        if !self.hooked {
+            return Ok(());
         }
+        for pragma in DURABLE.into_iter().chain([PATIENCE]) {
+            self.run_as_is(pragma).await?;
+        }
+        let mut rows = self.query_own(TEMPORARY).await?;
+        if let Some(row) = rows.next().await? {
+            let name: String = row.get(0)?;
+            return Err(Error::Misuse(
+                format!(
+                    "a hook (Hooks) makes the temporary table {name}, and what is written by that name would be lost: make it where it \
+                     is used, on a guard; nothing was written"
+                )
+                .into(),
+            ));
+        }
+        drop(rows);
+        self.hooked = false;
         Ok(())
     }
 

@@ -61,6 +61,21 @@ async fn whoever_names_parameters_names_them_all() {
     assert_eq!(row.concat(), [1, 2, 1].map(Value::Integer));
     // Nothing is known of those that it skips: they may not be there.
     assert_eq!(all(&mut user, "SELECT ?3", [("?3", 5)]).await.unwrap().concat(), [Value::Integer(5)]);
+    // Those that it has it is given, by whatever names; also where a name in brackets might be taken for one.
+    user.execute_batch("CREATE TABLE u (a, [b ?9], c)").await.unwrap();
+    for (sql, missing) in [
+        ("INSERT INTO u VALUES (?1, ?2, 0)", "?2"),
+        ("INSERT INTO u VALUES (?, ?, ?)", "?2"),
+        ("INSERT INTO u (a, [b ?9], c) VALUES (?1, ?2, ?3)", "?2"),
+        ("UPDATE u SET [b ?9] = ?1 WHERE a = 1 AND ?2 IS NULL", "?2"),
+        ("SELECT ?1, :a", ":a"),
+    ] {
+        let refused = user.query(sql, [("?1", 1)]).await.map(drop).unwrap_err();
+        let says = format!("the statement has {missing}, which was not given");
+        assert!(matches!(refused.cause(), Error::Misuse(_)) && refused.to_string().contains(&says), "{sql}: {refused}");
+    }
+    user.execute("INSERT INTO u (a, [b ?9], c) VALUES (?1, ?2, ?1)", [("?1", 1), ("?2", 2)]).await.unwrap();
+    assert_eq!(all(&mut user, "SELECT * FROM u", ()).await.unwrap().concat(), [1, 2, 1].map(Value::Integer));
 }
 
 #[tokio::test]
