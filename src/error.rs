@@ -170,6 +170,10 @@ impl std::error::Error for Error {
 pub(crate) const IN_ANOTHER_PROCESS: &str = "another process has it open; stop that process, wait for it \
     (ConnectionPoolBuilder::open_timeout), or name another file";
 
+/// SQLite's journal is there, and needed: one that goes on looks like one that was cut short.
+pub(crate) const IN_A_TRANSACTION: &str =
+    "SQLite is in a transaction, which ConnectionPoolBuilder::open_timeout waits for, or was cut short in one";
+
 /// Why a checkpoint that nobody known is in the way of did not run.
 pub(crate) const UNCOPIED: &str = "the WAL could not be checkpointed: a connection that was opened past poolproof reads it, or the disk \
     refuses the copy; open every connection through a pool";

@@ -15,7 +15,7 @@ use super::generic::Pool;
 use super::hooks::Hooks;
 use super::manage::{Activity, Manage};
 use crate::changes::Changes;
-use crate::error::{Error, IN_ANOTHER_PROCESS, Result};
+use crate::error::{Error, IN_A_TRANSACTION, IN_ANOTHER_PROCESS, Result};
 use crate::stack::await_with_room;
 use crate::sync::Mutex;
 
@@ -240,7 +240,7 @@ const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Whether another process has it open.
 fn is_elsewhere(error: &Error) -> bool {
-    matches!(error, Error::Open { problem, .. } if problem == IN_ANOTHER_PROCESS)
+    matches!(error, Error::Open { problem, .. } if problem == IN_ANOTHER_PROCESS || problem.starts_with(IN_A_TRANSACTION))
 }
 
 /// The database, as long as a pool has it open.

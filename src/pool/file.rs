@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::activity::Doing;
 use super::manage::Activity;
 use super::schema::Schema;
-use crate::error::{Error, Result};
+use crate::error::{Error, IN_A_TRANSACTION, Result};
 use crate::sync::Mutex;
 
 /// Which file it is, among all of the machine; the same for all where the operating system does not tell.
@@ -34,7 +34,7 @@ pub(crate) struct Logs {
 }
 
 /// What is no file.
-const MEMORY: &str = ":memory:";
+pub(crate) const MEMORY: &str = ":memory:";
 
 /// The databases that pools of this process have open.
 static OPEN: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
@@ -268,14 +268,20 @@ fn check_what_is_beside(path: &Path) -> Result<()> {
     }
     let journal = beside(path, "-journal");
     let mut first = [0; JOURNAL.len()];
-    let is_hot = File::open(&journal).is_ok_and(|mut file| file.read_exact(&mut first).is_ok() && first == JOURNAL);
+    let is_hot = open_file(&journal).is_some_and(|mut file| file.read_exact(&mut first).is_ok() && first == JOURNAL);
     if is_hot {
         return refused(format!(
-            "SQLite was cut short in a transaction ({}): open it once with sqlite3, which rolls that back",
+            "{IN_A_TRANSACTION} ({}): open it once with sqlite3, which rolls that back",
             journal.display()
         ));
     }
     Ok(())
+}
+
+/// Opens what is a file: a pipe, for example, would keep whoever opens it waiting for its other end.
+fn open_file(path: &Path) -> Option<File> {
+    let is_file = fs::metadata(path).is_ok_and(|file| file.is_file());
+    is_file.then(|| File::open(path).ok()).flatten()
 }
 
 /// What SQLite's rollback journal begins with, as long as it is needed ("Hot journals" in SQLite's file format).
@@ -446,8 +452,8 @@ fn share_a_log(database: &Path, other: &Path) -> bool {
 /// count). None that this process has open is asked.
 fn is_in_mvcc_mode(file: &Path) -> bool {
     let mut first = [0; 20];
-    let read = File::open(file).and_then(|mut file| file.read_exact(&mut first));
-    read.is_ok() && first.starts_with(b"SQLite format 3\0") && first[18..] == [255, 255]
+    let is_read = open_file(file).is_some_and(|mut file| file.read_exact(&mut first).is_ok());
+    is_read && first.starts_with(b"SQLite format 3\0") && first[18..] == [255, 255]
 }
 
 fn shares_its_log(path: &Path, other: &Path) -> Error {

@@ -15,7 +15,7 @@ use std::thread;
 use tokio::runtime::Builder;
 
 use super::readers::Readers;
-use crate::pool::file::{Identity, identity_of};
+use crate::pool::file::{Identity, MEMORY, identity_of};
 use crate::stack::ROOM;
 
 /// A future that is made where it will be polled, and never leaves that thread. What may panic in it is caught in it, wakers of
@@ -95,6 +95,10 @@ impl Executor for Threads {
     }
 
     fn file(&self, path: &Path) -> Option<FileStatus> {
+        // A database in memory has no file, whatever is called so; any other path is absolute.
+        if path.to_str().is_some_and(|path| path.starts_with(MEMORY)) {
+            return None;
+        }
         // The path is the file's own: a link in its place is another.
         let file = std::fs::symlink_metadata(path).ok()?;
         Some(FileStatus { len: file.len(), identity: identity_of(&file) })

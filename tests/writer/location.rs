@@ -355,3 +355,98 @@ async fn a_change_of_the_schema_by_one_pool_is_known_to_the_other() {
         assert_eq!(found, values, "{change}");
     }
 }
+
+/// What stands behind the cut is lost with it, whoever reads the file later; nothing is written into the void.
+#[tokio::test]
+async fn a_file_that_is_cut_short_while_it_is_open_is_written_no_more() {
+    for (name, part) in [("t.db-wal", 0), ("t.db", 0), ("t.db", 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let db = PooledDatabaseWriter::open(&path).await.unwrap();
+        db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").await.unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(folder.path().join(name)).unwrap();
+        let len = file.metadata().unwrap().len();
+        assert!(len > 0, "{name}");
+        file.set_len(if part == 0 { 0 } else { len / part }).unwrap();
+        for _ in 0..2 {
+            let error = db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err();
+            assert!(
+                matches!(error, Error::RolledBack { .. }) && error.to_string().contains("was cut short"),
+                "{error}"
+            );
+        }
+        db.close().await;
+    }
+}
+
+/// Pipes are not waited for: neither one that is called as a journal would be, nor one whose log would be the same in MVCC mode.
+#[test]
+fn a_pipe_beside_the_database_holds_nobody_up() {
+    for (name, mode) in [("t.db-journal", Mode::Wal), ("t.pipe", Mode::Mvcc)] {
+        let folder = tempfile::tempdir().unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join(name), rustix::fs::Mode::RUSR).unwrap();
+        let path = folder.path().join("t.db");
+        let (opened, opens) = std::sync::mpsc::channel();
+        // Waiting there would block its thread.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let pool = ConnectionPool::open(&path).await.unwrap();
+                let config = WriterConfig { mode, ..WriterConfig::default() };
+                let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+                db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+                db.close().await;
+            });
+            opened.send(()).unwrap();
+        });
+        opens.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{name} is waited for"));
+    }
+}
+
+/// A transaction that goes on looks like one that was cut short, and ends.
+#[tokio::test]
+async fn who_has_time_waits_for_sqlite_to_end_its_transaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    let sqlite = rusqlite::Connection::open(&path).unwrap();
+    sqlite.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    drop(sqlite);
+    let journal = folder.path().join("t.db-journal");
+    let needed = [&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7][..], &[0; 512]].concat();
+    std::fs::write(&journal, needed).unwrap();
+    let opens = |limit| ConnectionPool::builder(&path).open_timeout(limit).build();
+    let refused = opens(Duration::ZERO).await.unwrap_err().to_string();
+    assert!(refused.contains("open_timeout") && refused.contains("sqlite3"), "{refused}");
+    let mut waits = tokio_test::task::spawn(opens(Duration::from_secs(60)));
+    tokio_test::assert_pending!(waits.poll());
+    std::fs::remove_file(&journal).unwrap();
+    waits.await.unwrap();
+}
+
+/// In memory there is no file, whatever is called so.
+#[test]
+fn a_file_called_memory_is_not_looked_at() {
+    let Some(_) = std::env::var_os(IN_A_FOLDER) else {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [":memory:", ":memory:-wal"] {
+            std::fs::write(folder.path().join(name), "not a database").unwrap();
+        }
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "location::a_file_called_memory_is_not_looked_at", "--nocapture"]).env(IN_A_FOLDER, "");
+        let output = child.current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let [one, other] = [0; 2].map(|_| PooledDatabaseWriter::open(":memory:"));
+        let (one, other) = (one.await.unwrap(), other.await.unwrap());
+        for db in [&one, &other] {
+            db.execute("CREATE TABLE t (x)", ()).await.unwrap();
+            std::fs::remove_file(":memory:-wal").ok();
+            db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+        }
+    });
+}
+
+const IN_A_FOLDER: &str = "POOLPROOF_IN_A_FOLDER";
