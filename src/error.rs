@@ -143,7 +143,8 @@ impl fmt::Display for Error {
 
 /// What to do instead of what the engine has as an experiment only, which it tells to be turned on.
 fn instead_of_an_experiment(text: &str) -> &'static str {
-    match text.split_once(" is an experimental feature") {
+    let experiment = [" is an experimental feature", " are an experimental feature", " require --experimental", " Use --experimental"];
+    match experiment.iter().find_map(|words| text.split_once(words)) {
         None => "",
         Some((what, _)) if what.ends_with("VACUUM") => {
             "; a pool leaves that off: VACUUM INTO 'another.db' writes a compact copy"

@@ -104,7 +104,8 @@ impl ConnectionPoolBuilder {
     }
 
     /// Opens the database read-only, for a file or a folder that this user may not write. The engine refuses writes, a writer cannot
-    /// be opened on the pool, and a missing file is an error. `false` unless set.
+    /// be opened on the pool, and a missing file is an error. It keeps no process of SQLite from writing, and reads what is torn or old while
+    /// one does. `false` unless set.
     ///
     /// All pools of a process on one file have the same setting.
     pub fn read_only(mut self, read_only: bool) -> Self {

@@ -262,7 +262,8 @@ impl<'c> Snapshot<'c> {
 }
 
 fn only_reads(text: &Text) -> Result<()> {
-    match text.is_query() && !text.effects().writes {
+    // What is no statement the engine has something to say of.
+    match text.is_refused() || text.is_query() && !text.effects().writes {
         true => Ok(()),
         false => Err(Error::misuse(
             "a snapshot only reads: SELECT, VALUES, WITH or EXPLAIN, without nextval and setval; ask a pragma by SELECT * FROM pragma_NAME",

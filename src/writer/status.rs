@@ -53,8 +53,8 @@ impl WriterStatus {
         let (pinned, pages) = (self.wal.pinned_pages, self.wal.pages);
         (pinned > 0).then(|| {
             format!(
-                "a reader pins the log: {pinned} of its {pages} pages cannot be copied, and it grows until that read ends; \
-                 pool().holders() says who reads"
+                "readers pin the log: at the last checkpoint {pinned} of its {pages} pages could not be copied, and it grows as long as one is \
+                 open at every moment; pool().holders() says who reads"
             )
         })
     }

@@ -7,6 +7,7 @@ mod hunt;
 mod leaks;
 mod mutants;
 mod outside;
+mod readme;
 mod schedules;
 mod seeds;
 mod workloads;

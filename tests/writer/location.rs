@@ -367,7 +367,7 @@ async fn a_file_that_is_cut_short_while_it_is_open_is_written_no_more() {
         let file = std::fs::OpenOptions::new().write(true).open(folder.path().join(name)).unwrap();
         let len = file.metadata().unwrap().len();
         assert!(len > 0, "{name}");
-        file.set_len(if part == 0 { 0 } else { len / part }).unwrap();
+        file.set_len(len.checked_div(part).unwrap_or_default()).unwrap();
         for _ in 0..2 {
             let error = db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err();
             assert!(
