@@ -108,7 +108,7 @@ impl fmt::Display for Error {
             Error::RolledBack { cause } => write!(f, "{cause}; nothing was written"),
             Error::Unknown { cause } => write!(f, "it is unknown whether this was written: {cause}"),
             Error::Locked { tried, holders } => {
-                write!(f, "the write lock was held by others for {tried:.1?} (WriterConfig::retry_timeout)")?;
+                write!(f, "the lane tried for {tried:.1?} to get the write lock, which others held (WriterConfig::retry_timeout)")?;
                 match holders.is_empty() {
                     true => f.write_str(", by nobody of this pool; open a file by one pool only")?,
                     false => f.write_str("; let the writer write, or end these transactions sooner")?,

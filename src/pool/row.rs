@@ -26,10 +26,11 @@ impl Row {
         let value = self.value(column)?;
         let found = match &value {
             Value::Null => None,
-            Value::Integer(_) => Some("an integer"),
-            Value::Real(_) => Some("a float"),
-            Value::Text(_) => Some("text"),
-            Value::Blob(_) => Some("a blob"),
+            // Or it does not fit.
+            Value::Integer(number) => Some(format!("the integer {number}")),
+            Value::Real(_) => Some("a float".to_owned()),
+            Value::Text(_) => Some("text".to_owned()),
+            Value::Blob(_) => Some("a blob".to_owned()),
         };
         T::from_value(value).ok_or_else(|| {
             let wanted = without_modules(std::any::type_name::<T>());

@@ -34,8 +34,8 @@ pub struct WriterConfig {
     /// [`Error::ReadTimeout`]. One row that takes long (a sort, a sum of a large table) cannot be cut. `None` for no limit, unless
     /// set.
     pub read_timeout: Option<Duration>,
-    /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. 10 s
-    /// unless set.
+    /// How long the lane tries for a write lock that somebody else holds: a guard of the pool that writes itself. It tries for all who wait
+    /// when it begins, so one that comes while it tries may wait for nearly twice as long. 10 s unless set.
     pub retry_timeout: Duration,
     /// The lane copies the log into the database when it has grown by so many bytes and nobody waits, or by twice as many if
     /// somebody always does, or by 900 pages. 2 MiB unless set; the engine does so by itself at 1,000, inside a commit.
