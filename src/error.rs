@@ -108,7 +108,10 @@ impl fmt::Display for Error {
             Error::RolledBack { cause } => write!(f, "{cause}; nothing was written"),
             Error::Unknown { cause } => write!(f, "it is unknown whether this was written: {cause}"),
             Error::Locked { tried, holders } => {
-                write!(f, "the lane tried for {tried:.1?} to get the write lock, which others held (WriterConfig::retry_timeout)")?;
+                write!(
+                    f,
+                    "the lane tried for {tried:.1?} to get the write lock, which others held (WriterConfig::retry_timeout)"
+                )?;
                 match holders.is_empty() {
                     true => f.write_str(", by nobody of this pool; open a file by one pool only")?,
                     false => f.write_str("; let the writer write, or end these transactions sooner")?,
@@ -143,7 +146,12 @@ impl fmt::Display for Error {
 
 /// What to do instead of what the engine has as an experiment only, which it tells to be turned on.
 fn instead_of_an_experiment(text: &str) -> &'static str {
-    let experiment = [" is an experimental feature", " are an experimental feature", " require --experimental", " Use --experimental"];
+    let experiment = [
+        " is an experimental feature",
+        " are an experimental feature",
+        " require --experimental",
+        " Use --experimental",
+    ];
     match experiment.iter().find_map(|words| text.split_once(words)) {
         None => "",
         Some((what, _)) if what.ends_with("VACUUM") => {

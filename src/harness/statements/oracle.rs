@@ -124,6 +124,11 @@ async fn in_a_transaction(
             of_each.push(if is_over { refused.clone() } else { "refused, though the transaction goes on".to_owned() });
             continue;
         }
+        // What else the call came to hides that it was refused.
+        if !matches!(told, Told::Done(_)) && asked.bounds_a_transaction() {
+            of_each.push(REFUSED.to_owned());
+            continue;
+        }
         // One of the program's own lives on.
         let is_savepoint = asked.sql.split([' ', '\t', '\n', ';']).any(|word| word == "own");
         if !is_savepoint {

@@ -82,6 +82,21 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// Behind a comment. (A trigger's text has words for the end of a transaction elsewhere.)
+    fn first_word(&self) -> &str {
+        let undressed = self.sql.rsplit("*/").next().unwrap_or_default();
+        undressed.split([' ', '\t', '\n', ';']).find(|word| !word.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether it begins or ends a whole transaction.
+    pub(super) fn bounds_a_transaction(&self) -> bool {
+        match self.first_word() {
+            "BEGIN" | "COMMIT" | "END" => true,
+            "ROLLBACK" => !self.sql.contains("own"),
+            _ => false,
+        }
+    }
+
     /// Whether the documentation names a rule by which the library may refuse it: it changes its connection, bounds a transaction,
     /// gives rows, is too deep, or is none; and what is prepared must write rows.
     pub(super) fn may_be_refused(&self, way: Way) -> bool {
@@ -93,10 +108,7 @@ impl Statement {
         }
         let word = |word: &str| sql.contains(word);
         let rules = ["TEMP", "PRAGMA", "VACUUM", "ATTACH", "DETACH", "UNION ALL", "FROM (SELECT", "WITH C0"];
-        // A trigger's text has other words for its end, and its RAISE may roll back.
-        let bounds = ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"];
-        let first = sql.rsplit("*/").next().unwrap_or_default().trim_start();
-        let is_bound = bounds.into_iter().any(|word| first.starts_with(word));
+        let is_bound = ["SAVEPOINT", "RELEASE", "ROLLBACK"].contains(&self.first_word()) || self.bounds_a_transaction();
         let cannot_give_rows = matches!(way, Way::Execute | Way::Prepared | Way::Batch);
         (self.gives_rows && cannot_give_rows)
             || is_bound
