@@ -210,9 +210,10 @@ impl Connection {
         }
         let undo = self.prepare_undo(found.text().effects().writes).await?;
         let (begins, bounds) = (found.text().kind() == Kind::BeginDeferred, found.text().bounds_a_transaction());
+        let was_open = bounds && !self.is_autocommit();
         let outcome = self.execute_found(sql, found, params).await;
         self.is_fresh = begins && outcome.is_ok() && !self.is_autocommit();
-        self.bounded(bounds);
+        self.bounded(bounds, was_open);
         self.undo_if_failed(undo, outcome).await
     }
 
@@ -234,10 +235,10 @@ impl Connection {
         Ok(text.kind() == Kind::Rollback)
     }
 
-    /// After a statement that may have begun or ended a transaction.
-    fn bounded(&mut self, bounds: bool) {
+    /// After a statement that may have begun a transaction, or ended one that was open before.
+    fn bounded(&mut self, bounds: bool, was_open: bool) {
         if bounds {
-            self.has_begun_one = !self.is_autocommit();
+            self.has_begun_one = !self.is_autocommit() && (self.has_begun_one || !was_open);
         }
     }
 
@@ -425,7 +426,7 @@ impl Connection {
             self.rollback_due = false;
             self.ended(outcome)
         };
-        self.bounded(text.bounds_a_transaction());
+        self.bounded(text.bounds_a_transaction(), begins_in_one);
         match outcome {
             outcome if undo != Undo::Elsewhere => self.undo_if_failed(undo, outcome).await,
             Err(error) => {
@@ -483,6 +484,7 @@ impl Connection {
         }
         self.alters(found.text());
         let (effects, bounds) = (found.text().effects(), found.text().bounds_a_transaction());
+        let was_open = bounds && !self.is_autocommit();
         if !effects.changes_something() {
             return Ok(self.query_as_is(sql, found, params).await?.begin().await);
         }
@@ -491,7 +493,7 @@ impl Connection {
                 Ok(rows) => rows.fetch_all().await,
                 Err(error) => Err(error),
             };
-            self.bounded(bounds);
+            self.bounded(bounds, was_open);
             self.open = Some(outcome?);
             return Ok(Rows { connection: self });
         }
