@@ -283,6 +283,7 @@ impl Manage for Turso {
     fn is_reusable(&self, connection: &mut Connection) -> bool {
         // The next user is not told, nor told off for, what this one ran.
         connection.doing().forget();
+        connection.is_given_back();
         connection.is_reusable()
     }
 

@@ -256,7 +256,8 @@ impl ConnectionPool {
     /// [Closes](ConnectionPool::close) the pool, and waits at most `limit` for what is in use.
     ///
     /// # Errors
-    /// [`StillOpen`] says who still holds what. The pool is closed all the same.
+    /// [`StillOpen`] says who still holds what. The pool is closed all the same. Inside the closure of a read or a write, which has a
+    /// connection itself, it does not wait, and says so.
     ///
     /// # Panics
     /// If it has to wait and is polled outside a tokio runtime with its timer enabled.

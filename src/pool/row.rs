@@ -24,18 +24,19 @@ impl Row {
     /// If there is no such column, or its value is no `T`; NULL is only an `Option`.
     pub fn get<T: FromValue>(&self, column: usize) -> Result<T> {
         let value = self.value(column)?;
-        let found = match &value {
-            Value::Null => None,
+        let (found, number) = match &value {
+            Value::Null => (None, None),
             // Or it does not fit.
-            Value::Integer(number) => Some(format!("the integer {number}")),
-            Value::Real(_) => Some("a float".to_owned()),
-            Value::Text(_) => Some("text".to_owned()),
-            Value::Blob(_) => Some("a blob".to_owned()),
+            Value::Integer(number) => (Some("the integer "), Some(*number)),
+            Value::Real(_) => (Some("a float"), None),
+            Value::Text(_) => (Some("text"), None),
+            Value::Blob(_) => (Some("a blob"), None),
         };
+        let number = || number.map(|number| number.to_string()).unwrap_or_default();
         T::from_value(value).ok_or_else(|| {
             let wanted = without_modules(std::any::type_name::<T>());
             Error::Engine(turso::Error::ConversionFailure(match found {
-                Some(found) => format!("column {column} is {found}, not {wanted}"),
+                Some(found) => format!("column {column} is {found}{}, not {wanted}", number()),
                 None => format!("column {column} is NULL: use Option<{wanted}>"),
             }))
         })

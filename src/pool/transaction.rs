@@ -250,13 +250,18 @@ impl<'c> Snapshot<'c> {
     ///
     /// # Errors
     /// [`Error::Misuse`] for a statement that is no query or another number of parameters than it has, the engine's error for one
-    /// that writes all the same, and any other error of the engine's.
+    /// that writes all the same, and any other error of the engine's. A query that fails while it runs ends the snapshot, so that
+    /// those after it are [`Error::Misuse`], too.
     ///
     /// # Cancel safety
     /// Dropped half-way, the connection is discarded when the snapshot ends.
     pub async fn query(&mut self, sql: &str, params: impl IntoParams) -> Result<Rows<'_>> {
         #[cfg(feature = "cache")]
         self.note(sql);
+        if self.connection.is_autocommit() {
+            tokio::task::yield_now().await;
+            return Err(Error::misuse("the snapshot is over: a query that failed has ended it; read again"));
+        }
         self.connection.query_if(sql, params, only_reads).await
     }
 }

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use self::depth::Depth;
 pub(crate) use self::depth::TooDeep;
 pub(crate) use self::nesting::{Nesting, may_defer};
+pub(crate) use self::read::EMPTIES_THE_LOG;
 pub(crate) use self::texts::Texts;
 use crate::stack::with_room;
 

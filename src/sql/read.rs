@@ -245,7 +245,7 @@ fn of(statement: &Stmt) -> Text {
 
 const ACTING_VIEW: &str = "a view that calls nextval or setval would write wherever it is read: call it in the statement itself; it was not run";
 
-const CHECKPOINT: &str = "RESTART and TRUNCATE empty the log before the database is synced, and a power failure then takes away what was \
+pub(crate) const EMPTIES_THE_LOG: &str = "RESTART and TRUNCATE empty the log before the database is synced, and a power failure then takes away what was \
     acknowledged: use PRAGMA wal_checkpoint(PASSIVE); it was not run";
 
 const ALTER_COLUMN: &str = "ALTER COLUMN can leave a database that the engine (0.8.3) does not open any more: make another table, and \
@@ -292,7 +292,7 @@ fn of_pragma(name: &str, body: Option<&PragmaBody>) -> Text {
     let denied = match (name, body) {
         ("wal_checkpoint", Some(body)) => {
             let said = said(body);
-            ["restart", "truncate"].iter().any(|mode| said.eq_ignore_ascii_case(mode)).then_some(CHECKPOINT)
+            ["restart", "truncate"].iter().any(|mode| said.eq_ignore_ascii_case(mode)).then_some(EMPTIES_THE_LOG)
         }
         _ => None,
     };

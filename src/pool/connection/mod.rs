@@ -33,7 +33,7 @@ use super::statements::{Prepared, Statements};
 use super::transaction::{Behavior, Transaction};
 use crate::changes::{Changes, Tracker};
 use crate::error::{Error, Result};
-use crate::sql::{JournalMode, Kind, Nesting, Text, may_defer};
+use crate::sql::{EMPTIES_THE_LOG, JournalMode, Kind, Nesting, Text, may_defer};
 use crate::stack::{Room, await_with_more_room, await_with_room, with_room};
 
 /// A connection of a [`ConnectionPool`](super::ConnectionPool), and what it is in the middle of.
@@ -120,6 +120,17 @@ impl Found {
 
 /// Whether somebody lets a text run.
 type Judge = fn(&Text) -> Result<()>;
+
+/// What a text may do to the transaction that it is run in, or to none.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// It may begin or end one.
+    may: bool,
+    /// It does nothing but end one.
+    ends: bool,
+    /// One was open before.
+    was_open: bool,
+}
 
 /// How a statement that fails is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,37 +220,47 @@ impl Connection {
             return Ok(0);
         }
         let undo = self.prepare_undo(found.text().effects().writes).await?;
-        let (begins, bounds) = (found.text().kind() == Kind::BeginDeferred, found.text().bounds_a_transaction());
-        let was_open = bounds && !self.is_autocommit();
+        let (begins, bounds) = (found.text().kind() == Kind::BeginDeferred, self.bounds(found.text()));
         let outcome = self.execute_found(sql, found, params).await;
         self.is_fresh = begins && outcome.is_ok() && !self.is_autocommit();
-        self.bounded(bounds, was_open);
+        self.bounded(bounds, outcome.is_err());
         self.undo_if_failed(undo, outcome).await
     }
 
     /// Whether what its user has begun is over, and this ends it: then there is nothing to run.
     ///
     /// # Errors
-    /// It is over, and this would be committed by itself.
+    /// It is over, and this would be committed by itself, or is more than one end.
     fn goes_on(&mut self, text: &Text) -> Result<bool> {
         if !self.has_begun_one || !self.is_autocommit() {
             return Ok(false);
         }
-        if !text.bounds_a_transaction() {
+        let is_end = matches!(text.kind(), Kind::Rollback | Kind::Commit | Kind::Begin | Kind::BeginDeferred);
+        if !is_end || text.has_a_tail() {
             return Err(Error::misuse(
-                "a statement that failed has rolled the transaction back, and this would be committed by itself: it was not run; \
-                 ROLLBACK, and begin anew",
+                "a statement that failed has rolled the transaction back, and what it was to hold would be committed by itself: it was not \
+                 run; ROLLBACK, and begin anew",
             ));
         }
         self.has_begun_one = false;
         Ok(text.kind() == Kind::Rollback)
     }
 
-    /// After a statement that may have begun a transaction, or ended one that was open before.
-    fn bounded(&mut self, bounds: bool, was_open: bool) {
-        if bounds {
-            self.has_begun_one = !self.is_autocommit() && (self.has_begun_one || !was_open);
+    /// After a statement, or several, that may have begun a transaction, or ended one that was open before. What failed, and is no end
+    /// itself, has not ended it for its user.
+    fn bounded(&mut self, bounds: Bounds, failed: bool) {
+        let Bounds { may, ends, was_open } = bounds;
+        if may {
+            self.has_begun_one = match self.is_autocommit() {
+                true => self.has_begun_one && failed && !ends,
+                false => self.has_begun_one || !was_open,
+            };
         }
+    }
+
+    fn bounds(&self, text: &Text) -> Bounds {
+        let ends = matches!(text.kind(), Kind::Rollback | Kind::Commit) && !text.has_a_tail();
+        Bounds { may: text.bounds_a_transaction(), ends, was_open: !self.is_autocommit() }
     }
 
     /// The same for whom a statement that fails ends its transaction, so that it needs no savepoint: the engine may leave the
@@ -405,7 +426,10 @@ impl Connection {
                  COMMIT, ROLLBACK and savepoints by execute: none was run",
             ));
         }
-        self.goes_on(&text)?;
+        if self.goes_on(&text)? {
+            return Ok(());
+        }
+        let bounded = self.bounds(&text);
         self.alters(&text);
         let has_savepoints = text.effects().savepoints;
         // A savepoint outside a transaction begins one.
@@ -426,7 +450,7 @@ impl Connection {
             self.rollback_due = false;
             self.ended(outcome)
         };
-        self.bounded(text.bounds_a_transaction(), begins_in_one);
+        self.bounded(bounded, outcome.is_err());
         match outcome {
             outcome if undo != Undo::Elsewhere => self.undo_if_failed(undo, outcome).await,
             Err(error) => {
@@ -479,12 +503,10 @@ impl Connection {
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
-        if self.goes_on(found.text())? {
-            return Err(Error::misuse("the transaction was rolled back before: ROLLBACK by execute"));
-        }
+        // A ROLLBACK the engine refuses here, for it has nothing to end.
+        self.goes_on(found.text())?;
         self.alters(found.text());
-        let (effects, bounds) = (found.text().effects(), found.text().bounds_a_transaction());
-        let was_open = bounds && !self.is_autocommit();
+        let (effects, bounds) = (found.text().effects(), self.bounds(found.text()));
         if !effects.changes_something() {
             return Ok(self.query_as_is(sql, found, params).await?.begin().await);
         }
@@ -493,7 +515,7 @@ impl Connection {
                 Ok(rows) => rows.fetch_all().await,
                 Err(error) => Err(error),
             };
-            self.bounded(bounds, was_open);
+            self.bounded(bounds, outcome.is_err());
             self.open = Some(outcome?);
             return Ok(Rows { connection: self });
         }
@@ -579,7 +601,10 @@ impl Connection {
         }
         judge(text)?;
         if let Some(why) = text.effects().denied {
-            return Err(Error::misuse(why));
+            // In MVCC mode the engine has no other.
+            if why != EMPTIES_THE_LOG || self.journal_mode().await? != "mvcc" {
+                return Err(Error::misuse(why));
+            }
         }
         if text.effects().nests {
             self.check_nesting(text.statements(sql)).await?;
@@ -637,9 +662,14 @@ impl Connection {
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), anybody).await?;
+        if self.goes_on(found.text())? {
+            return Ok(());
+        }
         self.alters(found.text());
         let undo = self.prepare_undo(found.text().effects().writes).await?;
+        let bounds = self.bounds(found.text());
         let outcome = self.run_found(sql, found).await;
+        self.bounded(bounds, outcome.is_err());
         self.undo_if_failed(undo, outcome).await
     }
 
@@ -682,7 +712,7 @@ impl Connection {
         let _flight = self.take_off(control.sql(), control.text());
         let outcome = self.run_control(control).await;
         self.is_fresh = outcome.is_ok() && control == Control::Begin;
-        self.has_begun_one = false;
+        self.has_begun_one &= outcome.is_err();
         self.ended(outcome)
     }
 
@@ -788,6 +818,11 @@ impl Connection {
         self.has_begun
     }
 
+    /// Its user has given it back: what a failure has ended, they have nothing more to do in.
+    pub(crate) fn is_given_back(&mut self) {
+        self.has_begun_one &= !self.is_autocommit();
+    }
+
     /// Whether the next user would find it as new. Synchronous, asks the engine for no I/O.
     pub(crate) fn is_reusable(&self) -> bool {
         self.is_untouched() && self.is_autocommit()
@@ -804,9 +839,7 @@ impl Connection {
     }
 
     fn is_untouched(&self) -> bool {
-        let Self { disk_failed, altered, rollback_due, has_begun_one, .. } = *self;
-        let is_as_new = !(disk_failed || altered || rollback_due || has_begun_one);
-        is_as_new && !self.is_cut() && self.query_only.is_settled()
+        !self.is_cut() && !self.disk_failed && !self.altered && !self.rollback_due && self.query_only.is_settled()
     }
 
     /// What was changed of it so far is how it is meant to be.

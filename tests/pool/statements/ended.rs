@@ -122,3 +122,64 @@ async fn a_batch_ends_no_transaction_that_was_open_before() {
         assert_eq!(holds(&mut user).await.len(), 7);
     }
 }
+
+/// Nothing but its end is taken for one, and nothing else lets what follows be committed by itself.
+#[tokio::test]
+async fn only_an_end_ends_what_a_failure_has_ended() {
+    for other in [
+        "INSERT INTO t VALUES (4); COMMIT",
+        "SAVEPOINT s; INSERT INTO t VALUES (4); RELEASE s",
+        "SAVEPOINT s",
+        "ROLLBACK TO s",
+        "RELEASE s",
+        "COMMIT; SELECT 1",
+        "ROLLBACK; INSERT INTO t VALUES (4)",
+    ] {
+        for way in 0..3 {
+            let (pool, _folder) = pool(8).await;
+            let mut user = pool.get().await.unwrap();
+            user.run("BEGIN").await.unwrap();
+            user.run("INSERT INTO t VALUES (3)").await.unwrap();
+            assert!(user.run(ENDING[0]).await.is_err());
+            let outcome = match way {
+                0 => user.execute(other, ()).await.map(drop),
+                1 => user.run(other).await,
+                _ => user.execute_batch(other).await,
+            };
+            assert!(matches!(outcome, Err(Error::Misuse(_))), "{other}: {outcome:?}");
+            is_misuse(user.execute("INSERT INTO t VALUES (5)", ()).await, "committed by itself");
+            user.run("ROLLBACK").await.unwrap();
+            assert_eq!(holds(&mut user).await, [1, 2].map(Value::Integer), "{other}");
+        }
+    }
+    // By whatever call it begins and ends.
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    user.execute("BEGIN", ()).await.unwrap();
+    user.run("COMMIT").await.unwrap();
+    user.execute("BEGIN", ()).await.unwrap();
+    assert!(user.begin(poolproof::Behavior::Deferred).await.is_err());
+    assert!(user.execute_batch("SAVEPOINT a; SELECT json('no json'); RELEASE a").await.is_err());
+    is_misuse(user.execute("INSERT INTO t VALUES (5)", ()).await, "committed by itself");
+    user.execute_batch("ROLLBACK").await.unwrap();
+    user.execute("INSERT INTO t VALUES (6)", ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_that_a_failure_has_ended_shows_no_other_moment() {
+    let (pool, _folder) = pool(8).await;
+    let db = PooledDatabaseWriter::new(pool).await.unwrap();
+    let read: Result<(), Error> = db
+        .read(async |snapshot| {
+            let mut rows = snapshot.query("SELECT json('no json')", ()).await?;
+            assert!(rows.next().await.is_err());
+            drop(rows);
+            is_misuse(snapshot.query("SELECT x FROM t", ()).await.map(drop), "the snapshot is over");
+            Ok(())
+        })
+        .await;
+    read.unwrap();
+    let again: i64 =
+        db.read(async |snapshot| snapshot.query("SELECT 7", ()).await?.next().await?.unwrap().get(0)).await.unwrap();
+    assert_eq!(again, 7);
+}
