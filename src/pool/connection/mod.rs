@@ -216,7 +216,7 @@ impl Connection {
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
-        if self.goes_on(found.text())? {
+        if self.goes_on(found.text(), false)? {
             return Ok(0);
         }
         let undo = self.prepare_undo(found.text().effects().writes).await?;
@@ -231,12 +231,14 @@ impl Connection {
     ///
     /// # Errors
     /// It is over, and this would be committed by itself, or is more than one end.
-    fn goes_on(&mut self, text: &Text) -> Result<bool> {
+    fn goes_on(&mut self, text: &Text, in_a_batch: bool) -> Result<bool> {
         if !self.has_begun_one || !self.is_autocommit() {
             return Ok(false);
         }
-        let is_end = matches!(text.kind(), Kind::Rollback | Kind::Commit | Kind::Begin | Kind::BeginDeferred);
-        if !is_end || text.has_a_tail() {
+        let begins = matches!(text.kind(), Kind::Begin | Kind::BeginDeferred);
+        let ends = matches!(text.kind(), Kind::Rollback | Kind::Commit);
+        // In a batch what follows a BEGIN is in a transaction.
+        if !(begins && (in_a_batch || !text.has_a_tail()) || ends && !text.has_a_tail()) {
             return Err(Error::misuse(
                 "a statement that failed has rolled the transaction back, and what it was to hold would be committed by itself: it was not \
                  run; ROLLBACK, and begin anew",
@@ -426,7 +428,7 @@ impl Connection {
                  COMMIT, ROLLBACK and savepoints by execute: none was run",
             ));
         }
-        if self.goes_on(&text)? {
+        if self.goes_on(&text, true)? {
             return Ok(());
         }
         let bounded = self.bounds(&text);
@@ -504,7 +506,7 @@ impl Connection {
         let found = self.find(sql);
         self.admit(sql, found.text(), judge).await?;
         // A ROLLBACK the engine refuses here, for it has nothing to end.
-        self.goes_on(found.text())?;
+        self.goes_on(found.text(), false)?;
         self.alters(found.text());
         let (effects, bounds) = (found.text().effects(), self.bounds(found.text()));
         if !effects.changes_something() {
@@ -662,7 +664,7 @@ impl Connection {
         self.settle().await?;
         let found = self.find(sql);
         self.admit(sql, found.text(), anybody).await?;
-        if self.goes_on(found.text())? {
+        if self.goes_on(found.text(), false)? {
             return Ok(());
         }
         self.alters(found.text());

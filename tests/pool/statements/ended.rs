@@ -163,6 +163,13 @@ async fn only_an_end_ends_what_a_failure_has_ended() {
     is_misuse(user.execute("INSERT INTO t VALUES (5)", ()).await, "committed by itself");
     user.execute_batch("ROLLBACK").await.unwrap();
     user.execute("INSERT INTO t VALUES (6)", ()).await.unwrap();
+    // Who begins anew has seen it.
+    user.execute("BEGIN", ()).await.unwrap();
+    assert!(user.execute(ENDING[0], ()).await.is_err());
+    is_misuse(user.execute("BEGIN; SELECT 1", ()).await, "committed by itself");
+    user.execute_batch("BEGIN; INSERT INTO t VALUES (7)").await.unwrap();
+    user.execute("ROLLBACK", ()).await.unwrap();
+    assert_eq!(holds(&mut user).await, [1, 2, 6].map(Value::Integer));
 }
 
 #[tokio::test]
