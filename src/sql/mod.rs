@@ -135,8 +135,17 @@ pub(crate) struct Effects {
 impl Effects {
     /// Whether it does more than read: it has to be run to its end, whether or not its rows are fetched.
     pub(crate) fn changes_something(self) -> bool {
-        let Self { bounds, savepoints, writes, schema, session, .. } = self;
-        bounds || savepoints || writes || schema || session
+        self.bounds_a_transaction() || self.changes_content()
+    }
+
+    /// Whether it begins or ends a transaction, or a part of one.
+    pub(crate) fn bounds_a_transaction(self) -> bool {
+        self.bounds || self.savepoints
+    }
+
+    /// Whether it changes the database or its connection, whatever it does to transactions.
+    pub(crate) fn changes_content(self) -> bool {
+        self.writes || self.schema || self.session
     }
 }
 
@@ -161,17 +170,6 @@ pub(crate) struct Reads {
 }
 
 impl Text {
-    /// Whether it writes, or changes something else, whether or not it begins or ends a transaction.
-    pub(crate) fn does_more_than_that(&self) -> bool {
-        let Effects { writes, schema, session, .. } = self.effects;
-        writes || schema || session
-    }
-
-    /// Whether it begins or ends a transaction, or a part of one.
-    pub(crate) fn bounds_a_transaction(&self) -> bool {
-        self.effects.bounds || self.effects.savepoints
-    }
-
     pub(crate) fn of(sql: &str) -> Arc<Self> {
         let Depth { too_deep, is_deep, .. } = depth::measure(sql);
         Arc::new(match too_deep {

@@ -50,6 +50,15 @@ pub(super) struct Shared {
     commits: AtomicU64,
 }
 
+/// What is refused is refused at once: a loop of that would keep the runtime from its other tasks, and, in a closure, from the end of
+/// its time.
+pub(super) async fn given_time<T, E>(outcome: Result<T, E>) -> Result<T, E> {
+    if outcome.is_err() {
+        consume_budget().await;
+    }
+    outcome
+}
+
 impl Shared {
     pub(super) fn new(config: WriterConfig, wal: Wal, executor: Arc<dyn Executor>) -> Self {
         /// Tells one writer of this process from another.
@@ -115,10 +124,8 @@ impl Shared {
         };
         if entered.is_err() {
             self.counts.refused();
-            // A loop of calls that are refused at once would keep the runtime from its other tasks.
-            consume_budget().await;
         }
-        entered
+        given_time(entered).await
     }
 
     /// Waits for room, for as long as the call may wait. What is left of that time afterwards is for its turn.

@@ -10,10 +10,11 @@ use turso::IntoParams;
 use turso::params::Params;
 
 use super::PooledDatabaseWriter;
+use super::door::given_time;
 use super::job::{Kind, Statement};
 use super::outcome::Ack;
 use super::queue::Priority;
-use super::write::{given_time, leaves_something};
+use super::write::leaves_something;
 use crate::error::{Error, Result};
 use crate::sql::{self, Text};
 

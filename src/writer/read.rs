@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::PooledDatabaseWriter;
+use super::door::given_time;
 use super::outcome::CommitToken;
-use super::write::given_time;
 use crate::catch::{catch, drop_contained};
 use crate::error::{Error, Result};
 use crate::pool::inside::{self, Inside};

@@ -4,11 +4,10 @@ use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tokio::task::coop::consume_budget;
 use turso::IntoParams;
 use turso::params::Params;
 
-use super::door::Manner;
+use super::door::{Manner, given_time};
 use super::job::{Answer, Closure, Job, Kind, Statement};
 use super::outcome::Ack;
 use super::{PooledDatabaseWriter, Way};
@@ -64,11 +63,8 @@ impl PooledDatabaseWriter {
         waits: bool,
     ) -> Result<Ack<u64>> {
         let text = self.way.shared().texts.of(&sql);
-        let params = match params.map_err(|error| Error::rolled_back(Error::from(error))) {
-            Ok(params) => runs_alone(&text).map(|()| params),
-            refused => refused,
-        };
-        let params = given_time(params).await?;
+        let params = params.map_err(|error| Error::rolled_back(Error::from(error)));
+        let params = given_time(params.and_then(|params| runs_alone(&text).map(|()| params))).await?;
         let can_share = text.repeats() || text.is_refused();
         let (statement, answer) = Statement::new(sql, params);
         let kind = if can_share { Kind::Statement(statement) } else { Kind::Solitary(statement) };
@@ -215,15 +211,6 @@ impl PooledDatabaseWriter {
         };
         answer.unwrap_or_else(|panic| resume_unwind(panic))
     }
-}
-
-/// What is refused before it is queued is refused at once: a loop of that would keep the runtime from its other tasks, and, in a
-/// closure, from the end of its time.
-pub(super) async fn given_time<T, E>(outcome: Result<T, E>) -> Result<T, E> {
-    if outcome.is_err() {
-        consume_budget().await;
-    }
-    outcome
 }
 
 fn runs_alone(text: &Text) -> Result<()> {

@@ -262,7 +262,7 @@ impl Connection {
 
     fn bounds(&self, text: &Text) -> Bounds {
         let ends = matches!(text.kind(), Kind::Rollback | Kind::Commit) && !text.has_a_tail();
-        Bounds { may: text.bounds_a_transaction(), ends, was_open: !self.is_autocommit() }
+        Bounds { may: text.effects().bounds_a_transaction(), ends, was_open: !self.is_autocommit() }
     }
 
     /// The same for whom a statement that fails ends its transaction, so that it needs no savepoint: the engine may leave the
@@ -421,8 +421,8 @@ impl Connection {
         crate::simulated::leaks(|| crate::sql::asks_outside(batch));
         self.admit(batch, &text, judge).await?;
         takes_none(batch, &text)?;
-        let begins_in_one = !self.is_autocommit();
-        if self.has_begun_one && begins_in_one && text.bounds_a_transaction() && text.does_more_than_that() {
+        let (begins_in_one, effects) = (!self.is_autocommit(), text.effects());
+        if self.has_begun_one && begins_in_one && effects.bounds_a_transaction() && effects.changes_content() {
             return Err(Error::misuse(
                 "a transaction is open, and this batch would begin or end one: if it failed, nobody could tell what is left; run BEGIN, \
                  COMMIT, ROLLBACK and savepoints by execute: none was run",
@@ -433,9 +433,9 @@ impl Connection {
         }
         let bounded = self.bounds(&text);
         self.alters(&text);
-        let has_savepoints = text.effects().savepoints;
+        let has_savepoints = effects.savepoints;
         // A savepoint outside a transaction begins one.
-        let bounds = text.effects().bounds || has_savepoints && !begins_in_one;
+        let bounds = effects.bounds || has_savepoints && !begins_in_one;
         let undo = self.prepare_undo(!bounds && !has_savepoints).await?;
         let outcome = {
             let _flight = self.take_off(batch, &text);
