@@ -1,6 +1,6 @@
 //! A transaction that its user has begun by a statement, and that a failure has ended: what was meant for it is not committed by itself.
 
-use poolproof::{Connection, Error, PooledDatabaseWriter, Value};
+use poolproof::{Connection, Error, Mode, PooledDatabaseWriter, Value, WriterConfig};
 
 use super::{all, pool};
 
@@ -189,4 +189,44 @@ async fn a_snapshot_that_a_failure_has_ended_shows_no_other_moment() {
     let again: i64 =
         db.read(async |snapshot| snapshot.query("SELECT 7", ()).await?.next().await?.unwrap().get(0)).await.unwrap();
     assert_eq!(again, 7);
+}
+
+/// Begun by a query, in a savepoint of a savepoint, or in MVCC mode, where a conflict is what ends it.
+#[tokio::test]
+async fn it_is_ended_however_it_was_begun() {
+    let (pool, _folder) = pool(8).await;
+    let mut user = pool.get().await.unwrap();
+    drop(all(&mut user, "BEGIN", ()).await.unwrap());
+    assert!(user.execute(ENDING[0], ()).await.is_err());
+    is_misuse(user.execute("INSERT INTO t VALUES (4)", ()).await, "committed by itself");
+    user.execute("ROLLBACK", ()).await.unwrap();
+    for sql in ["SAVEPOINT a", "SAVEPOINT b", "INSERT INTO t VALUES (3)", "RELEASE b"] {
+        user.execute(sql, ()).await.unwrap();
+    }
+    assert!(user.execute(ENDING[0], ()).await.is_err());
+    is_misuse(user.execute("RELEASE a", ()).await, "committed by itself");
+    user.execute("ROLLBACK", ()).await.unwrap();
+    assert_eq!(holds(&mut user).await, [1, 2].map(Value::Integer));
+    // One that goes on after it was released inside.
+    for sql in ["BEGIN", "SAVEPOINT b", "INSERT INTO t VALUES (3)", "RELEASE b", "COMMIT", "DELETE FROM t WHERE x = 3"]
+    {
+        user.execute(sql, ()).await.unwrap();
+    }
+    assert_eq!(holds(&mut user).await, [1, 2].map(Value::Integer));
+    drop(user);
+    let config = WriterConfig { mode: Mode::Mvcc, ..WriterConfig::default() };
+    let db = PooledDatabaseWriter::with_config(pool, config).await.unwrap();
+    let (mut one, mut other) = (db.pool().get().await.unwrap(), db.pool().get().await.unwrap());
+    for user in [&mut one, &mut other] {
+        user.execute("BEGIN CONCURRENT", ()).await.unwrap();
+    }
+    one.execute("UPDATE t SET x = 7 WHERE x = 1", ()).await.unwrap();
+    let conflict = other.execute("UPDATE t SET x = 8 WHERE x = 1", ()).await;
+    assert!(conflict.is_err(), "{conflict:?}");
+    if other.is_autocommit() {
+        is_misuse(other.execute("INSERT INTO t VALUES (9)", ()).await, "committed by itself");
+    }
+    other.execute("ROLLBACK", ()).await.unwrap();
+    one.execute("COMMIT", ()).await.unwrap();
+    assert_eq!(holds(&mut other).await, [2, 7].map(Value::Integer));
 }
